@@ -1,0 +1,76 @@
+"""metrics.csv: on disk as soon as logged, and continued, not overwritten, by a resumed run."""
+
+import csv
+import os
+from pathlib import Path
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+
+class CSVLogger(Logger):
+    """A row for each call, a column for each metric; empty cells where a metric was not logged.
+
+    Args:
+        save_dir: folder of metrics.csv; the command line sets it to the run folder.
+    """
+
+    def __init__(self, save_dir: str = "."):
+        super().__init__()
+        self._save_dir = save_dir
+        self.columns: list[str] | None = None  # of the file, once known
+
+    name, version = "", ""
+
+    @property
+    def save_dir(self) -> str:
+        return self._save_dir
+
+    @property
+    def log_dir(self) -> str:
+        return self._save_dir
+
+    @property
+    def path(self) -> Path:
+        return Path(self._save_dir) / "metrics.csv"
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict) -> None:
+        """config.yaml in the same folder has them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        row = {"epoch": metrics.get("epoch", ""), "step": step, **metrics}
+        if self.columns is None:
+            self.columns = self.rows()[0]
+        new = [name for name in row if name not in self.columns]
+        if new:
+            self.rewrite([*self.columns, *new], self.rows()[1])
+        with open(self.path, "a", newline="") as file:
+            csv.DictWriter(file, self.columns).writerow(row)
+
+    @rank_zero_only
+    def rewind(self, step: int) -> None:
+        """Forget rows of `step` and later: a run that resumes there will log them again."""
+        columns, rows = self.rows()
+        if columns:
+            self.rewrite(columns, [row for row in rows if int(row["step"]) < step])
+
+    def rows(self) -> tuple[list[str], list[dict[str, str]]]:
+        """What is in the file; a last line cut short by a crash is left out."""
+        if not self.path.is_file():
+            return [], []
+        with open(self.path, newline="") as file:
+            reader = csv.DictReader(file)
+            rows = [row for row in reader if None not in row.values() and row["step"].isdigit()]
+            return list(reader.fieldnames or []), rows
+
+    def rewrite(self, columns: list[str], rows: list[dict[str, str]]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".part")
+        with open(temporary, "w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(temporary, self.path)
+        self.columns = columns

@@ -1,0 +1,116 @@
+"""The numbers for tables: one fixed protocol for the final encoder, the untrained one and raw pixels."""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+
+from callbacks.features import Features, FeatureSet, encode
+from callbacks.knn import knn_accuracy
+from callbacks.linear_probe import few_label_accuracy, fit_probe
+
+ENCODERS = {
+    "": "this run",
+    "untrained/": "untrained",
+    "pixels/": "pixels",
+}  # prefix of the metric's name: in words
+
+
+def pixels(view: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C * h * w): the image itself, averaged down to at most 32 x 32."""
+    size = [min(32, side) for side in view.shape[2:]]
+    return F.adaptive_avg_pool2d(view, size).flatten(1)
+
+
+class Protocol(Callback):
+    """kNN and a converged linear probe on frozen features, with all labels and with few, on validation when training
+    ends and on test when the trainer tests: `SPLIT/knn{k}_top1`, `SPLIT/probe_top1`, `SPLIT/probe{n}_top1`.
+
+    The same for the encoder before training (`untrained/SPLIT/...`) and for raw pixels (`pixels/SPLIT/...`). References
+    are all labelled training examples, without augmentation. Cost: four forward passes over the data, once.
+
+    Args:
+        k, temperature: of the kNN vote.
+        few: labels a class of the few-label probe.
+        draws: random choices of those labels, averaged; the same for every encoder.
+    """
+
+    def __init__(self, k: int = 20, temperature: float = 0.1, few: int = 5, draws: int = 10):
+        self.k, self.temperature, self.few, self.draws = k, temperature, few, draws
+        self.untrained: torch.nn.Module | None = None
+        self.banks: dict[str, FeatureSet] = {}
+        self.numbers: dict[str, float] = {}
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        if self.untrained is None:  # before a checkpoint is loaded: these weights come from the seed
+            self.untrained = copy.deepcopy(module.encoder)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.datamodule.num_classes and "val" in trainer.datamodule.datasets:
+            split = encode(trainer, module.encoder, trainer.datamodule.val_dataloader())
+            self.measure(trainer, module, "val", split, trainer.datamodule.val_dataloader)
+
+    def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.state.fn == "validate" and trainer.datamodule.num_classes:
+            split = Features.of(trainer).split(trainer)
+            self.measure(trainer, module, "val", split, trainer.datamodule.val_dataloader)
+
+    def on_test_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.datamodule.num_classes:
+            split = Features.of(trainer).split(trainer)
+            self.measure(trainer, module, "test", split, trainer.datamodule.test_dataloader)
+            self.banks.clear()
+
+    def measure(
+        self, trainer: Trainer, module: LightningModule, name: str, split: FeatureSet, loader
+    ) -> None:
+        untrained = self.untrained.to(trainer.strategy.root_device)
+        bank_loader = trainer.datamodule.bank_dataloader
+        if not self.banks:
+            self.banks = {
+                "untrained/": encode(trainer, untrained, bank_loader()).labelled(),
+                "pixels/": encode(trainer, untrained, bank_loader(), via=pixels).labelled(),
+            }
+        self.banks[""] = Features.of(trainer).bank(trainer, module)
+        splits = {
+            "": split,
+            "untrained/": encode(trainer, untrained, loader()),
+            "pixels/": encode(trainer, untrained, loader(), via=pixels),
+        }
+        numbers = {}
+        for prefix in ENCODERS:
+            scores = self.scores(
+                self.banks[prefix], splits[prefix].labelled(), trainer.datamodule.num_classes
+            )
+            numbers |= {f"{prefix}{name}/{measure}": score for measure, score in scores.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics({"epoch": trainer.current_epoch, **numbers}, step=trainer.global_step)
+        self.numbers |= numbers
+        rank_zero_info(self.table(name))
+
+    def scores(self, bank: FeatureSet, split: FeatureSet, classes: int) -> dict[str, float]:
+        """Measure -> accuracy, as a fraction."""
+        data = bank.features, bank.labels, split.features, split.labels, classes
+        probe = fit_probe(bank.features, bank.labels, classes)
+        hits = probe.scores(split.features).argmax(1) == split.labels
+        return {
+            f"knn{self.k}_top1": knn_accuracy(split, bank, classes, self.k, self.temperature),
+            "probe_top1": float(hits.float().mean()),
+            f"probe{self.few}_top1": few_label_accuracy(*data, per_class=self.few, draws=self.draws),
+        }
+
+    def table(self, split: str) -> str:
+        """The numbers of a split as text, a row a measure."""
+        measures = {
+            f"knn{self.k}_top1": f"kNN, k {self.k}",
+            "probe_top1": "linear probe, all labels",
+            f"probe{self.few}_top1": f"linear probe, {self.few} labels a class",
+        }
+        lines = [f"{split + ', top-1 %':<32}" + "".join(f"{words:>12}" for words in ENCODERS.values())]
+        for measure, words in measures.items():
+            numbers = [100 * self.numbers[f"{prefix}{split}/{measure}"] for prefix in ENCODERS]
+            lines.append(f"{words:<32}" + "".join(f"{number:>12.1f}" for number in numbers))
+        return "\n".join(lines)

@@ -1,0 +1,142 @@
+"""What the run was: config.yaml and provenance.json in the run folder, from the first second to the last."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import warnings
+from collections import Counter
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+
+PACKAGES = ("torch", "lightning", "torchvision", "torchmetrics", "numpy", "scikit-learn", "timm", "wandb")
+
+
+def commit() -> tuple[str | None, bool | None]:
+    """Of the project's checkout, and whether files differ from it; (None, None) outside git."""
+    here = Path(__file__).parent
+
+    def git(*args: str) -> str:
+        return subprocess.run(
+            ["git", "-C", here, *args], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError):
+        return None, None
+
+
+def cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
+    return names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
+
+
+def hardware() -> dict:
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "cpu": cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "gpus": gpus,
+        "memory_gb": round(memory, 1),
+    }
+
+
+class RunFolder(Callback):
+    """Writes config.yaml and provenance.json, gives the full config to every logger, and collects warnings.
+
+    Args:
+        folder: the run's; only the first rank writes there.
+        config: the complete configuration, as YAML.
+        hparams: the same as a dict, for the loggers.
+    """
+
+    def __init__(self, folder: Path, config: str, hparams: dict):
+        self.folder, self.config, self.hparams = folder, config, hparams
+        self.warnings: Counter[str] = Counter()
+        self.facts: dict = {}
+        self.began = perf_counter()
+        self.wall_before = 0.0
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        if self.facts or not trainer.is_global_zero:
+            return
+        before = self.folder / "provenance.json"
+        if before.is_file():  # a resumed run
+            self.wall_before = json.loads(before.read_text()).get("wall_s") or 0.0
+        (self.folder / "config.yaml").write_text(self.config)
+        self.collect_warnings()
+        sha, dirty = commit()
+        self.facts = {
+            "verb": trainer.state.fn.value,
+            "command": " ".join(["python", *sys.argv]),
+            "started": datetime.now().isoformat(timespec="seconds"),
+            "commit": sha,
+            "dirty": dirty,
+            "host": platform.node(),
+            "hardware": hardware(),
+            "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+            "seed": self.hparams["seed_everything"],
+            "precision": str(trainer.precision),
+            "processes": trainer.world_size,
+            "method": type(module).__name__,
+            "data": type(trainer.datamodule).__name__,
+            "encoder_parameters": sum(p.numel() for p in module.encoder.parameters()),
+            "num_classes": trainer.datamodule.num_classes,
+            "class_names": trainer.datamodule.class_names,
+            "examples": {name: len(split) for name, split in trainer.datamodule.datasets.items()},
+            "image_size": list(trainer.datamodule.datasets["train"].images.shape[1:]),
+        }
+        for logger in trainer.loggers:
+            logger.log_hyperparams(self.hparams)
+        self.write(trainer, "running")
+
+    def collect_warnings(self) -> None:
+        show = warnings.showwarning
+
+        def keep(message, category, *where, **more) -> None:
+            self.warnings[str(message)] += 1
+            show(message, category, *where, **more)
+
+        warnings.showwarning = keep
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        for logger in trainer.loggers:
+            if trainer.global_step and hasattr(logger, "rewind"):
+                logger.rewind(trainer.global_step)
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self.write(trainer, "running")
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        state = "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed"
+        self.write(trainer, state, error=f"{type(exception).__name__}: {exception}")
+
+    @rank_zero_only
+    def write(self, trainer: Trainer, state: str, error: str | None = None) -> None:
+        """Rewrite provenance.json. States: running, finished, interrupted, failed."""
+        metrics = trainer.callback_metrics
+        self.facts |= {
+            "state": state,
+            "error": error,
+            "ended": datetime.now().isoformat(timespec="seconds"),
+            "wall_s": round(self.wall_before + perf_counter() - self.began, 1),
+            "epochs": trainer.current_epoch,
+            "max_epochs": trainer.max_epochs,
+            "steps": trainer.global_step,
+            "warnings": [{"text": text, "count": count} for text, count in self.warnings.items()],
+        }
+        if "train/images_per_s" in metrics:
+            self.facts["images_per_s"] = round(float(metrics["train/images_per_s"]), 1)
+        temporary = self.folder / "provenance.part"
+        temporary.write_text(json.dumps(self.facts, indent=2))
+        os.replace(temporary, self.folder / "provenance.json")

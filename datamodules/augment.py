@@ -1,0 +1,218 @@
+"""Augmentation of a whole batch at once, on the device the batch is on, every image with its own draw.
+
+Crop, antialiased resize and flip of an image X are one linear map for its rows and one for its columns, R_y X R_x^T, with
+two small banded matrices an image: a batch is two batched matrix products. A Gaussian blur is two more.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+import torch.nn.functional as F
+from torch import Tensor
+
+from datamodules import color as colors
+
+COLUMNS = (
+    *("top", "left", "height", "width", "flip"),
+    *("brightness", "contrast", "saturation", "hue", "gray", "sigma", "solarize"),
+)
+TRIES = 10  # boxes tried before the central one, as in torchvision's RandomResizedCrop
+CHUNK = 2**18  # pixels of all channels that stay in a core's cache
+
+
+@dataclass
+class Recipe:
+    """How one view is made. The defaults do nothing; probabilities and ranges are torchvision's.
+
+    Args:
+        scale: share of the area that the random resized crop keeps; (1, 1) with ratio (1, 1) is no crop.
+        ratio: width / height of the crop.
+        flip: probability of a horizontal flip.
+        jitter: probability of colour jitter, of the four strengths that follow.
+        brightness, contrast, saturation: the factor is uniform in [max(0, 1 - x), 1 + x].
+        hue: the shift is uniform in [-hue, hue], in turns of the colour wheel.
+        gray: probability of grayscale.
+        blur: probability of Gaussian blur; the kernel is 10 % of the image's side (SimCLR).
+        sigma: range of its standard deviation, in pixels.
+        solarize: probability of inverting what is brighter than 0.5 (BYOL).
+    """
+
+    scale: tuple[float, float] = (1.0, 1.0)
+    ratio: tuple[float, float] = (1.0, 1.0)
+    flip: float = 0.0
+    jitter: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    gray: float = 0.0
+    blur: float = 0.0
+    sigma: tuple[float, float] = (0.1, 2.0)
+    solarize: float = 0.0
+
+    @property
+    def crops(self) -> bool:
+        return (*self.scale, *self.ratio) != (1, 1, 1, 1)
+
+
+def check(recipe: Recipe, channels: int) -> None:
+    """Raises where the recipe is impossible, or asks for colour where an image has none."""
+    for name in ("flip", "jitter", "gray", "blur", "solarize"):
+        require(0 <= getattr(recipe, name) <= 1, recipe, name, "is a probability: set it between 0 and 1")
+    for name in ("brightness", "contrast", "saturation"):
+        require(getattr(recipe, name) >= 0, recipe, name, "is a strength: set it to 0 or more")
+    require(0 <= recipe.hue <= 0.5, recipe, "hue", "is a share of the colour wheel: set it between 0 and 0.5")
+    for name in ("scale", "ratio", "sigma"):
+        low, high = getattr(recipe, name)
+        require(0 < low <= high, recipe, name, "is a range: write [low, high] with 0 < low <= high")
+    require(recipe.scale[1] <= 1, recipe, "scale", "is a share of the area: set it to 1 or less")
+    for name in ("saturation", "hue", "gray"):
+        fits = channels == 3 or getattr(recipe, name) == 0
+        require(fits, recipe, name, f"needs 3 channels and the images have {channels}: set it to 0")
+
+
+def require(condition: bool, recipe: Recipe, name: str, advice: str) -> None:
+    if not condition:
+        raise MisconfigurationException(f"recipe: {name} = {getattr(recipe, name)} {advice}.")
+
+
+def draw(recipe: Recipe, n: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """The luck of n images of size (H, W): (n, 12) on the CPU, one of `COLUMNS` a column, one image a row.
+
+    Every image takes the same count of numbers from the generator, whatever the recipe says.
+    """
+    luck = torch.rand(n, 2 * TRIES + 12, generator=generator)
+    place, luck = luck[:, : 2 * TRIES + 2], luck[:, 2 * TRIES + 2 :].T
+    flip, jitter, gray, blur, solarize = luck[:5] < torch.tensor(
+        [recipe.flip, recipe.jitter, recipe.gray, recipe.blur, recipe.solarize]
+    ).unsqueeze(1)
+    brightness, contrast, saturation = (
+        torch.where(jitter, between(max(0, 1 - x), 1 + x, u), 1)
+        for x, u in zip((recipe.brightness, recipe.contrast, recipe.saturation), luck[5:8], strict=True)
+    )
+    hue = torch.where(jitter, between(-recipe.hue, recipe.hue, luck[8]), 0)
+    sigma = torch.where(blur, between(*recipe.sigma, luck[9]), 0)
+    box = boxes(recipe, *size, place) if recipe.crops else torch.tensor([[0, 0, *size]]).expand(n, 4)
+    columns = (*box.unbind(1), flip, brightness, contrast, saturation, hue, gray, sigma, solarize)
+    return torch.stack([column.float() for column in columns], dim=1)
+
+
+def between(low: float, high: float, u: Tensor) -> Tensor:
+    return low + (high - low) * u
+
+
+def boxes(recipe: Recipe, height: int, width: int, luck: Tensor) -> Tensor:
+    """Crops as torchvision's RandomResizedCrop draws them, luck (n, 22) uniform -> (n, 4): top, left, height, width."""
+    area = height * width * between(*recipe.scale, luck[:, :TRIES])
+    aspect = between(*(math.log(r) for r in recipe.ratio), luck[:, TRIES : 2 * TRIES]).exp()  # (n, tries)
+    w, h = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    first = fits.byte().argmax(1, keepdim=True)
+    h, w = h.gather(1, first).squeeze(1), w.gather(1, first).squeeze(1)
+    top, left = ((height - h + 1) * luck[:, -2]).floor(), ((width - w + 1) * luck[:, -1]).floor()
+    low, high = recipe.ratio
+    fallback_w, fallback_h = min(width, round(height * high)), min(height, round(width / low))
+    fallback = [(height - fallback_h) // 2, (width - fallback_w) // 2, fallback_h, fallback_w]
+    return torch.where(
+        fits.any(1, keepdim=True), torch.stack([top, left, h, w], dim=1), torch.tensor(fallback)
+    )
+
+
+def augment(
+    images: Tensor,
+    recipe: Recipe,
+    draws: Tensor,
+    size: int | None = None,
+    color: Literal["exact", "fast"] = "exact",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Tensor:
+    """One view of every image.
+
+    Args:
+        images: uint8 (B, H, W, C), on any device.
+        draws: the rows of `draw` for these images, (B, 12).
+        size: S, the side of the view; the images' height if None.
+        color: "exact" is torchvision's, in a fixed order; "fast" is one affine map an image, and folds the blur into the crop.
+        mean, std: one number a channel, to normalise with.
+
+    Returns:
+        float32 (B, C, S, S), in [0, 1] before it is normalised.
+    """
+    draws = draws.to(images.device, non_blocking=True)
+    if images.is_cuda or torch.compiler.is_compiling():
+        return view(images, recipe, draws, size or images.shape[1], color, mean, std)
+    step = max(1, CHUNK // images[0].numel())
+    chunks = zip(images.split(step), draws.split(step), strict=True)
+    return torch.cat([view(i, recipe, d, size or images.shape[1], color, mean, std) for i, d in chunks])
+
+
+def view(images: Tensor, recipe: Recipe, draws: Tensor, size: int, color: str, mean, std) -> Tensor:
+    """`augment`, of as many images as a cache holds."""
+    luck = {name: column.view(-1, 1, 1, 1) for name, column in zip(COLUMNS, draws.unbind(1), strict=True)}
+    sigma = luck["sigma"].view(-1, 1)
+    if color == "exact":
+        x = colors.exact(resample(images, recipe, luck, size), recipe, luck)
+        x = blur(x, sigma) if recipe.blur else x
+    else:
+        x = resample(images, recipe, luck, size, blur_matrix(sigma, size) if recipe.blur else None)
+        x = colors.fast(x, luck) if recipe.jitter or recipe.gray else x
+    if recipe.solarize:
+        x = torch.where((luck["solarize"] > 0) & (x >= 0.5), 1 - x, x)
+    if mean is not None:
+        x = x.sub_(colors.constant(mean, x).view(-1, 1, 1))
+    if std is not None:
+        x = x.div_(colors.constant(std, x).view(-1, 1, 1))
+    return x
+
+
+def resample(
+    images: Tensor, recipe: Recipe, luck: dict[str, Tensor], size: int, blur: Tensor | None = None
+) -> Tensor:
+    """Crop, resize, flip and, if given, blur: (B, H, W, C) in [0, 255] -> (B, C, S, S) in [0, 1]."""
+    batch, height, width, channels = images.shape
+    if not (recipe.crops or recipe.flip or blur is not None) and height == width == size:
+        return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format) / 255
+    top, left, h, w, flip = (luck[name].squeeze(1) for name in COLUMNS[:5])
+    rows = resize_matrix(top, h, size, height).div_(255)
+    columns = resize_matrix(left, w, size, width, flip)
+    if blur is not None:
+        rows, columns = blur @ rows, blur @ columns
+    x = rows @ images.flatten(2).float()  # (B, S, W * C)
+    x = x.view(batch, size, width, channels).permute(0, 3, 1, 2).reshape(batch, channels * size, width)
+    return (x @ columns.mT).view(batch, channels, size, size)
+
+
+def resize_matrix(start: Tensor, length: Tensor, size: int, side: int, flip: Tensor | float = 0.0) -> Tensor:
+    """The linear map (B, size, side) of a line of pixels to its part from `start`, resized: bilinear, antialiased.
+
+    Each output pixel is a mean of the input under a triangle, one pixel wide of the coarser grid, as in PIL and torchvision.
+    """
+    scale = length / size  # (B, 1, 1)
+    out = torch.arange(size, device=start.device).view(-1, 1) + 0.5
+    pixel = torch.arange(side, device=start.device) + 0.5
+    centre = start + scale * (out + flip * (size - 2 * out))
+    inside = ((pixel > start) & (pixel < start + length)).float()
+    weight = (pixel - centre).abs_().div_(-scale.clamp(min=1)).add_(1).clamp_(min=0).mul_(inside)
+    return weight.div_(weight.sum(2, keepdim=True))
+
+
+def blur(x: Tensor, sigma: Tensor) -> Tensor:
+    """Gaussian blur of (B, C, S, S) by sigma (B, 1), 0 for none."""
+    matrix = blur_matrix(sigma, x.shape[2])
+    return matrix.unsqueeze(1) @ (x.flatten(1, 2) @ matrix.mT).view_as(x)
+
+
+def blur_matrix(sigma: Tensor, size: int) -> Tensor:
+    """The linear map (B, size, size) of a line of pixels to its blur, with reflecting borders; sigma (B, 1), 0 for none."""
+    radius = max(1, size // 10 // 2)  # SimCLR: a kernel of 10 % of the side
+    distance = torch.arange(-radius, radius + 1, device=sigma.device)
+    kernel = torch.exp(-0.5 * (distance / sigma.clamp(min=0.01)) ** 2)  # (B, 2r + 1)
+    kernel = kernel / kernel.sum(1, keepdim=True)
+    line = torch.eye(size, device=sigma.device)  # one pixel lit, in each of its places
+    windows = F.pad(line, (radius, radius), mode="reflect").unfold(1, 2 * radius + 1, 1).transpose(0, 1)
+    return (kernel @ windows.flatten(0, 1).T).view(-1, size, size)

@@ -1,0 +1,214 @@
+"""How image data moves: arrays on disk -> whole uint8 batches -> views on the device."""
+
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+from datamodules.augment import Recipe, augment, check, draw
+from datamodules.layout import read_classes, read_images, read_labels
+from datamodules.loader import BatchLoader, RowsDataset
+
+
+def carve(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split rows in two, class by class: (rows kept, rows carved), both ascending. Depends on labels and seed alone."""
+    rng = np.random.default_rng(seed)
+    carved = [
+        rng.permutation(rows)[: round(share * len(rows))] for rows in map(np.flatnonzero, _one_hot(labels))
+    ]
+    carved = np.sort(np.concatenate(carved))
+    return np.setdiff1d(np.arange(len(labels)), carved), carved
+
+
+def _one_hot(labels: np.ndarray) -> np.ndarray:
+    return np.unique(labels)[:, None] == labels
+
+
+class ImageDataModule(LightningDataModule):
+    """Images as plain arrays under `data_dir/name`, see DESIGN in the README for the layout.
+
+    Args:
+        name: subfolder of `data_dir`.
+        data_dir: where the data sets live.
+        views: one recipe for each view of an image that a training batch holds; one view without augmentation if None.
+        batch_size: images of a batch, on each process.
+        size: side of the square views in pixels; the stored height if None.
+        mean, std: of each channel, subtracted and divided after scaling to [0, 1]; the data set's own if None.
+        val_size: share of each class that is carved from the training split where there is no val split.
+        split_seed: of that carving. It has nothing to do with the run's seed.
+        seed: of order and augmentation; the run's.
+        color: `exact` as torchvision computes colour jitter, `fast` as one affine map of the colours.
+        compile: let torch.compile fuse the augmentation (a compiler is needed; the first batches are slow).
+        num_workers: processes that read batches ahead; 0 is fastest for arrays in memory.
+    """
+
+    num_classes: int | None = None
+    class_names: list[str] | None = None
+    default_mean: ClassVar[tuple[float, ...]] = (0.5,)
+    default_std: ClassVar[tuple[float, ...]] = (0.5,)
+    how_to_get: ClassVar[str] = "put the files of the array layout there (README, Data)"
+
+    def __init__(
+        self,
+        name: str,
+        data_dir: str = "data",
+        views: list[Recipe] | None = None,
+        batch_size: int = 256,
+        size: int | None = None,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        val_size: float = 0.1,
+        split_seed: int = 0,
+        seed: int = 0,
+        color: Literal["exact", "fast"] = "exact",
+        compile: bool = False,
+        num_workers: int = 0,
+    ):
+        super().__init__()
+        self.folder = Path(data_dir) / name
+        self.views = views or [Recipe()]
+        self.batch_size, self.size, self.num_workers = batch_size, size, num_workers
+        self.mean, self.std = mean or list(self.default_mean), std or list(self.default_std)
+        self.val_size, self.split_seed, self.seed = val_size, split_seed, seed
+        self.color = color
+        self.augment = torch.compile(augment) if compile else augment
+        self.datasets: dict[str, RowsDataset] = {}
+
+    @property
+    def num_outputs(self) -> int | None:
+        """Width of a head for the labels."""
+        return self.num_classes
+
+    def path(self, split: str, kind: Literal["images", "labels"]) -> Path:
+        return self.folder / f"{split}_{kind}.npy"
+
+    def setup(self, stage: str) -> None:
+        if self.datasets:
+            return
+        self.class_names = self.class_names or read_classes(self.folder / "classes.txt")
+        if self.class_names and self.num_classes is None:
+            self.num_classes = len(self.class_names)
+        arrays = self.read()
+        train_images, train_labels = arrays["train"]
+        self.check(train_images)
+        if self.num_classes is None and train_labels is not None:
+            self.num_classes = int(train_labels.max()) + 1
+        if self.num_classes and not self.class_names:
+            self.class_names = [str(k) for k in range(self.num_classes)]
+        rows = None
+        if "val" not in arrays:
+            labels = np.zeros(len(train_images)) if train_labels is None else train_labels
+            rows, val_rows = carve(labels, self.val_size, self.split_seed)
+            self.datasets["val"] = RowsDataset(train_images, train_labels, val_rows)
+        self.datasets["train"] = RowsDataset(train_images, train_labels, rows)
+        for split in arrays.keys() - {"train"}:
+            self.datasets[split] = RowsDataset(*arrays[split])
+
+    def read(self) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+        """Images and labels of each split that exists; `train` must."""
+        arrays = {}
+        for split in ("train", "val", "test"):
+            images_path, labels_path = self.path(split, "images"), self.path(split, "labels")
+            if images_path.is_file():
+                images = read_images(images_path)
+                has_labels = labels_path.is_file()
+                labels = read_labels(labels_path, len(images), self.num_classes) if has_labels else None
+                arrays[split] = images, labels
+        if "train" not in arrays:
+            raise MisconfigurationException(
+                f"no data set at {self.path('train', 'images').absolute()}: {self.how_to_get}, "
+                "or point --data.init_args.data_dir to where it is"
+            )
+        return arrays
+
+    def check(self, images: np.ndarray) -> None:
+        channels = images.shape[-1]
+        if len(self.mean) == len(self.std) == 1:
+            self.mean, self.std = self.mean * channels, self.std * channels
+        if not len(self.mean) == len(self.std) == channels:
+            raise MisconfigurationException(
+                f"mean {self.mean} and std {self.std}: the images of {self.folder} have {channels} channels, "
+                "give one number for each (or a single one for all)"
+            )
+        for recipe in self.views:
+            check(recipe, channels)
+
+    def loader(self, split: str, training: bool = False) -> BatchLoader:
+        trainer = self.trainer
+        return BatchLoader(
+            self.datasets[split],
+            self.batch_size,
+            seed=self.seed if training else None,
+            shard=self.shard(),
+            place=(lambda: (trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready))
+            if training and trainer
+            else (lambda: (0, 0)),
+            num_workers=self.num_workers if training else 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def shard(self) -> tuple[int, int]:
+        """Rank and number of processes."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def train_dataloader(self) -> BatchLoader:
+        return self.loader("train", training=True)
+
+    def bank_dataloader(self) -> BatchLoader:
+        """Labelled training examples without augmentation: what kNN, probes and retrieval refer to."""
+        return self.loader("train")
+
+    def val_dataloader(self) -> BatchLoader:
+        return self.loader("val")
+
+    def test_dataloader(self) -> BatchLoader | list:
+        return self.loader("test") if "test" in self.datasets else []
+
+    def predict_dataloader(self) -> BatchLoader | list:
+        return self.test_dataloader()
+
+    def transfer_batch_to_device(self, batch: tuple, device: torch.device, dataloader_idx: int) -> tuple:
+        return self.prepare(batch, device, augment=self.trainer.training)
+
+    def prepare(self, batch: tuple, device: torch.device, augment: bool) -> tuple:
+        """Stored rows and their key -> the batch that a step reads, on `device`.
+
+        Args:
+            batch: images uint8 (B, H, W, C), labels, index, key, as a loader yields them.
+            augment: draw `views` with the key; otherwise one view, resized to `size` and normalised.
+
+        Returns:
+            views (list of float32 (B, C, S, S)), labels (B,), index (B,), key.
+        """
+        images, labels, index, key = batch
+        images = images.to(device, non_blocking=True)
+        recipes = self.views if augment else [Recipe()]
+        generator = torch.Generator().manual_seed(key)
+        views = [self.view(images, recipe, generator) for recipe in recipes]
+        return views, labels.to(device, non_blocking=True), index.to(device, non_blocking=True), key
+
+    def view(self, images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+        """One view of each image. Draws for the whole batch on all processes and takes this one's rows."""
+        rank, world = self.shard()
+        draws = draw(recipe, len(images) * world, images.shape[1:3], generator)
+        draws = draws[rank * len(images) : (rank + 1) * len(images)].to(images.device, non_blocking=True)
+        return self.augment(images, recipe, draws, self.size, self.color, self.mean, self.std)
+
+    def display(self, view: Tensor) -> Tensor:
+        """A view as a person sees it: (B, C, H, W) normalised -> uint8 (B, H, W, C)"""
+        mean, std = (torch.tensor(v, device=view.device)[:, None, None] for v in (self.mean, self.std))
+        return (view.float() * std + mean).mul(255).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
+
+    def state_dict(self) -> dict:
+        return {"mean": self.mean, "std": self.std}
+
+    def load_state_dict(self, state: dict) -> None:
+        if (state["mean"], state["std"]) != (self.mean, self.std):
+            raise MisconfigurationException(
+                f"the checkpoint was trained with mean {state['mean']} and std {state['std']}, this run has "
+                f"{self.mean} and {self.std}: set data.init_args.mean and std to the checkpoint's"
+            )

@@ -1,0 +1,94 @@
+"""Colour of a batch of images (B, C, H, W) in [0, 1], every image with its own factors, each of shape (B, 1, 1, 1).
+
+Brightness, contrast, saturation, hue, grayscale, in this order: `exact` does what torchvision's functions do, one after the
+other; `fast` is one affine map an image. What they are given they may change in place.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+LUMA = (0.2989, 0.587, 0.114)  # torchvision's, after ITU-R BT.601
+QUARTER_TURN = (
+    (-0.169, -0.330, 0.498),
+    (0.328, -0.035, -0.293),
+    (-1.247, 1.043, 0.203),
+)  # of the hue, in NTSC's YIQ
+
+
+def constant(values: Sequence, like: Tensor) -> Tensor:
+    """Sent to the device of `like` without waiting for it, which `like.new_tensor` would."""
+    return torch.tensor(values).to(like.device, non_blocking=True)
+
+
+def luma(x: Tensor) -> Tensor:
+    """Brightness as the eye sees it, (B, 3, H, W) -> (B, 1, H, W); of other than 3 channels, their mean."""
+    if x.shape[1] != 3:
+        return x.mean(1, keepdim=True)
+    r, g, b = x.split(1, dim=1)
+    return (LUMA[0] * r).add_(g, alpha=LUMA[1]).add_(b, alpha=LUMA[2])
+
+
+def blend(x: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    """factor * x + (1 - factor) * other, clamped: torchvision's adjustments, but for the hue's."""
+    return x.mul_(factor).add_((1 - factor) * other).clamp_(0, 1)
+
+
+def shift_hue(x: Tensor, turns: Tensor) -> Tensor:
+    """RGB to HSV, hue + turns, and back, without the detour.
+
+    With c the largest channel minus the smallest, a channel is the smallest + c * clamp(6 d - 1, 0, 1), where d is the way
+    around the wheel, in turns, from the hue to the opposite of the channel's own colour.
+    """
+    r, g, b = x.split(1, dim=1)
+    high, low = torch.maximum(torch.maximum(r, g), b), torch.minimum(torch.minimum(r, g), b)
+    c = (high - low).mul_(6)
+    per_c = c.clamp(min=1e-12).reciprocal_()
+    side = (g - b).mul_(per_c)  # the hue where red is largest, in [-1/6, 1/6]
+    away = (high - r).mul_(per_c)  # 0 where red is largest, 1/6 where it is smallest
+    hue = (
+        torch.copysign(3 * away, side).add_(side).sub_(side.mul_(away), alpha=12)
+    )  # everywhere, in [-1/2, 1/2]
+    own = torch.arange(3, device=x.device).view(3, 1, 1) / 3  # hue of red, green, blue
+    d = (
+        torch.add(hue, turns - own + 2, out=x).frac_().sub_(0.5).abs_()
+    )  # + 2: a whole number that makes it positive
+    return d.clamp_(1 / 6, 1 / 3).sub_(1 / 6).mul_(c).add_(low).clamp_(0, 1)
+
+
+def exact(x: Tensor, recipe, luck: dict[str, Tensor]) -> Tensor:
+    """Each operation as in torchvision."""
+    if recipe.jitter and recipe.brightness:
+        x = x.mul_(luck["brightness"]).clamp_(0, 1)
+    if recipe.jitter and recipe.contrast:
+        x = blend(x, luma(x.mean((2, 3), keepdim=True)), luck["contrast"])
+    if recipe.jitter and recipe.saturation:
+        x = blend(x, luma(x), luck["saturation"])
+    if recipe.jitter and recipe.hue:
+        x = shift_hue(x, luck["hue"])
+    return blend(x, luma(x), 1 - luck["gray"]) if recipe.gray else x
+
+
+def fast(x: Tensor, luck: dict[str, Tensor]) -> Tensor:
+    """One matrix and one offset an image, and one clamp at the end.
+
+    Differs from `exact` where that clamps on the way, and in the hue, which turns in YIQ, where a turn is linear.
+    """
+    brightness, contrast = luck["brightness"], luck["contrast"]
+    offset = brightness * (1 - contrast) * luma(x.mean((2, 3), keepdim=True))  # (B, 1, 1, 1)
+    gain = (brightness * contrast).squeeze(1)
+    mixed = torch.baddbmm(offset.squeeze(1), gain * mix(luck, x.shape[1]), x.flatten(2))
+    return mixed.clamp_(0, 1).view_as(x)
+
+
+def mix(luck: dict[str, Tensor], channels: int) -> Tensor:
+    """Saturation, hue and grayscale as one matrix (B, C, C). All of them keep the luma and act on what differs from it."""
+    saturation, turns, gray = (luck[name].squeeze(1) for name in ("saturation", "hue", "gray"))
+    eye = torch.eye(channels, device=turns.device)
+    if channels != 3:
+        return eye.expand(len(turns), channels, channels)
+    to_gray, quarter_turn = constant((LUMA, LUMA, LUMA), turns), constant(QUARTER_TURN, turns)
+    cos, sin = torch.cos(2 * math.pi * turns), torch.sin(2 * math.pi * turns)
+    return to_gray + (1 - gray) * saturation * (cos * (eye - to_gray) + sin * quarter_turn)

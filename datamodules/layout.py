@@ -1,0 +1,66 @@
+"""The array layout, DIR/{train,val,test,unlabeled}_{images,labels}.npy and classes.txt: read, checked, written."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+
+def read_images(path: Path) -> np.ndarray:
+    """A memory map, uint8 (N, H, W, C); (N, H, W) is read as one channel."""
+    images = _load(path)
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or not len(images):
+        raise MisconfigurationException(
+            f"{path}: expected images as uint8 (N, H, W, C), found {images.dtype} {images.shape}"
+        )
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.shape[-1] > images.shape[1]:
+        raise MisconfigurationException(
+            f"{path}: shape {images.shape} looks like (N, C, H, W): store channels last, (N, H, W, C)"
+        )
+    return images
+
+
+def read_labels(path: Path, count: int, num_classes: int | None) -> np.ndarray:
+    """int64 (N,): 0 ... K - 1, or -1 where unknown."""
+    labels = _load(path)
+    if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
+        raise MisconfigurationException(
+            f"{path}: expected labels as int64 (N,), found {labels.dtype} {labels.shape}"
+        )
+    if len(labels) != count:
+        raise MisconfigurationException(f"{path}: {len(labels)} labels for {count} images")
+    wrong = np.flatnonzero((labels < -1) | (labels >= (np.inf if num_classes is None else num_classes)))
+    if len(wrong):
+        allowed = "0 or more" if num_classes is None else f"0 ... {num_classes - 1}"
+        raise MisconfigurationException(
+            f"{path}: label {labels[wrong[0]]} in row {wrong[0]} ({len(wrong)} such rows): "
+            f"labels are {allowed}, or -1 where unknown"
+        )
+    return labels.astype(np.int64)
+
+
+def read_classes(path: Path) -> list[str] | None:
+    """One class name a line; None where there is no such file."""
+    return path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else None
+
+
+def write_arrays(folder: Path, arrays: dict[str, np.ndarray], class_names: list[str]) -> None:
+    """Each file appears whole or not at all: a name that exists can be trusted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".part-{os.getpid()}"
+    temporary.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
+    os.replace(temporary, folder / "classes.txt")
+    for name, array in arrays.items():
+        with open(temporary, "wb") as file:
+            np.save(file, array, allow_pickle=False)
+        os.replace(temporary, folder / f"{name}.npy")
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise MisconfigurationException(f"{path}: not a plain .npy array ({error})") from error

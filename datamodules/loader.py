@@ -1,0 +1,113 @@
+"""Whole batches of stored rows, in an order that is a function of seed, epoch and batch number alone."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+
+def batch_key(seed: int, epoch: int, batch: int) -> int:
+    """What a batch's randomness is drawn from: 32 well-mixed bits."""
+    return int(np.random.SeedSequence([seed, epoch, batch]).generate_state(1)[0])
+
+
+class RowsDataset:
+    """Rows of a memory-mapped array, read a whole batch at once.
+
+    Args:
+        images: uint8 (N, H, W, C).
+        labels: (N,) int64 or (N, T) float32; None where there are none (read as -1).
+        rows: which rows of the arrays make up the split, in order; all by default.
+    """
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray | None = None, rows: np.ndarray | None = None):
+        self.images = images
+        self.rows = np.arange(len(images)) if rows is None else rows
+        self.labels = torch.full((len(self.rows),), -1) if labels is None else torch.tensor(labels[self.rows])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, positions: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Positions in the split (B,) -> images uint8 (B, H, W, C), labels, index (B,)"""
+        rows = self.rows[positions]
+        order = np.argsort(rows)  # a memory map is read fastest from front to back
+        images = np.empty((len(rows), *self.images.shape[1:]), np.uint8)
+        images[order] = self.images[rows[order]]
+        index = torch.as_tensor(positions)
+        return torch.from_numpy(images), self.labels[index], index
+
+
+class BatchLoader:
+    """Iterates one epoch of `(*stored rows, key)`; knows its place from `place`, so it has no state to save.
+
+    Args:
+        dataset: has `__len__` and `__getitems__(positions)`.
+        batch_size: B, on each process.
+        seed: of order and keys; None reads in order and keeps the last, smaller batch.
+        shard: rank and number of processes. In training a global batch is cut evenly; otherwise every `world`-th row.
+        place: returns (epoch, first batch to read), asked when the first batch is.
+        num_workers: processes that read ahead; 0 is fastest for arrays in memory.
+        pin_memory: read into page-locked memory, for faster copies to a GPU.
+    """
+
+    def __init__(
+        self,
+        dataset: RowsDataset,
+        batch_size: int,
+        seed: int | None = None,
+        shard: tuple[int, int] = (0, 1),
+        place: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        num_workers: int = 0,
+        pin_memory: bool = False,
+    ):
+        self.dataset, self.batch_size, self.seed, self.place = dataset, batch_size, seed, place
+        (self.rank, self.world), self.num_workers, self.pin_memory = shard, num_workers, pin_memory
+
+    def __len__(self) -> int:
+        if self.seed is not None:
+            return len(self.dataset) // (self.batch_size * self.world)
+        return -(-len(range(self.rank, len(self.dataset), self.world)) // self.batch_size)
+
+    def positions(self, epoch: int) -> list[np.ndarray]:
+        """The epoch's batches, as positions in the data set, of this process."""
+        if self.seed is None:
+            own = np.arange(self.rank, len(self.dataset), self.world)
+            return np.split(own, range(self.batch_size, len(own), self.batch_size))
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))
+        whole = order[: len(self) * self.batch_size * self.world].reshape(
+            len(self), self.world, self.batch_size
+        )
+        return list(whole[:, self.rank])
+
+    def __iter__(self) -> Iterator[tuple]:
+        # a generator: nothing is read before the Trainer knows its epoch, also after a resume
+        epoch, first = self.place()
+        batches = self.positions(epoch)[first:]
+        if self.num_workers:
+            rows = iter(
+                DataLoader(
+                    self.dataset,
+                    batch_sampler=batches,
+                    num_workers=self.num_workers,
+                    collate_fn=_as_is,
+                    pin_memory=self.pin_memory,
+                )
+            )
+        else:
+            rows = (self.dataset.__getitems__(batch) for batch in batches)
+        for number, stored in enumerate(rows, start=first):
+            yield (*stored, batch_key(self.seed or 0, epoch, number))
+
+    def state_dict(self) -> dict:
+        """Empty: the place follows from the Trainer's progress. Being there tells Lightning that resuming is safe."""
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Nothing to restore."""
+
+
+def _as_is(batch: tuple) -> tuple:
+    return batch

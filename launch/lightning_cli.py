@@ -1,0 +1,152 @@
+"""Wires a method, a data set and callbacks, which a config names, into a Trainer and a run folder."""
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+import yaml
+from lightning.fabric.utilities.rank_zero import _get_rank
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.trainer.connectors.accelerator_connector import _PRECISION_INPUT
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from callbacks.run_folder import RunFolder
+from launch.folders import claim, unfinished
+from launch.parser import Parser
+from reports.report import write as write_report
+
+ROOT = Path(__file__).parent.parent
+DEFAULTS = {"default_config_files": [str(ROOT / "configs" / "defaults.yaml")], "allow_abbrev": False}
+
+
+def fast_precision() -> str:
+    """bf16-mixed where the hardware computes in it, else 32-true."""
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
+
+
+class Trainer(pl.Trainer):
+    """Lightning's Trainer; `precision: auto` has become a number format before it is built."""
+
+    def __init__(
+        self, *args: Any, precision: _PRECISION_INPUT | Literal["auto"] | None = "auto", **kwargs: Any
+    ):
+        super().__init__(*args, precision=precision, **kwargs)
+
+
+class CLI(LightningCLI):
+    """LightningCLI with run folders: config -> Trainer, module, data -> fit, test once, report."""
+
+    def __init__(self):
+        super().__init__(
+            LightningModule,
+            LightningDataModule,
+            trainer_class=Trainer,
+            parser_class=Parser,
+            save_config_callback=None,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            parser_kwargs={"allow_abbrev": False}
+            | {verb: DEFAULTS for verb in ("fit", "validate", "test", "predict")},
+        )
+
+    def add_arguments_to_parser(self, parser: Parser) -> None:
+        parser.add_argument(
+            "--experiment", type=str | None, help="name of the runs (default: the config's file name)"
+        )
+        parser.add_argument("--runs_dir", type=str, default="runs", help="where run folders are made")
+        parser.add_argument(
+            "--without", type=list[str], default=[], help="callbacks or loggers to leave out, by class name"
+        )
+        parser.add_argument("--test_after_fit", type=bool, default=True, help="test once, at the last epoch")
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: a checkpoint's hyper-parameters must not override what the user asked for."""
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        if config.trainer.precision == "auto":
+            config.trainer.precision = fast_precision()
+        config.experiment = (
+            config.experiment or Path(str(config.config[0])).stem if config.config else "unnamed"
+        )
+        trainer = config.trainer
+        trainer.callbacks = chosen(trainer.callbacks or [], config.without)
+        if isinstance(trainer.logger, list):
+            trainer.logger = chosen(trainer.logger, config.without)
+        text = self._parser(self.subcommand).dump(config, skip_none=False)
+        folder = self.run_folder(config)
+        trainer.default_root_dir = str(folder)
+        for logger in trainer.logger if isinstance(trainer.logger, list) else []:
+            logger.init_args.save_dir = str(folder)
+            if "name" in logger.init_args and logger.init_args.name is None:
+                logger.init_args.name = f"{folder.parent.name}/{folder.name}"
+        self.run = RunFolder(folder, text, yaml.safe_load(text))
+
+    def run_folder(self, config: Any) -> Path:
+        """A new version, or with `ckpt_path: last` the newest unfinished one. Only the first rank makes folders."""
+        experiment = Path(config.runs_dir) / config.experiment
+        if config.ckpt_path == "last":
+            folder, config.ckpt_path = unfinished(experiment)
+            return folder
+        if config.ckpt_path and not Path(config.ckpt_path).is_file():
+            raise MisconfigurationException(f"--ckpt_path {config.ckpt_path}: no such file")
+        return claim(experiment) if not _get_rank() else experiment / "of_rank_0"
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.callbacks.insert(0, self.run)
+        return trainer
+
+    def after_fit(self) -> None:
+        data = self.datamodule
+        if self.config.fit.test_after_fit:
+            if "test" in data.datasets:
+                self.trainer.test(self.model, datamodule=data, verbose=False)
+            else:
+                rank_zero_info(f"{data.folder} has no test split: the final test is skipped")
+        self.finish()
+
+    def finish(self) -> None:
+        self.run.write(self.trainer, "finished")
+
+    after_validate = after_test = after_predict = finish
+
+
+def chosen(items: list, without: list[str]) -> list:
+    """Callbacks or loggers, less those switched off by name; of a class named twice the later one counts."""
+    latest = {item.class_path: item for item in items}
+    return [item for path, item in latest.items() if path.rsplit(".", 1)[-1] not in without]
+
+
+def run(args: list[str]) -> int:
+    """Exit status; what a user can put right is said in one line."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "Tip:" not in record.msg
+    )
+    warnings.filterwarnings(
+        "ignore", message=".*isinstance.treespec, LeafSpec"
+    )  # Lightning 2.6 with torch 2.14
+    sys.argv[1:] = args  # LightningCLI reads them there, and so do the processes that Lightning starts
+    cli = CLI.__new__(CLI)
+    try:
+        cli.__init__()
+    except MisconfigurationException as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    finally:
+        folder = getattr(getattr(cli, "run", None), "folder", None)
+        if folder and not _get_rank() and "fit" in cli.config:
+            print(f"run folder: {folder}\nreport: {write_report(folder)}")
+    return 0

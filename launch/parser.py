@@ -1,0 +1,96 @@
+"""Errors of the command line and of YAML in one line: the key, its place, and the nearest known one."""
+
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn, get_args, get_type_hints
+
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser
+
+UNKNOWN = re.compile(r"Option '([^']+)' is not accepted|not accept option '([^']+)'|arguments: --([\w.+]+)")
+BAD_CLASS = re.compile(r"class_path '([^']+)':\s+(.*)")
+
+
+class Parser(LightningArgumentParser):
+    """LightningCLI's parser; an error is one line on stderr and exit status 2."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        print(f"error: {explain(message, sys.argv[2:], self)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def explain(message: str, args: list[str], parser: LightningArgumentParser) -> str:
+    """jsonargparse's message in one line that says what to put right."""
+    if found := UNKNOWN.search(message):
+        bad = next(filter(None, found.groups()))
+        settings = list(given(args))
+        known = names(parser, (value for *_, value in settings))
+        wrong = next((part for part in bad.split(".") if part not in known), bad)
+        place = next((f"{key} in {source}" for key, source, _ in settings if wrong in key.split(".")), bad)
+        return f"unknown key {wrong!r} ({place}){nearest(wrong, known)}"
+    if found := BAD_CLASS.search(message):
+        path, why = found.groups()
+        return f"cannot use class_path {path!r}: {why}{nearest(path.rsplit('.', 1)[-1], siblings(path))}"
+    return re.sub(r"\s*\n\s*", " ", message).strip()
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f"; the nearest known one is {near[0]!r}" if near else ""
+
+
+def given(args: list[str]) -> Iterator[tuple[str, str, Any]]:
+    """What the user set: (dotted key, where, value), from the command line and the YAML files it names."""
+    for i, arg in enumerate(args):
+        if arg.startswith("--"):
+            key, _, value = arg[2:].partition("=")
+            value = value or (args[i + 1] if i + 1 < len(args) else "")
+            yield key, "the command line", value
+            if key == "config" and Path(value).is_file():
+                yield from (
+                    (inner, value, leaf) for inner, leaf in flatten(yaml.safe_load(Path(value).read_text()))
+                )
+
+
+def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """A tree of dicts and lists -> (dotted key, leaf)"""
+    if isinstance(tree, dict | list):
+        for key, branch in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            yield from flatten(branch, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, tree
+
+
+def names(parser: LightningArgumentParser, values: Iterable[Any]) -> set[str]:
+    """Every key that would be accepted somewhere: options, and parameters of the classes among `values`."""
+    known = {part for action in parser._actions for part in action.dest.split(".")} | {
+        "class_path",
+        "init_args",
+    }
+    for value in values:
+        module, _, name = str(value).rpartition(".")
+        cls = getattr(import_module(module), name, None) if module in sys.modules else None
+        for base in inspect.getmro(cls) if inspect.isclass(cls) else ():
+            for parameter, hint in get_type_hints(base.__init__).items():
+                known.add(parameter)
+                known |= {field.name for part in parts(hint) if is_dataclass(part) for field in fields(part)}
+    return known - {"return", "shared"}
+
+
+def parts(hint: Any) -> Iterator[Any]:
+    """A type and all types inside it."""
+    yield hint
+    for inner in get_args(hint):
+        yield from parts(inner)
+
+
+def siblings(path: str) -> list[str]:
+    """Names beside a class in its module, or nothing where the module is the wrong part."""
+    module = sys.modules.get(path.rpartition(".")[0])
+    return [name for name in vars(module) if not name.startswith("_")] if module else []

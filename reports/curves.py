@@ -1,0 +1,108 @@
+"""Which metrics are drawn together, as what, and their tables."""
+
+import re
+
+import numpy as np
+
+from reports.chart import Line, chart, number
+from reports.run import Run
+
+# title, what the axis shows, factor, [(pattern of the metric, label, style)]
+CHARTS = [
+    (
+        "Loss",
+        "the method's own unit",
+        1,
+        [
+            ("train/loss_step", "batches", "faint"),
+            ("train/loss", "train", "main"),
+            ("val/loss", "val", "second"),
+        ],
+    ),
+    (
+        "Accuracy while training",
+        "per cent right",
+        100,
+        [
+            (r"val/(online|bank)_probe_top1", "probe, val", "main"),
+            (r"train/online_probe_top1", "probe, train", "third"),
+            (r"val/knn(\d*)_top1", "kNN {}, val", "second"),
+        ],
+    ),
+    ("Learning rate", "as the optimizer used it", 1, [(r"lr", "", "main"), (r"lr[-/](.+)", "{}", "second")]),
+    (
+        "Effective rank",
+        "how many directions the features use",
+        1,
+        [("val/effective_rank", "val", "main")],
+    ),
+]
+TABLE_NUMBERS = re.compile(r"((untrained|pixels)/.*|test/.*|val/probe\d*_\w+)")
+ROWS = 40
+
+
+def curves(run: Run) -> tuple[list[dict], list[dict]]:
+    """The charts every run is read by, and one for each other metric that was logged more than once."""
+    known, used = [], set()
+    for title, unit, factor, patterns in CHARTS:
+        lines = {}
+        for pattern, label, style in patterns:
+            for metric in run.metrics:
+                if found := re.fullmatch(pattern, metric):
+                    lines[metric] = _line(run, metric, label.format(*found.groups()), style, factor)
+        used |= set(lines)
+        known += _drawn(run, title, unit, lines)
+    others = []
+    for metric, series in run.metrics.items():
+        if metric not in used and not TABLE_NUMBERS.fullmatch(metric) and len(series.value) > 1:
+            others += _drawn(run, metric, "as logged", {metric: _line(run, metric, "", "main", 1)})
+    return known, others
+
+
+def summary(run: Run) -> str:
+    """Where the loss started and ended."""
+    series = run.metrics.get("train/loss")
+    if not series or len(series.value) < 2 or not np.isfinite(series.value[[0, -1]]).all():
+        return ""
+    first, last = series.value[[0, -1]]
+    verb = "fell" if last < first else "rose" if last > first else "stayed"
+    unit = "epoch" if run.steps_per_epoch else "logged value"
+    return f"The loss {verb} from {number(first)} in the first {unit} to {number(last)} in the last."
+
+
+def _line(run: Run, metric: str, label: str, style: str, factor: float) -> Line:
+    series = run.metrics[metric]
+    finite = np.isfinite(series.value)
+    return Line(label, run.clock(series)[finite], factor * series.value[finite], style)
+
+
+def _drawn(run: Run, title: str, unit: str, lines: dict[str, Line]) -> list[dict]:
+    lost = sum(int((~np.isfinite(run.metrics[metric].value)).sum()) for metric in lines)
+    lines = {metric: line for metric, line in lines.items() if len(line.x)}
+    if not lines:
+        return []
+    x_label = "epoch" if run.steps_per_epoch else "step"
+    said = [
+        f"{line.name or title} from {number(line.y[0])} to {number(line.y[-1])}" for line in lines.values()
+    ]
+    drawn = {
+        "title": title,
+        "unit": unit,
+        "metrics": ", ".join(lines),
+        "lost": lost,
+        "table": _table(lines, x_label),
+    }
+    drawn["says"] = f"{title} by {x_label}: {'; '.join(said)}."
+    return [drawn | chart(list(lines.values()), x_label)]
+
+
+def _table(lines: dict[str, Line], x_label: str) -> dict:
+    """A row a point in time, single batches left out where there are means; at most ROWS, evenly chosen."""
+    kept = {metric: line for metric, line in lines.items() if line.style != "faint"} or lines
+    cells = {
+        metric: dict(zip(line.x.round(2).tolist(), line.y, strict=True)) for metric, line in kept.items()
+    }
+    times = sorted({time for column in cells.values() for time in column})
+    chosen = [times[i] for i in np.unique(np.linspace(0, len(times) - 1, ROWS).round().astype(int))]
+    rows = [[f"{t:g}", *(number(col[t]) if t in col else "" for col in cells.values())] for t in chosen]
+    return {"head": [x_label, *cells], "rows": rows, "cut": len(times) if len(times) > len(chosen) else 0}

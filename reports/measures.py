@@ -1,0 +1,113 @@
+"""The table numbers: accuracy by protocol, for the final encoder, the untrained one and raw pixels."""
+
+import re
+from dataclasses import dataclass, field
+
+from reports.run import Run
+
+NAME = re.compile(r"(?:(?P<of>untrained|pixels)/)?(?P<split>val|test)/(?P<kind>probe|knn)(?P<n>\d*)_top1")
+SPLITS = {"test": "test", "val": "validation"}
+
+
+@dataclass
+class Measure:
+    """One protocol. `found`: (of, split) -> fraction; of is "" for this run, "untrained" or "pixels"."""
+
+    kind: str
+    n: int | None
+    found: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        if self.kind == "knn":
+            return "Nearest neighbours"
+        return f"Linear probe, {labels(self.n)}" if self.n else "Linear probe"
+
+    @property
+    def protocol(self) -> str:
+        if self.kind == "knn":
+            return f"top-1; vote of the {self.n} nearest training examples" if self.n else "top-1"
+        return f"top-1; frozen features, {'mean of several draws' if self.n else 'all training labels'}"
+
+    @property
+    def split(self) -> str:
+        """The split that is compared: test where this run has it."""
+        return "test" if ("", "test") in self.found or ("", "val") not in self.found else "val"
+
+    def percent(self, of: str = "", split: str | None = None) -> float | None:
+        """Accuracy in per cent, rounded as shown, so that differences agree with what is read."""
+        value = self.found.get((of, split or self.split))
+        return None if value is None else round(100 * value, 1)
+
+    def gain(self, over: str) -> float | None:
+        """Points above a floor, on the split compared."""
+        own, floor = self.percent(), self.percent(over)
+        return None if own is None or floor is None else round(own - floor, 1)
+
+
+def labels(n: int) -> str:
+    return f"{n} label{'s' * (n != 1)} a class"
+
+
+def measures(run: Run) -> list[Measure]:
+    """All labels first, then few, then neighbours."""
+    found: dict[tuple[str, int | None], Measure] = {}
+    for metric in run.metrics:
+        name = NAME.fullmatch(metric)
+        value = run.last(metric)
+        if name and value is not None:
+            key = (name["kind"], int(name["n"]) if name["n"] else None)
+            measure = found.setdefault(key, Measure(*key))
+            measure.found[name["of"] or "", name["split"]] = value
+    return sorted(found.values(), key=lambda m: (m.kind == "knn", m.n is not None, -(m.n or 0)))
+
+
+def chance(run: Run) -> float | None:
+    """Per cent right by guessing among equally frequent classes."""
+    classes = run.provenance.get("num_classes") or len(run.provenance.get("class_names") or [])
+    return 100 / classes if classes else None
+
+
+def reads_of_test(run: Run) -> int:
+    """How many times the test split was read for this run's own numbers."""
+    return len({step for name, s in run.metrics.items() if name.startswith("test/") for step in s.step})
+
+
+@dataclass
+class Mark:
+    """Something on the 0-100 scale; `row`: of labels below the line; `side` keeps the label inside."""
+
+    kind: str
+    at: float
+    text: str
+    row: int = 0
+
+    @property
+    def side(self) -> str:
+        return "start" if self.at < 8 else "end" if self.at > 88 else "middle"
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """What the label covers in per cent of a phone's width: about 2 a letter."""
+        width = 2.1 * len(self.text)
+        left = self.at - {"start": 0, "middle": width / 2, "end": width}[self.side]
+        return left, left + width
+
+
+def scale(measure: Measure, guess: float | None) -> list[Mark]:
+    """Chance, floors and this run, left to right; labels that would touch go to rows of their own."""
+    marks = []
+    if guess is not None:
+        marks.append(Mark("chance", guess, f"chance {guess:.0f}" if guess >= 1 else f"chance {guess:.1f}"))
+    for of in ("pixels", "untrained"):
+        if (value := measure.percent(of)) is not None:
+            marks.append(Mark(of, value, f"{of} {value:.1f}"))
+    marks.sort(key=lambda mark: mark.at)
+    ends: list[float] = []
+    for mark in marks:
+        left, right = mark.span
+        mark.row = next((row for row, end in enumerate(ends) if left > end + 1), len(ends))
+        ends[mark.row : mark.row + 1] = [right]
+    if (value := measure.percent()) is not None:
+        marks.append(Mark("own", value, f"{value:.1f}"))
+    return marks

@@ -1,0 +1,146 @@
+"""Sentences computed from the numbers. What is unknown is left out; *stars* mark what is bold."""
+
+import numpy as np
+
+from reports.measures import SPLITS, Measure, chance, labels, measures
+from reports.run import Run, dig
+
+PAR = 2.0  # points within which two accuracies, one seed each, count as equal
+MOVING = 1.0  # points gained in the last quarter of a run that still count as improving
+LOW_RANK, LOW_STD = 2.0, 1e-3  # effective rank or spread of features below which they have collapsed
+FLOORS = {"untrained": "the untrained encoder", "pixels": "raw pixels"}
+
+
+def verdict(run: Run) -> list[str]:
+    """Did it end, did it learn, did it collapse, was it still improving."""
+    return [said for said in (stopped(run), learned(run), collapsed(run), improving(run)) if said]
+
+
+def progress(run: Run) -> str:
+    """'12 of 20 epochs', as far as known."""
+    done, planned = run.epochs, dig(run.config, "trainer", "max_epochs")
+    if done is None:
+        return ""
+    of = f"{done} of {planned}" if isinstance(planned, int) and planned >= done else f"{done}"
+    return f"{of} epoch{'s' * (of != '1')}"
+
+
+def stopped(run: Run) -> str:
+    what = {"interrupted": "was interrupted", "failed": "failed", "running": "has not finished"}
+    state, said = run.provenance.get("state"), ""
+    if state in what:
+        said = f"The run *{what[state]}*" + (f" ({progress(run)})." if progress(run) else ".")
+    elif not run.finished:
+        said = "Whether the run finished was not recorded."
+    loss = run.metrics.get("train/loss") or run.metrics.get("train/loss_step")
+    if loss and not np.isfinite(loss.value[-1]):
+        said += " Its loss was *not finite* at the end."
+    return said.strip()
+
+
+def learned(run: Run) -> str:
+    known = [m for m in measures(run) if m.percent() is not None]
+    if not known:
+        return "No accuracy of a fixed protocol is known, so what it learned cannot be said."
+    main, others = known[0], [m for m in known[1:] if m.split == known[0].split]
+    gains = [g for m in (main, *others) if (g := m.gain("untrained")) is not None]
+    right = f"is right on *{main.percent():.1f} %* of the {SPLITS[main.split]} split"
+    said = f"{_opening(gains)}{_subject(main)} {right}{_against(main, chance(run))}."
+    if others:
+        said += f" {'; '.join(_briefly(m, first=m is others[0]) for m in others)}."
+    return said[0].upper() + said[1:]
+
+
+def _opening(gains: list[float]) -> str:
+    if not gains:
+        return ""
+    if min(gains) > PAR:
+        return "It *learned*: "
+    if max(gains) < -PAR:
+        return "Training made the features *worse*: "
+    return "It *learned in part*: " if max(gains) > PAR else "It *learned nothing* that shows here: "
+
+
+def _subject(measure: Measure) -> str:
+    if measure.kind == "knn":
+        return f"a vote of the {measure.n or ''} nearest neighbours".replace("  ", " ")
+    return (
+        f"a linear probe with {labels(measure.n)}" if measure.n else "a linear probe on the frozen features"
+    )
+
+
+def _against(measure: Measure, guess: float | None) -> str:
+    """', 28.3 points above the untrained encoder and ...'; without a floor, chance and what is missing."""
+    clauses = []
+    for of, name in FLOORS.items():
+        if (gain := measure.gain(of)) is not None:
+            clauses.append((side(gain), relation(gain, name, measure.percent(of))))
+    if clauses:
+        joint = " and " if len({where for where, _ in clauses}) == 1 else ", but "
+        return ", " + joint.join(text for _, text in clauses)
+    above = "" if guess is None else ", " + relation(round(measure.percent() - guess, 1), "chance", guess)
+    return f"{above}; no floor was measured, so how much of that is learned cannot be said"
+
+
+def side(gain: float) -> int:
+    """1 above, 0 on a par, -1 below."""
+    return int(gain > PAR) - int(gain < -PAR)
+
+
+def relation(gain: float, name: str, value: float) -> str:
+    if side(gain) == 0:
+        return f"on a par with {name} ({value:.1f} %)"
+    return f"{abs(gain):.1f} points {'above' if gain > 0 else 'below'} {name}"
+
+
+def _briefly(measure: Measure, first: bool) -> str:
+    gain = measure.gain("untrained")
+    if measure.kind == "knn":
+        who = f"{'The' if first else 'the'} {measure.n or ''} nearest neighbours reach".replace("  ", " ")
+    else:
+        who = f"{'With' if first else 'with'} {labels(measure.n)} the probe reaches"
+    change = "" if gain is None else f" ({signed(gain)} against untrained)"
+    return f"{who} {measure.percent():.1f} %{change}"
+
+
+def signed(points: float) -> str:
+    return f"{points:+.1f}".replace("-", "−")  # noqa: RUF001
+
+
+def collapsed(run: Run) -> str:
+    rank, std = run.last("val/effective_rank"), run.last("val/feature_std")
+    evidence = [f"effective rank {rank:.3g}"] if rank is not None else []
+    evidence += [f"feature std {std:.2g}"] if std is not None else []
+    if not evidence:
+        return ""
+    if (rank is not None and rank < LOW_RANK) or (std is not None and std < LOW_STD):
+        return f"The features *collapsed* ({', '.join(evidence)})."
+    return f"The features have not collapsed ({', '.join(evidence)})."
+
+
+def improving(run: Run) -> str:
+    """The last quarter of the run, by the straight line through the validation accuracies in it."""
+    probes = {"val/online_probe_top1": "the online probe", "val/bank_probe_top1": "the probe"}
+    knn = {name: "nearest neighbours" for name in run.metrics if name.startswith("val/knn")}
+    for metric, who in {**probes, **knn}.items():
+        series = run.metrics.get(metric)
+        finite = np.isfinite(series.value) if series else np.zeros(0, bool)
+        if run.steps_per_epoch and finite.sum() >= 4:
+            gain, error, window = late_gain(run.clock(series)[finite], 100 * series.value[finite])
+            epochs = f"{window} epochs" if window > 1 else "epoch"
+            said = f"{signed(gain)} points on validation for {who} in the last {epochs}"
+            if abs(gain) <= max(MOVING, 2 * error):
+                return f"It had levelled off: {said}."
+            return f"It was *{'still improving' if gain > 0 else 'getting worse'}* at the end: {said}."
+    return ""
+
+
+def late_gain(x: np.ndarray, y: np.ndarray) -> tuple[float, float, int]:
+    """What y gained in the last quarter, the standard error of that, and how many epochs a quarter is."""
+    window = max(1, round(float(x[-1]) / 4))
+    late = x >= x[-1] - window
+    late[-2:] = True
+    x, y = x[late] - x[late].mean(), y[late] - y[late].mean()
+    slope = (x @ y) / (x @ x)
+    spread = ((y - slope * x) ** 2).sum() / max(len(x) - 2, 1)
+    return float(slope * window), float(np.sqrt(spread / (x @ x)) * window), window

@@ -1,0 +1,36 @@
+"""Losses that compare each view with the rest of the batch."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def nt_xent(
+    z1: Tensor,
+    z2: Tensor,
+    temperature: float,
+    candidates: tuple[Tensor, Tensor] | None = None,
+    first: int = 0,
+) -> Tensor:
+    """Each view must pick its partner among all other views of the batch: -log softmax of the partner.
+
+    Args:
+        z1, z2: projections (B, P) of two views of the same B images; row i of both is image i.
+        temperature: divides the cosine similarities.
+        candidates: the same pair for the whole batch, (N, P) each, where `z1, z2` are only the rows
+            `first ... first + B` of it (several processes); by default the batch is `z1, z2` itself.
+        first: row of `candidates` that row 0 of `z1` is.
+
+    Returns:
+        Scalar float32, the mean over the 2B local views. log(2N - 1) when all views look alike.
+
+    Chen et al. 2020, eq. 1, https://arxiv.org/abs/2002.05709
+    """
+    z1, z2 = (F.normalize(z.float(), dim=1) for z in (z1, z2))
+    all1, all2 = (z1, z2) if candidates is None else (F.normalize(z.float(), dim=1) for z in candidates)
+    with torch.autocast(z1.device.type, enabled=False):
+        similarity = torch.cat([z1, z2]) @ torch.cat([all1, all2]).T / temperature  # (2B, 2N)
+    row = torch.arange(first, first + len(z1), device=z1.device)
+    itself, partner = torch.cat([row, row + len(all1)]), torch.cat([row + len(all1), row])
+    similarity = similarity.scatter(1, itself[:, None], float("-inf"))  # a view is not its own partner
+    return F.cross_entropy(similarity, partner)

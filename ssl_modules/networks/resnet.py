@@ -1,0 +1,110 @@
+"""Residual networks of any depth and width, with a stem for small or for large images.
+
+He et al. 2015, https://arxiv.org/abs/1512.03385
+"""
+
+from typing import Literal
+
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor, nn
+
+# name: (width of each stage, blocks in each stage, bottleneck blocks, stem)
+PRESETS = {
+    "wide3": ((64, 128, 256), (1, 1, 1), False, "patch2"),  # few wide layers: the fastest a pixel on CPUs
+    "resnet20": ((16, 32, 64), (3, 3, 3), False, "cifar"),
+    "resnet18": ((64, 128, 256, 512), (2, 2, 2, 2), False, "cifar"),
+    "resnet34": ((64, 128, 256, 512), (3, 4, 6, 3), False, "cifar"),
+    "resnet50": ((64, 128, 256, 512), (3, 4, 6, 3), True, "cifar"),
+}
+
+
+def norm_layer(norm: str, channels: int) -> nn.Module:
+    """`batch`: batch norm. `group`: group norm with 8 channels a group, which no other image influences."""
+    return nn.BatchNorm2d(channels) if norm == "batch" else nn.GroupNorm(max(1, channels // 8), channels)
+
+
+def conv_norm(
+    c_in: int, c_out: int, kernel: int, stride: int, norm: str, relu: bool = True
+) -> list[nn.Module]:
+    padding = (kernel - 1) // 2
+    layers = [nn.Conv2d(c_in, c_out, kernel, stride, padding, bias=False), norm_layer(norm, c_out)]
+    return layers + [nn.ReLU(inplace=True)] * relu
+
+
+class Block(nn.Module):
+    """relu(shortcut(x) + residual(x)): two 3x3 convolutions, or 1x1, 3x3, 1x1 with four times the width."""
+
+    def __init__(self, c_in: int, width: int, stride: int, bottleneck: bool, norm: str):
+        super().__init__()
+        if bottleneck:
+            c_out = 4 * width
+            layers = conv_norm(c_in, width, 1, 1, norm) + conv_norm(width, width, 3, stride, norm)
+            layers += conv_norm(width, c_out, 1, 1, norm, relu=False)
+        else:
+            c_out = width
+            layers = conv_norm(c_in, width, 3, stride, norm) + conv_norm(width, width, 3, 1, norm, relu=False)
+        self.residual = nn.Sequential(*layers)
+        same = c_in == c_out and stride == 1
+        self.shortcut = (
+            nn.Identity() if same else nn.Sequential(*conv_norm(c_in, c_out, 1, stride, norm, False))
+        )
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.residual(x) + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """Images (B, C, H, W) -> features (B, dim), the spatial mean of `maps`.
+
+    Args:
+        preset: widths, blocks and stem by name; the other arguments override it one by one.
+        widths: channels of each stage; every stage but the first halves the resolution.
+        blocks: residual blocks in each stage.
+        stem: `cifar` is a 3x3 convolution with stride 1 and no pooling, for images of about 32 pixels; `patch2` a 2x2
+            convolution with stride 2, a quarter of the cost; `imagenet` a 7x7 with stride 2 and a 3x3 max pooling with
+            stride 2.
+        in_channels: C.
+        norm: `batch`, or `group` where images must not influence each other.
+    """
+
+    pooled = True
+
+    def __init__(
+        self,
+        preset: Literal["wide3", "resnet20", "resnet18", "resnet34", "resnet50"] = "wide3",
+        widths: list[int] | None = None,
+        blocks: list[int] | None = None,
+        stem: Literal["cifar", "patch2", "imagenet"] | None = None,
+        in_channels: int = 3,
+        norm: Literal["batch", "group"] = "batch",
+    ):
+        super().__init__()
+        preset_widths, preset_blocks, bottleneck, preset_stem = PRESETS[preset]
+        widths, blocks = widths or preset_widths, blocks or preset_blocks
+        if len(widths) != len(blocks):
+            raise MisconfigurationException(
+                f"ResNet: {len(widths)} widths but {len(blocks)} numbers of blocks: give one of each a stage"
+            )
+        kernel, stride = {"cifar": (3, 1), "patch2": (2, 2), "imagenet": (7, 2)}[stem or preset_stem]
+        layers = conv_norm(in_channels, widths[0], kernel, stride, norm)
+        if (stem or preset_stem) == "imagenet":
+            layers.append(nn.MaxPool2d(3, 2, 1))
+        self.stem = nn.Sequential(*layers)
+        channels, stages = widths[0], []
+        for stage, (width, depth) in enumerate(zip(widths, blocks, strict=True)):
+            for i in range(depth):
+                stages.append(Block(channels, width, 2 if stage and i == 0 else 1, bottleneck, norm))
+                channels = 4 * width if bottleneck else width
+        self.stages = nn.Sequential(*stages)
+        self.dim = channels
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def maps(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, dim, h, w)"""
+        return self.stages(self.stem(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.maps(x).mean((2, 3))

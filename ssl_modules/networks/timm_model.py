@@ -1,0 +1,36 @@
+import timm
+from timm.layers import SelectAdaptivePool2d
+from torch import Tensor, nn
+
+
+class Timm(nn.Module):
+    """Any model of timm as an encoder: images (B, C, H, W) -> features (B, dim), the input of its classifier.
+
+    Args:
+        name: e.g. `resnet18`, `convnext_atto`, `vit_tiny_patch16_224`; `timm.list_models()` has about a thousand.
+        pretrained: load timm's weights (a download).
+        in_channels: C.
+        img_size: H = W, for models that must know it, such as vision transformers.
+
+    https://huggingface.co/docs/timm
+    """
+
+    def __init__(
+        self, name: str, pretrained: bool = False, in_channels: int = 3, img_size: int | None = None
+    ):
+        super().__init__()
+        size = {} if img_size is None else {"img_size": img_size}
+        self.model = timm.create_model(
+            name, pretrained=pretrained, in_chans=in_channels, num_classes=0, **size
+        )
+        self.dim = self.model.head_hidden_size
+        pool = getattr(self.model, "global_pool", None)
+        plain_mean = isinstance(pool, SelectAdaptivePool2d) and pool.pool_type == "avg"
+        self.pooled = plain_mean and self.model.num_features == self.dim
+
+    def maps(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> what the model has before pooling: (B, dim, h, w) where `pooled`."""
+        return self.model.forward_features(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)

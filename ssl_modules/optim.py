@@ -1,0 +1,26 @@
+"""What the optimizer sees and how its learning rate moves."""
+
+import math
+
+from torch import nn
+
+
+def parameter_groups(module: nn.Module) -> list[dict]:
+    """Trainable parameters in two groups: matrices and kernels, which decay, and norms and biases, which do not."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    decay, no_decay = ([p for p in parameters if (p.ndim > 1) == matrix] for matrix in (True, False))
+    groups = [{"params": decay}, {"params": no_decay, "weight_decay": 0.0}]
+    return [g for g in groups if g["params"]]
+
+
+def warmup_cosine(step: int, warmup: int, total: float) -> float:
+    """Factor of the learning rate at `step` (from 0): linear to 1 over `warmup` steps, then half a cosine down to 0.
+
+    Constant after the warm-up where `total` is infinite. Loshchilov & Hutter 2016, https://arxiv.org/abs/1608.03983
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    if math.isinf(total):
+        return 1.0
+    progress = (step - warmup) / max(1, total - warmup)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

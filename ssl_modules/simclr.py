@@ -1,0 +1,46 @@
+"""SimCLR: two views of an image attract, all other images of the batch repel.
+
+Chen et al. 2020, https://arxiv.org/abs/2002.05709
+"""
+
+import torch
+from torch import Tensor
+
+from ssl_modules.base import SSLModule
+from ssl_modules.losses.contrastive import nt_xent
+from ssl_modules.networks.mlp import mlp
+
+
+class SimCLR(SSLModule):
+    """Contrastive learning with the rest of the batch, on all processes, as negatives.
+
+    Args:
+        hidden_dim: width of the projector.
+        out_dim: width of the projections, where the loss lives.
+        temperature: of the softmax over the batch; lower attends to harder negatives.
+    """
+
+    num_views = 2
+
+    def __init__(self, hidden_dim: int = 512, out_dim: int = 128, temperature: float = 0.2, **shared):
+        super().__init__(**shared)
+        self.projector = mlp(self.encoder.dim, hidden_dim, out_dim)
+        self.temperature = temperature
+
+    def forward(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) -> features (B, D), projections (B, P)"""
+        features = self.encode(view)
+        return features, self.projector(features)
+
+    def training_step(self, batch: tuple, batch_idx: int) -> dict:
+        (x1, x2), *_ = batch
+        features, projections = self(torch.cat([x1, x2]))  # (2B, D), (2B, P)
+        z1, z2 = projections.chunk(2)
+        candidates = self.gather(z1), self.gather(z2)
+        loss = nt_xent(z1, z2, self.temperature, candidates, first=self.global_rank * len(z1))
+        return self.report(loss, features[: len(x1)], projections=torch.stack([z1, z2]))
+
+    def start_line(self) -> str:
+        negatives = 2 * self.trainer.datamodule.batch_size * self.trainer.world_size - 2
+        accumulated = " (accumulation adds none)" if self.trainer.accumulate_grad_batches > 1 else ""
+        return f"{super().start_line()}; {negatives} negatives an anchor{accumulated}"

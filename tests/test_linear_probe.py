@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from callbacks.linear_probe import few_label_accuracy, few_labels, fit_probe
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Three of 64 pixels never change."""
+    features, labels = load_digits(return_X_y=True)
+    return torch.from_numpy(features).float(), torch.from_numpy(labels)
+
+
+def standardised(probe, features):
+    """The probe's parameters as of standardised features, the features, and their scaler; all float64."""
+    scaler = StandardScaler().fit(features.double())
+    mean, std = torch.from_numpy(scaler.mean_), torch.from_numpy(scaler.scale_)
+    weight = probe.weight.double()
+    return (
+        weight * std,
+        probe.bias.double() + weight @ mean,
+        torch.from_numpy(scaler.transform(features.double())),
+    )
+
+
+def objective(weight, bias, x, labels, c):
+    return c * F.cross_entropy(x @ weight.T + bias, labels, reduction="sum") + weight.square().sum() / 2
+
+
+@pytest.mark.parametrize("c", [0.01, 1.0, 10.0])
+def test_it_is_scikit_learns_logistic_regression(digits, c):
+    features, labels = digits
+    probe = fit_probe(features, labels, 10, c)
+    weight, bias, x = standardised(probe, features)
+    theirs = LogisticRegression(C=c, tol=1e-7, max_iter=5000).fit(x, labels)
+    torch.testing.assert_close(weight, torch.from_numpy(theirs.coef_), atol=5e-3, rtol=0)
+    torch.testing.assert_close(bias, torch.from_numpy(theirs.intercept_), atol=5e-3, rtol=0)
+    assert np.array_equal(probe.scores(features).argmax(1), theirs.predict(x))
+    best = objective(*map(torch.from_numpy, (theirs.coef_, theirs.intercept_)), x, labels, c)
+    assert objective(weight, bias, x, labels, c).item() == pytest.approx(best.item(), rel=1e-5)
+
+
+def test_large_problems_are_solved_in_float32_just_as_well(digits):
+    features, labels = digits[0].repeat(9, 1), digits[1].repeat(9)  # over a million numbers
+    large, small = fit_probe(features, labels, 10), fit_probe(*digits, 10, c=9.0)
+    values = [objective(*standardised(probe, features), labels, c=1.0).item() for probe in (large, small)]
+    assert values[0] == pytest.approx(values[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("n", [40, 1797])  # fewer examples than dimensions, and more
+def test_the_gradient_vanishes_at_the_solution(digits, n):
+    features, labels = digits[0][:n], digits[1][:n]
+    weight, bias, x = standardised(fit_probe(features, labels, 10), features)
+    weight.requires_grad_(), bias.requires_grad_()
+    objective(weight, bias, x, labels, c=1.0).backward()
+    assert weight.grad.abs().max() < 1e-5 * n and bias.grad.abs().max() < 1e-5 * n
+
+
+def test_a_dimension_that_never_changes_gets_no_weight(digits):
+    features, labels = digits
+    constant = torch.full((len(features), 1), 0.1)
+    with_constant = fit_probe(torch.cat([features, constant], 1), labels, 10)
+    assert with_constant.weight[:, -1].abs().max() < 1e-6
+    torch.testing.assert_close(
+        with_constant.weight[:, :-1], fit_probe(features, labels, 10).weight, atol=1e-4, rtol=0
+    )
+
+
+def test_units_of_a_dimension_do_not_matter(digits):
+    features, labels = digits
+    units = torch.logspace(-3, 3, 64)
+    moved = fit_probe(units * features + 7, labels, 10).scores(units * features + 7)
+    torch.testing.assert_close(moved, fit_probe(features, labels, 10).scores(features), atol=2e-2, rtol=0)
+
+
+def test_a_class_without_examples_is_never_predicted(digits):
+    features, labels = digits
+    assert (fit_probe(features, labels, 11).scores(features).argmax(1) < 10).all()
+
+
+def test_it_works_in_any_mode_repeats_and_draws_no_random_numbers(digits):
+    features, labels = digits
+    before, state = fit_probe(features, labels, 10), torch.get_rng_state()
+    with torch.inference_mode():
+        inside = fit_probe(features.clone(), labels.clone(), 10)
+    with_gradient = fit_probe(features.clone().requires_grad_(), labels, 10)
+    few_label_accuracy(features, labels, features, labels, 10, draws=1)
+    for probe in (inside, with_gradient):
+        assert torch.equal(probe.weight, before.weight) and torch.equal(probe.bias, before.bias)
+        assert not probe.weight.requires_grad and not probe.weight.is_inference()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_it_says_so_when_it_did_not_converge(digits):
+    with pytest.warns(UserWarning, match="stopped at a gradient of"):
+        fit_probe(*digits, 10, max_iter=3)
+
+
+@pytest.mark.parametrize("labels", [[], [-1, 0], [0, 2]])
+def test_labels_that_are_no_classes_are_refused(labels):
+    with pytest.raises(ValueError, match="a probe needs"):
+        fit_probe(torch.ones(len(labels), 3), torch.tensor(labels, dtype=torch.long), 2)
+
+
+def test_few_labels_are_balanced_distinct_and_reproducible(digits):
+    labels = torch.cat([digits[1], torch.tensor([10, 10])])  # a class of two
+    chosen = few_labels(labels, 11, per_class=5, draw=3)
+    assert labels[chosen].bincount().tolist() == [5] * 10 + [2]
+    assert len(chosen.unique()) == len(chosen)
+    assert torch.equal(chosen, few_labels(labels, 11, per_class=5, draw=3))
+    assert not torch.equal(chosen, few_labels(labels, 11, per_class=5, draw=4))
+
+
+def test_few_label_accuracy_is_the_mean_over_draws(digits):
+    features, labels = digits
+    accuracies = []
+    for draw in range(3):
+        chosen = few_labels(labels, 10, per_class=2, draw=draw)
+        probe = fit_probe(features[chosen], labels[chosen], 10, c=0.5)
+        accuracies.append((probe.scores(features).argmax(1) == labels).float().mean().item())
+    mean = few_label_accuracy(features, labels, features, labels, 10, per_class=2, draws=3, c=0.5)
+    assert mean == pytest.approx(np.mean(accuracies))
+    assert 0.5 < mean < 0.95

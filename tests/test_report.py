@@ -1,0 +1,332 @@
+import json
+import re
+import struct
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+import yaml
+
+from reports.chart import Line, chart, thin, ticks
+from reports.measures import measures, scale
+from reports.report import page, write
+from reports.run import NoRunError, read
+from reports.verdict import verdict
+
+CONFIG = {
+    "seed_everything": 0,
+    "experiment": "simclr_digits",
+    "trainer": {"max_epochs": 8, "precision": "bf16-mixed"},
+    "model": {
+        "class_path": "ssl_modules.simclr.SimCLR",
+        "init_args": {
+            "encoder": {"class_path": "ssl_modules.networks.resnet.ResNet", "init_args": {"depth": 18}},
+            "temperature": 0.5,
+            "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.06}},
+        },
+    },
+    "data": {
+        "class_path": "datamodules.digits.Digits",
+        "init_args": {"batch_size": 64, "views": [{"scale": [0.2, 1.0], "flip": 0.5}] * 2},
+    },
+}
+PROVENANCE = {
+    "command": "python cli.py fit --config configs/simclr_digits.yaml",
+    "state": "finished",
+    "started": "2026-11-21T22:10:04+00:00",
+    "wall_s": 1276,
+    "images_per_s": 713.2,
+    "epochs": 8,
+    "steps": 80,
+    "commit": "3f9c2ab",
+    "dirty": True,
+    "hardware": {"cpu": "EPYC", "cores": 2, "gpus": [], "memory_gb": 16},
+    "versions": {"torch": "2.14.1"},
+    "encoder_parameters": 11168832,
+    "num_classes": 10,
+    "class_names": [f"class {i}" for i in range(10)],
+    "examples": {"train": 45000, "val": 5000, "test": 10000},
+    "method": "SimCLR",
+    "data": "Digits",
+    "warnings": [{"text": "few workers", "count": 3}],
+}
+TABLE = {
+    "probe_top1": (0.694, 0.411, 0.372),
+    "probe5_top1": (0.412, 0.262, 0.213),
+    "knn20_top1": (0.666, 0.345, 0.352),
+}
+
+
+def table(own=None, untrained=None, pixels=None, split="test"):
+    """The last row of metrics.csv; a number replaces all three of that kind, False leaves them out."""
+    row = {}
+    for protocol, usual in TABLE.items():
+        for of, value, default in zip(
+            ("", "untrained/", "pixels/"), (own, untrained, pixels), usual, strict=True
+        ):
+            if value is not False:
+                row[f"{of}{split}/{protocol}"] = default if value is None else value
+    return row
+
+
+def epochs(n, **metrics):
+    """A row an epoch of ten steps, as Lightning counts them; metrics are functions of the epochs done."""
+    return [{"epoch": e, "step": 10 * e + 9, **{k: f(e + 1) for k, f in metrics.items()}} for e in range(n)]
+
+
+USUAL = epochs(
+    8,
+    **{
+        "train/loss": lambda e: 6 - e / 4,
+        "val/online_probe_top1": lambda e: min(0.1 * e, 0.5),
+        "val/effective_rank": lambda e: 10.0 + e,
+    },
+)
+FINAL = [{"epoch": 7, "step": 79, **table(), **table(split="val")}]
+
+
+def png(width=3, height=2):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(b"\0" * (height * (width + 1)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.fixture
+def make(tmp_path):
+    def make(rows=(*USUAL, *FINAL), config=CONFIG, provenance=PROVENANCE, figures=None, name="simclr_digits"):
+        folder = tmp_path / name / "version_0"
+        folder.mkdir(parents=True)
+        if config:
+            (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        if provenance:
+            (folder / "provenance.json").write_text(json.dumps(provenance))
+        if rows:
+            columns = ["epoch", "step", *sorted({key for row in rows for key in row} - {"epoch", "step"})]
+            lines = [columns] + [[str(row.get(column, "")) for column in columns] for row in rows]
+            (folder / "metrics.csv").write_text("".join(",".join(line) + "\n" for line in lines))
+        for figure, at in (figures or {}).items():
+            (folder / "figures" / figure).mkdir(parents=True)
+            for epoch in at:
+                (folder / "figures" / figure / f"epoch={epoch}.png").write_bytes(png())
+        return folder
+
+    return make
+
+
+def text(html):
+    """What a reader sees."""
+    return " ".join(re.sub(r"<style>.*?</style>|<script>.*?</script>|<[^>]+>", " ", html, flags=re.S).split())
+
+
+def test_a_whole_run_shows_its_numbers(make):
+    folder = make(figures={"views": [0], "tsne": [0, 4, 8]})
+    assert write(folder) == folder / "report.html"
+    html = (folder / "report.html").read_text()
+    shown = text(html)
+    for expected in (
+        "SimCLR on Digits",
+        "simclr_digits / version_0 21 November 2026 finished, 8 of 8 epochs",
+        "A ResNet of 11.2 million parameters trained for 8 epochs on 45,000 examples of 10 classes.",
+        "69.4 %",
+        "Linear probe, 5 labels a class",
+        "vote of the 20 nearest training examples",
+        "untrained 41.1",
+        "pixels 37.2",
+        "chance 10",
+        "21 min",
+        "713 images/s",
+        "2 CPU cores",
+        "read once",
+        "temperature 0.5",
+        "crops of 20 to 100 % of the area",
+        "3f9c2ab, with uncommitted changes",
+        "few workers",
+    ):
+        assert expected in shown, expected
+    assert {path.name for path in folder.iterdir()} == {
+        *("config.yaml", "provenance.json", "metrics.csv", "figures", "report.html")
+    }
+
+
+def test_nothing_is_loaded_from_anywhere_and_every_picture_has_words(make):
+    html = page(read(make(figures={"views": [0], "tsne": [0, 4]})))
+    addresses = re.findall(r"""(?:src|href|action|data)\s*=\s*["']?([^"'\s>]+)""", html)
+    assert addresses and all(address.startswith(("data:", "#")) for address in addresses)
+    assert not re.search(r"@import|url\(|fetch\(|XMLHttp", html)
+    images = re.findall(r"<img[^>]*>", html)
+    assert len(images) == 3 and all(re.search(r'alt="[^"]+"', image) for image in images)
+    assert all("aria-label" in svg for svg in re.findall(r"<svg[^>]*>", html))
+
+
+def test_without_scripts_the_newest_picture_stands_and_sliders_are_hidden(make):
+    html = page(read(make(figures={"tsne": [10, 0, 2], "views": [0]})))
+    standing = [image for image in re.findall(r"<img[^>]*>", html) if " hidden" not in image]
+    assert sorted(re.search(r'data-epoch="(\d+)"', image)[1] for image in standing) == ["0", "10"]
+    assert html.count('type="range"') == html.count('class="epoch" hidden') == 1
+
+
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+def test_names_with_html_in_them_do_nothing(make):
+    provenance = PROVENANCE | {
+        **dict.fromkeys(("method", "data", "host", "commit", "command", "state", "error", "started"), EVIL),
+        "class_names": [EVIL],
+        "hardware": {"gpus": [EVIL]},
+        "warnings": [{"text": EVIL, "count": 1}],
+    }
+    config = CONFIG | {"experiment": EVIL}
+    config["model"] = {"class_path": EVIL, "init_args": {EVIL: f"</pre></script>{EVIL}"}}
+    rows = [*USUAL, {"epoch": 7, "step": 79, f"lr-{EVIL}": 0.1, EVIL: 1}, {"epoch": 8, "step": 89, EVIL: 2}]
+    html = page(read(make(rows, config, provenance, {EVIL: [1, 2]}, name=EVIL)))
+    assert EVIL not in html and "<img src=x" not in html
+    assert html.count("</script>") == 1 and "&lt;img src=x onerror=alert(1)&gt;" in html
+
+
+def test_a_run_cut_short_shows_what_there_is(make):
+    provenance = {"state": "running", "started": "2026-11-21T22:10:04+00:00"}
+    folder = make(USUAL[:3], provenance=provenance)
+    with (folder / "metrics.csv").open("a") as file:
+        file.write("3,39,0.")  # the row being written when it was killed
+    run = read(folder)
+    shown = text(page(run))
+    assert run.epochs == 3 and len(run.metrics["train/loss"].value) == 3
+    assert "still running, or cut off, 3 of 8 epochs" in shown and "not read" in shown
+    assert "No accuracy of a fixed protocol is known" in shown
+
+
+def test_a_config_alone_is_a_report(make):
+    shown = text(page(read(make(rows=None, provenance=None))))
+    assert "SimCLR on Digits" in shown and "No metric was logged" in shown and "no provenance.json" in shown
+
+
+def test_numbers_alone_are_a_report(make):
+    run = read(make(config=None, provenance=None))
+    assert run.experiment == "simclr_digits" and "69.4 %" in text(page(run))
+
+
+def test_without_classes_no_chance_is_drawn(make):
+    provenance = {k: v for k, v in PROVENANCE.items() if k not in ("num_classes", "class_names")}
+    assert "chance" not in text(page(read(make(provenance=provenance))))
+
+
+def test_without_a_floor_the_page_says_so(make):
+    shown = text(page(read(make([*USUAL, {"epoch": 7, "step": 79, **table(untrained=False, pixels=False)}]))))
+    assert "No floor was measured" in shown and "59.4 points above chance" in shown
+    assert "It learned" not in shown
+
+
+def test_what_is_no_run_is_refused_in_one_line(tmp_path, make):
+    with pytest.raises(NoRunError, match=r"no config\.yaml, no provenance\.json, no metrics\.csv"):
+        read(tmp_path)
+    with pytest.raises(ValueError, match="is no folder"):
+        write(tmp_path / "nowhere")
+    folder = make()
+    (folder / "provenance.json").write_text('{"state": "fin')
+    with pytest.raises(NoRunError, match=r"provenance\.json cannot be read") as error:
+        write(folder)
+    assert "\n" not in str(error.value) and not list(folder.glob("*report*"))
+
+
+@pytest.mark.parametrize(
+    ("floors", "says"),
+    [
+        ({"untrained": 0.3, "pixels": 0.3}, "It *learned*: a linear probe"),
+        (
+            {"untrained": 0.3, "pixels": 0.8},
+            "39.4 points above the untrained encoder, but 10.6 points below raw pixels",
+        ),
+        ({"untrained": 0.3, "pixels": False}, "39.4 points above the untrained encoder."),
+        ({"untrained": 0.9, "pixels": 0.3}, "Training made the features *worse*"),
+        ({"own": 0.5, "untrained": 0.505}, "It *learned nothing* that shows here"),
+        ({"own": 0.5, "untrained": 0.505}, "on a par with the untrained encoder (50.5 %)"),
+        ({"untrained": 0.5}, "It *learned in part*"),
+    ],
+)
+def test_the_verdict_turns_with_the_floor(make, floors, says):
+    assert says in " ".join(verdict(read(make([*USUAL, {"epoch": 7, "step": 79, **table(**floors)}]))))
+
+
+@pytest.mark.parametrize(
+    ("metric", "curve", "says"),
+    [
+        ("val/effective_rank", lambda e: 1.2, "*collapsed* (effective rank 1.2)"),
+        ("val/effective_rank", lambda e: 40.0, "have not collapsed (effective rank 40)"),
+        ("val/feature_std", lambda e: 1e-6, "*collapsed*"),
+        ("val/online_probe_top1", lambda e: 0.1 * e, "*still improving* at the end: +20.0 points"),
+        ("val/online_probe_top1", lambda e: min(0.1 * e, 0.5), "It had levelled off: +0.0 points"),
+        ("val/online_probe_top1", lambda e: 0.9 - 0.1 * e, "*getting worse* at the end"),
+        ("train/loss", lambda e: float("nan") if e == 8 else 1.0, "*not finite*"),
+    ],
+)
+def test_the_verdict_turns_with_the_curves(make, metric, curve, says):
+    said = " ".join(verdict(read(make(epochs(8, **{metric: curve})))))
+    assert says in said and "nan" not in said
+
+
+def test_protocols_are_read_from_the_names(make):
+    names = [
+        "test/knn5_top1",
+        "test/probe_top1",
+        "test/probe1_top1",
+        "test/probe50_top1",
+        "val/online_probe_top1",
+    ]
+    found = measures(read(make([{"epoch": 0, "step": 9, **dict.fromkeys(names, 0.5)}])))
+    assert [(m.kind, m.n) for m in found] == [("probe", None), ("probe", 50), ("probe", 1), ("knn", 5)]
+    assert found[2].title == "Linear probe, 1 label a class"
+
+
+def test_labels_of_the_scale_never_touch(make):
+    found = measures(read(make([{"epoch": 7, "step": 79, **table(0.6, 0.11, 0.105)}])))[0]
+    marks = [mark for mark in scale(found, 10.0) if mark.kind != "own"]
+    assert sorted(mark.row for mark in marks) == [0, 1, 2]
+
+
+def test_a_test_split_that_was_watched_is_said(make):
+    rows = [*USUAL, {"epoch": 0, "step": 9, "test/knn20_top1": 0.3}, *FINAL]
+    assert "read 2 times" in text(page(read(make(rows))))
+
+
+def test_of_repeated_steps_the_later_counts(make):
+    assert read(make([*USUAL, {"epoch": 7, "step": 79, "train/loss": 1.5}])).last("train/loss") == 1.5
+
+
+def test_thinning_keeps_ends_and_extremes():
+    x, y = np.arange(100_000.0), np.random.default_rng(0).normal(size=100_000)
+    y[[777, 54_321]] = 99, -99
+    thin_x, thin_y = thin(x, y)
+    assert len(thin_x) <= 1000 and (np.diff(thin_x) > 0).all()
+    assert {0, 777, 54_321, 99_999} <= set(thin_x) and {99, -99} <= set(thin_y)
+    assert len(thin(x[:1000], y[:1000])[0]) == 1000
+
+
+def test_ticks_are_round_and_inside():
+    assert ticks(0, 0.06) == [0, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06]
+    assert ticks(3.4, 6.1) == [3.5, 4, 4.5, 5, 5.5, 6]
+    assert ticks(0, 20, most=5, whole=True) == [0, 5, 10, 15, 20]
+
+
+@pytest.mark.parametrize("y", [[3.0], [0.0, 0.0], [-1.0, 1.0], [1e-9, 1e9]])
+def test_any_curve_can_be_drawn(y):
+    lines = [Line("a", np.arange(len(y)) + 1.0, np.array(y)), Line("b", np.array([1.0]), np.array(y[-1:]))]
+    drawn = chart(lines)
+    first, second = (curve["label_y"] for curve in drawn["curves"])
+    assert "nan" not in str(drawn) and abs(first - second) > 13.9
+
+
+def test_long_curves_make_no_long_page(make):
+    rows = [{"epoch": i // 1000, "step": i, "train/loss_step": 1 + i % 7} for i in range(20_000)]
+    assert len(page(read(make(rows)))) < 100_000
+
+
+def test_reading_needs_no_training_libraries():
+    code = (
+        "import sys, reports.report; print(sorted({'torch', 'lightning', 'matplotlib'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
