@@ -77,7 +77,7 @@ def our_epoch(images: Tensor, color: str, function: Callable) -> int:
     """What a training epoch asks for: rows in random order, two draws, two views."""
     size, generator = images.shape[1], torch.Generator().manual_seed(0)
     for rows in torch.randperm(len(images)).split(BATCH):
-        batch = images[rows]
+        batch = images.index_select(0, rows)
         for _ in range(2):
             luck = draw(recipe(size), len(batch), (size, size), generator)
             function(batch, recipe(size), luck, size, color, MEAN, STD)

@@ -36,7 +36,7 @@ def alignment(z1: Tensor, z2: Tensor) -> Tensor:
 
 
 def uniformity(z: Tensor) -> Tensor:
-    """log of the mean of exp(-2 squared distance) over pairs of normalised projections (B, P): 0 at a point, down to -4.
+    """log of the mean of exp(-2 squared distance) over pairs of normalised projections (B, P): 0 at a point.
 
     Wang & Isola 2020, https://arxiv.org/abs/2005.10242
     """
@@ -44,7 +44,7 @@ def uniformity(z: Tensor) -> Tensor:
 
 
 class Collapse(Callback):
-    """`val/feature_std` (spread), `val/effective_rank`, and of projections `train/alignment`, `train/uniformity`.
+    """`val/feature_std`, `val/effective_rank`, and of projections `train/alignment`, `train/uniformity`.
 
     Cost: an eigenvalue problem of size D an epoch; alignment and uniformity at the Trainer's log steps.
 

@@ -22,17 +22,17 @@ def knn_scores(
     chunk: int = 512,
     precision: str = "medium",
 ) -> Tensor:
-    """Share of the votes of a query's k nearest neighbours that each class gets; its argmax is the prediction.
+    """Share of each class in the votes of a query's k nearest neighbours; its argmax is the prediction.
 
-    A neighbour of cosine similarity s casts exp(s / temperature) votes. A bank smaller than k votes as a whole.
+    A neighbour of cosine similarity s casts exp(s / temperature) votes. All of a bank smaller than k votes.
 
     Args:
         queries: features (N, D) of any length: only their direction counts.
         bank: features (M, D), on the same device.
         labels: classes (M,) of the bank, int64 in [0, num_classes).
         chunk: queries at a time; needs 4 * chunk * M bytes.
-        precision: of the similarities, as in `torch.set_float32_matmul_precision`. "medium" multiplies in bf16 and sums
-            in float32 where the hardware can (elsewhere it is "highest"): under 0.1 points of accuracy away, much faster.
+        precision: of the similarities, as in `torch.set_float32_matmul_precision`. "medium" multiplies in
+            bf16 and sums in float32 where hardware can (else it is "highest"): faster, equal to 0.1 points.
 
     Returns:
         Scores (N, K), float32; rows sum to 1.
@@ -43,8 +43,8 @@ def knn_scores(
     if len(bank) == 0 or labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f"kNN needs a bank of at least one example, with labels in [0, {num_classes})")
     queries, bank = F.normalize(queries.float(), dim=1), F.normalize(bank.float(), dim=1)
-    # q.b = (q - mean).(b - mean) + b.mean + a number for each query, which changes no share. Centred, because bf16 would
-    # round away the small differences between features that have most in common (untrained CNN: 3.6 points of accuracy).
+    # q.b = (q - mean).(b - mean) + b.mean + a number for each query, which changes no share. Centred, because
+    # bf16 rounds away the differences where features have most in common, as an untrained network's do.
     mean = bank.mean(0)
     queries, bank, offset = queries - mean, bank - mean, bank @ mean
 
@@ -67,8 +67,8 @@ def knn_scores(
 def top_k(s: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest of each s[i] (N, R, C), in no order, and where they are in s[i].flatten(): (N, k) both.
 
-    `topk` is slow on wide inputs. A column that holds one of the k largest has one of the k largest maxima, so a pass for
-    the maxima leaves only k columns to search. About fastest where R = sqrt(R * C / k) / 2.
+    `topk` is slow on wide inputs. A column that holds one of the k largest has one of the k largest maxima:
+    one pass for the maxima leaves k columns to search. R = sqrt(R * C / k) / 2 was about fastest.
     """
     columns = s.amax(1).topk(k, sorted=False).indices  # (N, k)
     candidates = s.gather(2, columns[:, None].expand(-1, s.shape[1], -1))  # (N, R, k)

@@ -109,11 +109,6 @@ class RunFolder(Callback):
 
         warnings.showwarning = keep
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        for logger in trainer.loggers:
-            if trainer.global_step and hasattr(logger, "rewind"):
-                logger.rewind(trainer.global_step)
-
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.write(trainer, "running")
 

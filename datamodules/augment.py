@@ -6,7 +6,7 @@ two small banded matrices an image: a batch is two batched matrix products. A Ga
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -143,12 +143,16 @@ def augment(
     Returns:
         float32 (B, C, S, S), in [0, 1] before it is normalised.
     """
+    size = size or images.shape[1]
     draws = draws.to(images.device, non_blocking=True)
-    if images.is_cuda or torch.compiler.is_compiling():
-        return view(images, recipe, draws, size or images.shape[1], color, mean, std)
-    step = max(1, CHUNK // images[0].numel())
-    chunks = zip(images.split(step), draws.split(step), strict=True)
-    return torch.cat([view(i, recipe, d, size or images.shape[1], color, mean, std) for i, d in chunks])
+    if images.device.type != "cpu" or torch.compiler.is_compiling():
+        return view(images, recipe, draws, size, color, mean, std)
+    sigma = draws[:, COLUMNS.index("sigma")]
+    views = torch.empty(len(images), images.shape[3], size, size)
+    for rows in sigma.argsort().split(max(1, CHUNK // images[0].numel())):  # sharp ones first: they need no blur
+        part = recipe if sigma[rows].any() else replace(recipe, blur=0.0)
+        views.index_copy_(0, rows, view(images.index_select(0, rows), part, draws[rows], size, color, mean, std))
+    return views
 
 
 def view(images: Tensor, recipe: Recipe, draws: Tensor, size: int, color: str, mean, std) -> Tensor:

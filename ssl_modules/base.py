@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
@@ -59,6 +60,12 @@ class SSLModule(LightningModule):
             self.to(memory_format=torch.channels_last)
 
     def on_fit_start(self) -> None:
+        recipes = len(self.trainer.datamodule.views)
+        if recipes != self.num_views:
+            raise MisconfigurationException(
+                f"{type(self).__name__} needs {self.num_views} views of an image, the data config has {recipes}: "
+                f"give data.init_args.views {self.num_views} recipes"
+            )
         rank_zero_info(self.start_line())
 
     def start_line(self) -> str:
@@ -67,8 +74,8 @@ class SSLModule(LightningModule):
         batch, accumulate = trainer.datamodule.batch_size, trainer.accumulate_grad_batches
         optimizer = trainer.optimizers[0]
         return (
-            f"{type(self).__name__}: batch {batch * trainer.world_size * accumulate} = {batch} x {trainer.world_size} "
-            f"processes x {accumulate} accumulated; {type(optimizer).__name__}, learning rate "
+            f"{type(self).__name__}: batch {batch * trainer.world_size * accumulate} ({batch} a process, "
+            f"{trainer.world_size} processes, {accumulate} accumulated); {type(optimizer).__name__}, learning rate "
             f"{optimizer.param_groups[0]['initial_lr']:g}; batch norm over {self.batch_norm_scope()}"
         )
 

@@ -1,0 +1,119 @@
+"""kNN vote: ours against lightly's, same features, same neighbours, one run.
+
+    python benchmarks/knn.py --json knn.json
+
+lightly: `lightly.utils.benchmarking.knn_predict`, called on batches of queries as its KNNClassifier calls it.
+Its similarities are float32; ours multiply in bf16 where hardware can. Both start from normalised features;
+our time includes normalising them once more.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
+from callbacks.knn_vote import knn_scores
+
+try:
+    import lightly
+    from lightly.utils.benchmarking import knn_predict
+except ImportError:
+    sys.exit("this benchmark compares with lightly, which is not installed: pip install -e .[bench]")
+
+CLASSES, TEMPERATURE, BATCH = 10, 0.1, 256
+
+
+def clusters(n: int, dim: int, spread: float) -> tuple[Tensor, Tensor]:
+    """Overlapping clusters of ReLU features, 20 a class: normalised (n, dim) and their classes (n,)."""
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(20 * CLASSES, dim, generator=generator)
+    cluster = torch.randint(len(centres), (n,), generator=generator)
+    features = (centres[cluster] + spread * torch.randn(n, dim, generator=generator)).relu()
+    return F.normalize(features, dim=1), cluster % CLASSES
+
+
+def ours(queries: Tensor, bank: Tensor, labels: Tensor, k: int) -> Tensor:
+    return knn_scores(queries, bank, labels, CLASSES, k, TEMPERATURE).argmax(1)
+
+
+def theirs(queries: Tensor, bank: Tensor, labels: Tensor, k: int) -> Tensor:
+    bank = bank.T.contiguous()
+    batches = queries.split(BATCH)
+    return torch.cat([knn_predict(q, bank, labels, CLASSES, k, TEMPERATURE)[:, 0] for q in batches])
+
+
+def compare(k: int, queries: Tensor, answers: Tensor, bank: Tensor, labels: Tensor, repeats: int) -> dict:
+    contestants, seconds, predictions = {"ours": ours, "lightly": theirs}, {"ours": [], "lightly": []}, {}
+    for _ in range(repeats + 1):
+        for name, predict in contestants.items():
+            start = time.perf_counter()
+            predictions[name] = predict(queries, bank, labels, k)
+            seconds[name].append(time.perf_counter() - start)
+    ratios = [
+        b / a for a, b in zip(*(seconds[name][1:] for name in contestants), strict=True)
+    ]  # first: warm-up
+    row = {"k": k, "ratio": statistics.median(ratios), "ratio_min": min(ratios), "ratio_max": max(ratios)}
+    row["same"] = 100 * (predictions["ours"] == predictions["lightly"]).float().mean().item()
+    for name in contestants:
+        row[f"{name}_s"] = statistics.median(seconds[name][1:])
+        row[f"{name}_top1"] = 100 * (predictions[name] == answers).float().mean().item()
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--queries", type=int, default=10_000)
+    parser.add_argument("--bank", type=int, default=50_000)
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--k", type=int, nargs="+", default=[20, 200])
+    parser.add_argument("--spread", type=float, default=3.0, help="of a cluster; sets how hard the task is")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write the table here too")
+    args = parser.parse_args()
+
+    features, classes = clusters(args.queries + args.bank, args.dim, args.spread)
+    (queries, bank), (answers, labels) = (x.split([args.queries, args.bank]) for x in (features, classes))
+    machine = {
+        "cores": torch.get_num_threads(),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "bf16": torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+        "torch": torch.__version__,
+        "lightly": lightly.__version__,
+    }
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    print(
+        f"{len(queries):,} queries x {len(bank):,} bank x {args.dim}, median of {args.repeats}, interleaved"
+    )
+    widths = {
+        "k": 4,
+        "ours s": 9,
+        "lightly s": 11,
+        "ratio (range)": 20,
+        "ours %": 9,
+        "lightly %": 11,
+        "same %": 9,
+    }
+    print("".join(f"{name:>{width}}" for name, width in widths.items()))
+    rows = []
+    for k in args.k:
+        rows.append(row := compare(k, queries, answers, bank, labels, args.repeats))
+        ratio = f"{row['ratio']:.1f} ({row['ratio_min']:.1f}-{row['ratio_max']:.1f})"
+        print(f"{k:>4}{row['ours_s']:>9.2f}{row['lightly_s']:>11.2f}{ratio:>20}", end="")
+        print(f"{row['ours_top1']:>9.2f}{row['lightly_top1']:>11.2f}{row['same']:>9.2f}", flush=True)
+    if args.json:
+        args.json.write_text(
+            json.dumps({"machine": machine, "arguments": vars(args), "rows": rows}, default=str, indent=1)
+        )
+
+
+if __name__ == "__main__":
+    main()

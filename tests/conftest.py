@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+
+from datamodules.layout import write_arrays
+from tests.methods import METHODS, build
+
+CLASSES = ["circle", "line", "square", "star"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet_world():
+    """No test talks to Weights & Biases or opens a window, nor does a process it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "disabled")
+        patch.setenv("MPLBACKEND", "Agg")
+        matplotlib.use("Agg")
+        yield
+
+
+def random_split(count: int, size: int = 16, channels: int = 3, classes: int = 4, seed: int = 0):
+    """Images uint8 (N, S, S, C), noise around a colour that the class has, and labels, as many of each class."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(count) % classes)
+    colours = np.random.default_rng(0).integers(40, 216, (classes, 1, 1, channels))
+    images = colours[labels] + rng.integers(-40, 40, (count, size, size, channels))
+    return images.astype(np.uint8), labels.astype(np.int64)
+
+
+def write_random(
+    folder: Path, train: int = 96, test: int = 32, classes: list[str] = CLASSES, **shape
+) -> None:
+    """A small data set in the array layout."""
+    arrays = {}
+    for seed, (split, count) in enumerate({"train": train, "test": test}.items()):
+        images, labels = random_split(count, classes=len(classes), seed=seed, **shape)
+        arrays |= {f"{split}_images": images, f"{split}_labels": labels}
+    write_arrays(folder, arrays, classes)
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory) -> Path:
+    """Holds the data set `tiny`: 96 training and 32 test images, 16x16x3, 4 classes. Not to be written to."""
+    folder = tmp_path_factory.mktemp("data")
+    write_random(folder / "tiny")
+    return folder
+
+
+@pytest.fixture
+def own_dir(tmp_path) -> Path:
+    """The same, for a test that spoils it."""
+    write_random(tmp_path / "data" / "tiny")
+    return tmp_path / "data"
+
+
+@pytest.fixture(params=METHODS, ids=lambda case: case.method.__name__)
+def case(request):
+    return request.param
+
+
+@pytest.fixture
+def method(case):
+    return build(case)
+
+
+@pytest.fixture
+def batch(method):
+    """As many random views of 12 images as the method needs, every label known."""
+    generator = torch.Generator().manual_seed(1)
+    views = [torch.randn(12, 3, 16, 16, generator=generator) for _ in range(method.num_views)]
+    return views, torch.arange(12) % 4, torch.arange(12), 7

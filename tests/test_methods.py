@@ -1,0 +1,244 @@
+"""What every method promises, one table for all: see METHODS in methods.py."""
+
+import copy
+import math
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import nn
+
+from datamodules.arrays import Arrays
+from datamodules.augment import Recipe
+from ssl_modules.optim import warmup_cosine
+from tests.methods import build, train
+
+RECIPE = Recipe(scale=(0.5, 1.0), ratio=(0.75, 1.33), flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4)
+
+
+def tiny(data_dir, method, batch_size=29, **options):
+    """Three training batches an epoch, as many views as the method needs."""
+    return Arrays("tiny", data_dir=data_dir, views=[RECIPE] * method.num_views, batch_size=batch_size, **options)
+
+
+def sgd(groups):
+    return torch.optim.SGD(groups, lr=0.05, momentum=0.9, weight_decay=1e-4)
+
+
+class Spy(Callback):
+    """Keeps the learning rate and the step output of every training batch."""
+
+    def __init__(self):
+        self.rates, self.outputs, self.modes = [], [], []
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.outputs.append(outputs)
+
+
+# --- the step
+
+
+def test_the_loss_reaches_every_trainable_parameter(method, batch):
+    method.training_step(batch, 0)["loss"].backward()
+    for name, parameter in method.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_the_loss_never_sees_labels(case, method, batch):
+    if case.reads_labels:
+        pytest.skip("this method's loss may read labels")
+    (views, labels, index, key), state = batch, copy.deepcopy(method.state_dict())
+    losses = []
+    for seen in (labels, labels.flip(0) + 1, torch.full_like(labels, -1)):
+        method.load_state_dict(state)
+        torch.manual_seed(0)
+        losses.append(method.training_step((views, seen, index, key), 0)["loss"])
+    assert torch.equal(losses[0], losses[1]) and torch.equal(losses[0], losses[2])
+
+
+def test_the_step_hands_over_what_callbacks_read(method, batch):
+    out, images = method.training_step(batch, 0), len(batch[1])
+    assert out["loss"].ndim == 0 and out["loss"].requires_grad and out["loss"].isfinite()
+    shapes = {"features": (images, method.encoder.dim), "losses": (images,)}
+    for name in out.keys() - {"loss"}:
+        assert out[name].dtype == torch.float32 and not out[name].requires_grad, name
+        assert out[name].isfinite().all(), name
+        assert tuple(out[name].shape) == shapes.get(name, tuple(out[name].shape)), name
+    assert "features" in out
+    if "projections" in out:
+        views, count, _ = out["projections"].shape
+        assert (views, count) == (method.num_views, images)
+    if "reconstructions" in out:
+        assert out["reconstructions"].shape == out["targets"].shape
+
+
+def test_features_and_projections_of_the_step_are_those_of_the_views(case, batch):
+    method = build(case, norm="group")  # so that no image influences another's features
+    out = method.training_step(batch, 0)
+    torch.testing.assert_close(out["features"], method.encode(batch[0][0]).detach(), atol=1e-5, rtol=1e-4)
+
+
+def test_validation_hands_over_features_of_the_one_view(method, batch):
+    (view, *_), *rest = batch
+    method.eval()
+    with torch.no_grad():
+        out = method.validation_step(([view], *rest), 0)
+        predicted = method.predict_step(([view], *rest), 0)
+        assert torch.equal(out["features"], method.encode(view))
+    assert out["features"].dtype == torch.float32 and not out["features"].requires_grad
+    assert torch.equal(predicted["features"], out["features"])
+    assert torch.equal(predicted["labels"], rest[0]) and torch.equal(predicted["index"], rest[1])
+
+
+def test_what_is_judged_is_the_encoder(method, batch):
+    (view, *_), *_ = batch
+    method.eval()
+    features = method.encode(view)
+    assert torch.equal(features, method.encoder(view))
+    assert features.shape == (len(view), method.encoder.dim)
+
+
+def test_encoding_in_eval_mode_draws_nothing_and_changes_nothing(method, batch):
+    (view, *_), *_ = batch
+    method.eval()
+    state, random = copy.deepcopy(method.state_dict()), torch.get_rng_state()
+    first, second = method.encode(view), method.encode(view)
+    assert torch.equal(first, second) and torch.equal(torch.get_rng_state(), random)
+    for name, value in method.state_dict().items():
+        assert torch.equal(value, state[name]), name
+
+
+def test_a_step_is_reproduced_by_the_seed(case, batch):
+    outs = []
+    for _ in range(2):
+        method = build(case)
+        torch.manual_seed(3)
+        outs.append(method.training_step(batch, 0))
+    assert outs[0].keys() == outs[1].keys()
+    for name in outs[0]:
+        assert torch.equal(outs[0][name], outs[1][name]), name
+
+
+def test_it_works_in_bf16(case, batch):
+    full, half = build(case), build(case)
+    torch.manual_seed(3)
+    exact = full.training_step(batch, 0)
+    torch.manual_seed(3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = half.training_step(batch, 0)
+    out["loss"].backward()
+    torch.testing.assert_close(out["loss"].float(), exact["loss"], atol=0.05, rtol=0.05)
+    for name in out.keys() - {"loss"}:
+        assert out[name].dtype == torch.float32, name
+    for name, parameter in half.named_parameters():
+        assert not parameter.requires_grad or parameter.grad.isfinite().all(), name
+
+
+def test_simclr_forward_is_features_and_projections(case, method, batch):
+    if case.method.__name__ != "SimCLR":
+        pytest.skip("of SimCLR")
+    (x1, *_), *_ = batch
+    method.eval()
+    features, projections = method(x1)
+    assert torch.equal(features, method.encode(x1))
+    assert torch.equal(projections, method.projector(features)) and projections.shape == (len(x1), 8)
+
+
+# --- in a Trainer
+
+
+def test_training_moves_the_encoder_and_gives_finite_losses(case, method, data_dir, tmp_path):
+    spy, before = Spy(), copy.deepcopy(method.encoder.state_dict())
+    train(method, tiny(data_dir, method), tmp_path, callbacks=[spy], max_epochs=2)
+    assert len(spy.outputs) == 4 and all(out["loss"].isfinite() for out in spy.outputs)
+    after = method.encoder.state_dict()
+    assert all(not torch.equal(before[name], after[name]) for name, _ in method.encoder.named_parameters())
+
+
+def test_the_same_seed_trains_the_same_weights(case, data_dir, tmp_path):
+    weights = []
+    for seed in (0, 0, 1):
+        method = build(case)
+        train(method, tiny(data_dir, method, seed=seed), tmp_path)
+        weights.append(torch.cat([p.flatten() for p in method.parameters()]))
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_a_checkpoint_holds_plain_types_and_restores_the_features(case, method, batch, data_dir, tmp_path):
+    trainer = train(method, tiny(data_dir, method), tmp_path)
+    path = tmp_path / "method.ckpt"
+    trainer.save_checkpoint(path)
+    saved = torch.load(path, weights_only=True)
+    other = build(case)
+    nn.init.zeros_(next(other.encoder.parameters()))
+    other.load_state_dict(saved["state_dict"], strict=True)
+    method.eval(), other.eval()
+    (view, *_), *_ = batch
+    assert torch.equal(method.encode(view), other.encode(view))
+    encoder = {k.removeprefix("encoder."): v for k, v in saved["state_dict"].items() if k.startswith("encoder.")}
+    assert encoder.keys() == method.encoder.state_dict().keys()
+
+
+def test_norms_and_biases_do_not_decay_and_everything_is_optimized_once(case, data_dir, tmp_path):
+    method = build(case, optimizer=sgd)
+    groups = train(method, tiny(data_dir, method), tmp_path).optimizers[0].param_groups
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in groups) == len(decay)
+    assert decay.keys() == {id(p) for p in method.parameters() if p.requires_grad}
+    for module in method.modules():
+        norm = isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm)
+        for name, parameter in module.named_parameters(recurse=False):
+            expected = 0.0 if norm or name == "bias" else 1e-4
+            assert decay[id(parameter)] == expected, (module, name)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_learning_rate_warms_up_to_the_configs_number_and_falls_as_half_a_cosine(
+    case, data_dir, tmp_path, accumulate
+):
+    method, spy = build(case, optimizer=sgd, warmup_epochs=2), Spy()
+    data = tiny(data_dir, method, batch_size=20)  # 86 images: four batches
+    options = {"callbacks": [spy], "max_epochs": 5, "accumulate_grad_batches": accumulate}
+    train(method, data, tmp_path, **options)
+    steps, warmup = 20 // accumulate, 8 // accumulate
+    rising = [0.05 * (step + 1) / warmup for step in range(warmup)]
+    share = [step / (steps - warmup) for step in range(steps - warmup)]
+    falling = [0.05 * (1 + math.cos(math.pi * s)) / 2 for s in share]
+    assert spy.rates[::accumulate] == pytest.approx(rising + falling)
+    assert max(spy.rates) == pytest.approx(0.05)
+
+
+def test_the_schedule_without_warm_up_starts_at_the_top_and_ends_at_zero():
+    assert [warmup_cosine(step, 0, 4) for step in (0, 2, 4, 9)] == pytest.approx([1, 0.5, 0, 0])
+    assert warmup_cosine(0, 5, 5) == pytest.approx(0.2) and warmup_cosine(4, 5, 5) == 1
+    assert warmup_cosine(10**6, 3, math.inf) == 1
+
+
+def test_the_logged_loss_of_an_epoch_is_the_mean_of_its_steps(case, method, data_dir, tmp_path):
+    spy = Spy()
+    trainer = train(method, tiny(data_dir, method), tmp_path, callbacks=[spy])
+    mean = torch.stack([out["loss"].detach() for out in spy.outputs]).mean()
+    torch.testing.assert_close(trainer.callback_metrics["train/loss"], mean)
+
+
+def test_as_many_recipes_as_views_or_one_line_that_says_so(case, method, data_dir, tmp_path):
+    wrong = method.num_views + 1 if method.num_views == 1 else 1
+    data = Arrays("tiny", data_dir=data_dir, views=[RECIPE] * wrong, batch_size=16)
+    with pytest.raises(MisconfigurationException) as error:
+        train(method, data, tmp_path)
+    text = str(error.value)
+    assert "\n" not in text and type(method).__name__ in text
+    assert f"needs {method.num_views} views" in text and f"has {wrong}" in text
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_channels_last_is_the_memory_format_of_the_weights(case, data_dir, tmp_path, channels_last):
+    method = build(case, channels_last=channels_last)
+    train(method, tiny(data_dir, method), tmp_path)
+    kernels = [p for p in method.parameters() if p.ndim == 4 and p.shape[2] > 1]
+    assert all(p.is_contiguous(memory_format=torch.channels_last) == channels_last for p in kernels)

@@ -1,0 +1,96 @@
+"""Watching must not change what is watched, and stopping must not change what is trained."""
+
+import csv
+
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+
+from callbacks.checkpoints import Checkpoints
+from callbacks.collapse import Collapse
+from callbacks.csv_logger import CSVLogger
+from callbacks.features import Features
+from callbacks.knn import KNN
+from callbacks.online_probe import OnlineProbe
+from callbacks.protocol import Protocol
+from callbacks.throughput import Throughput
+from callbacks.views import Views
+from datamodules.augment import Recipe
+from datamodules.digits import Digits
+from ssl_modules.networks.resnet import ResNet
+from ssl_modules.simclr import SimCLR
+
+RECIPE = Recipe(scale=(0.4, 1.0), ratio=(0.75, 1.33), flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4)
+
+
+def watchers() -> list:
+    eyes = [
+        Throughput(),
+        OnlineProbe(),
+        KNN(every_n_epochs=1),
+        Collapse(),
+        Views(),
+        Protocol(),
+        Checkpoints(3),
+    ]
+    return [Features(), *eyes]
+
+
+def train(tmp_path, callbacks, epochs=2, workers=0, ckpt_path=None, **trainer):
+    seed_everything(0, verbose=False)
+    module = SimCLR(
+        encoder=ResNet(widths=[8, 16], blocks=[1, 1], in_channels=1),
+        hidden_dim=16,
+        out_dim=8,
+        optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1, momentum=0.9),
+        warmup_epochs=1,
+    )
+    data = Digits(views=[RECIPE, RECIPE], batch_size=256, num_workers=workers)
+    options = {"max_epochs": epochs, "callbacks": callbacks, "default_root_dir": tmp_path} | trainer
+    options |= {"logger": CSVLogger(str(tmp_path)), "enable_checkpointing": bool(callbacks)}
+    Trainer(
+        accelerator="cpu",
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+        **options,
+    ).fit(module, data, ckpt_path=ckpt_path, weights_only=True)
+    return module
+
+
+def assert_same_weights(a: torch.nn.Module, b: torch.nn.Module) -> None:
+    for (name, x), y in zip(a.state_dict().items(), b.state_dict().values(), strict=True):
+        assert torch.equal(x, y), name
+
+
+def logged(folder) -> list[dict]:
+    """metrics.csv without what depends on the clock and without empty cells."""
+    rows = csv.DictReader((folder / "metrics.csv").open())
+    timed = ("train/images_per_s", "train/data_wait")
+    return [{k: v for k, v in row.items() if v and k not in timed} for row in rows]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_training_with_every_eye_is_training_without_bit_for_bit(tmp_path, precision):
+    plain = train(tmp_path / "plain", [], precision=precision)
+    watched = train(tmp_path / "watched", watchers(), precision=precision)
+    assert_same_weights(plain, watched)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resuming_in_mid_epoch_is_never_having_stopped(tmp_path, workers):
+    whole = train(tmp_path / "whole", watchers(), workers=workers)
+    train(tmp_path / "parts", watchers(), workers=workers, max_steps=4)
+    (
+        tmp_path / "parts/checkpoints/last.ckpt"
+    ).unlink()  # the end: go on from step 3, in the middle of epoch 0
+    resumed = train(
+        tmp_path / "parts",
+        watchers(),
+        workers=workers,
+        ckpt_path=tmp_path / "parts/checkpoints/previous.ckpt",
+    )
+    assert_same_weights(whole, resumed)
+    assert logged(tmp_path / "parts") == logged(tmp_path / "whole")
