@@ -7,7 +7,6 @@ import argparse
 import importlib.metadata
 import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -120,20 +119,12 @@ def main() -> None:
 def report(rounds: dict[str, list[float]], args: argparse.Namespace) -> None:
     medians = {name: statistics.median(rates) for name, rates in rounds.items()}
     reference = next(iter(medians.values()))
-    versions = {
+    about = {"size": args.size, "batch": BATCH, "cores": len(os.sched_getaffinity(0))}
+    about["load"] = round(os.getloadavg()[0], 1)  # far above the cores, others were running: measure again
+    about |= {
         name: importlib.metadata.version(name) for name in ("lightly", "torch", "torchvision", "pillow")
     }
-    about = {
-        "size": args.size,
-        "batch": BATCH,
-        "cores": len(os.sched_getaffinity(0)),
-        "cpu": platform.processor(),
-        **versions,
-    }
-    print(
-        "Two SimCLR views of an image, normalised;",
-        ", ".join(f"{key} {value}" for key, value in about.items()),
-    )
+    print("Two SimCLR views of an image:", ", ".join(f"{key} {value}" for key, value in about.items()))
     print(f"Median of {len(rounds['ours, exact'])} interleaved rounds of one epoch of {8 * BATCH} images.\n")
     print(f"{'':24}{'images/s':>10}{'ratio':>8}   (slowest - fastest round)")
     for name, median in medians.items():

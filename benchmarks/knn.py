@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--bank", type=int, default=50_000)
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--k", type=int, nargs="+", default=[20, 200])
-    parser.add_argument("--spread", type=float, default=3.0, help="of a cluster; sets how hard the task is")
+    parser.add_argument("--spread", type=float, default=3.5, help="of a cluster; sets how hard the task is")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the table here too")
     args = parser.parse_args()

@@ -19,7 +19,7 @@ def knn_scores(
     num_classes: int,
     k: int = 20,
     temperature: float = 0.1,
-    chunk: int = 512,
+    chunk: int = 256,
     precision: str = "medium",
 ) -> Tensor:
     """Share of each class in the votes of a query's k nearest neighbours; its argmax is the prediction.
@@ -49,7 +49,7 @@ def knn_scores(
     queries, bank, offset = queries - mean, bank - mean, bank @ mean
 
     k = min(k, len(bank))
-    rows = max(1, round((len(bank) / k) ** 0.5 / 2))  # see top_k
+    rows = max(1, round(0.6 * (len(bank) / k) ** 0.5))  # see top_k
     padding = -len(bank) % rows
     bank, offset = F.pad(bank, (0, 0, 0, padding)), F.pad(offset, (0, padding), value=float("-inf"))
     similarity = bank.new_empty(
@@ -68,7 +68,7 @@ def top_k(s: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest of each s[i] (N, R, C), in no order, and where they are in s[i].flatten(): (N, k) both.
 
     `topk` is slow on wide inputs. A column that holds one of the k largest has one of the k largest maxima:
-    one pass for the maxima leaves k columns to search. R = sqrt(R * C / k) / 2 was about fastest.
+    one pass for the maxima leaves k columns to search. R = 0.6 sqrt(R * C / k) was about fastest.
     """
     columns = s.amax(1).topk(k, sorted=False).indices  # (N, k)
     candidates = s.gather(2, columns[:, None].expand(-1, s.shape[1], -1))  # (N, R, k)

@@ -1,7 +1,7 @@
 """Augmentation of a whole batch at once, on the device the batch is on, every image with its own draw.
 
-Crop, antialiased resize and flip of an image X are one linear map for its rows and one for its columns, R_y X R_x^T, with
-two small banded matrices an image: a batch is two batched matrix products. A Gaussian blur is two more.
+Crop, antialiased resize and flip of an image X are one linear map of its rows and one of its columns, R_y X R_x^T,
+with two small banded matrices an image: a batch is two batched matrix products. A Gaussian blur is two more.
 """
 
 import math
@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 import torch.nn.functional as F
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from datamodules import color as colors
@@ -21,7 +21,7 @@ COLUMNS = (
     *("brightness", "contrast", "saturation", "hue", "gray", "sigma", "solarize"),
 )
 TRIES = 10  # boxes tried before the central one, as in torchvision's RandomResizedCrop
-CHUNK = 2**18  # pixels of all channels that stay in a core's cache
+CHUNK = 2**18  # numbers (1 MB of float32) worked on at a time on a CPU, so that they stay in its cache
 
 
 @dataclass
@@ -87,9 +87,8 @@ def draw(recipe: Recipe, n: int, size: tuple[int, int], generator: torch.Generat
     """
     luck = torch.rand(n, 2 * TRIES + 12, generator=generator)
     place, luck = luck[:, : 2 * TRIES + 2], luck[:, 2 * TRIES + 2 :].T
-    flip, jitter, gray, blur, solarize = luck[:5] < torch.tensor(
-        [recipe.flip, recipe.jitter, recipe.gray, recipe.blur, recipe.solarize]
-    ).unsqueeze(1)
+    chances = torch.tensor([recipe.flip, recipe.jitter, recipe.gray, recipe.blur, recipe.solarize])
+    flip, jitter, gray, blur, solarize = luck[:5] < chances.unsqueeze(1)
     brightness, contrast, saturation = (
         torch.where(jitter, between(max(0, 1 - x), 1 + x, u), 1)
         for x, u in zip((recipe.brightness, recipe.contrast, recipe.saturation), luck[5:8], strict=True)
@@ -117,9 +116,8 @@ def boxes(recipe: Recipe, height: int, width: int, luck: Tensor) -> Tensor:
     low, high = recipe.ratio
     fallback_w, fallback_h = min(width, round(height * high)), min(height, round(width / low))
     fallback = [(height - fallback_h) // 2, (width - fallback_w) // 2, fallback_h, fallback_w]
-    return torch.where(
-        fits.any(1, keepdim=True), torch.stack([top, left, h, w], dim=1), torch.tensor(fallback)
-    )
+    drawn = torch.stack([top, left, h, w], dim=1)
+    return torch.where(fits.any(1, keepdim=True), drawn, torch.tensor(fallback))
 
 
 def augment(
@@ -137,7 +135,7 @@ def augment(
         images: uint8 (B, H, W, C), on any device.
         draws: the rows of `draw` for these images, (B, 12).
         size: S, the side of the view; the images' height if None.
-        color: "exact" is torchvision's, in a fixed order; "fast" is one affine map an image, and folds the blur into the crop.
+        color: "exact" is torchvision's, in a fixed order; "fast" is one affine map an image, with the blur in the crop.
         mean, std: one number a channel, to normalise with.
 
     Returns:
@@ -149,14 +147,16 @@ def augment(
         return view(images, recipe, draws, size, color, mean, std)
     sigma = draws[:, COLUMNS.index("sigma")]
     views = torch.empty(len(images), images.shape[3], size, size)
-    for rows in sigma.argsort().split(max(1, CHUNK // images[0].numel())):  # sharp ones first: they need no blur
+    order = sigma.argsort(stable=True)  # those without blur come together, and skip it
+    for rows in order.split(max(1, CHUNK // images[0].numel())):
         part = recipe if sigma[rows].any() else replace(recipe, blur=0.0)
-        views.index_copy_(0, rows, view(images.index_select(0, rows), part, draws[rows], size, color, mean, std))
+        chunk = view(images.index_select(0, rows), part, draws[rows], size, color, mean, std)
+        views.index_copy_(0, rows, chunk)
     return views
 
 
 def view(images: Tensor, recipe: Recipe, draws: Tensor, size: int, color: str, mean, std) -> Tensor:
-    """`augment`, of as many images as a cache holds."""
+    """`augment`, of as many images as a cache holds. Nothing here waits for the device."""
     luck = {name: column.view(-1, 1, 1, 1) for name, column in zip(COLUMNS, draws.unbind(1), strict=True)}
     sigma = luck["sigma"].view(-1, 1)
     if color == "exact":
@@ -194,7 +194,7 @@ def resample(
 def resize_matrix(start: Tensor, length: Tensor, size: int, side: int, flip: Tensor | float = 0.0) -> Tensor:
     """The linear map (B, size, side) of a line of pixels to its part from `start`, resized: bilinear, antialiased.
 
-    Each output pixel is a mean of the input under a triangle, one pixel wide of the coarser grid, as in PIL and torchvision.
+    Each output pixel is a mean of the input under a triangle two pixels wide, of the coarser grid (PIL, torchvision).
     """
     scale = length / size  # (B, 1, 1)
     out = torch.arange(size, device=start.device).view(-1, 1) + 0.5
@@ -212,7 +212,7 @@ def blur(x: Tensor, sigma: Tensor) -> Tensor:
 
 
 def blur_matrix(sigma: Tensor, size: int) -> Tensor:
-    """The linear map (B, size, size) of a line of pixels to its blur, with reflecting borders; sigma (B, 1), 0 for none."""
+    """The linear map (B, size, size) of a line of pixels to its blur, borders reflecting; sigma (B, 1), 0 for none."""
     radius = max(1, size // 10 // 2)  # SimCLR: a kernel of 10 % of the side
     distance = torch.arange(-radius, radius + 1, device=sigma.device)
     kernel = torch.exp(-0.5 * (distance / sigma.clamp(min=0.01)) ** 2)  # (B, 2r + 1)

@@ -188,7 +188,8 @@ class ImageDataModule(LightningDataModule):
         images = images.to(device, non_blocking=True)
         recipes = self.views if augment else [Recipe()]
         generator = torch.Generator().manual_seed(key)
-        views = [self.view(images, recipe, generator) for recipe in recipes]
+        with torch.autocast(device.type, enabled=False):  # colours are float32, also where a callback computes in bf16
+            views = [self.view(images, recipe, generator) for recipe in recipes]
         return views, labels.to(device, non_blocking=True), index.to(device, non_blocking=True), key
 
     def view(self, images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:

@@ -1,7 +1,7 @@
 """Colour of a batch of images (B, C, H, W) in [0, 1], every image with its own factors, each of shape (B, 1, 1, 1).
 
-Brightness, contrast, saturation, hue, grayscale, in this order: `exact` does what torchvision's functions do, one after the
-other; `fast` is one affine map an image. What they are given they may change in place.
+Brightness, contrast, saturation, hue, grayscale, in this order: `exact` does what torchvision's functions do, one
+after the other; `fast` is one affine map an image. What they are given they may change in place.
 """
 
 import math
@@ -39,13 +39,13 @@ def blend(x: Tensor, other: Tensor, factor: Tensor) -> Tensor:
 def shift_hue(x: Tensor, turns: Tensor) -> Tensor:
     """RGB to HSV, hue + turns, and back, without the detour.
 
-    With c the largest channel minus the smallest, a channel is the smallest + c * clamp(6 d - 1, 0, 1), where d is the way
-    around the wheel, in turns, from the hue to the opposite of the channel's own colour.
+    With c the largest channel minus the smallest, a channel is the smallest + c * clamp(6 d - 1, 0, 1), where d is the
+    way around the wheel, in turns, from the hue to the opposite of the channel's own colour.
     """
     r, g, b = x.split(1, dim=1)
     high, low = torch.maximum(torch.maximum(r, g), b), torch.minimum(torch.minimum(r, g), b)
-    c = (high - low).mul_(6)
-    per_c = c.clamp(min=1e-12).reciprocal_()
+    c6 = (high - low).mul_(6)
+    per_c = c6.clamp(min=1e-12).reciprocal_()
     side = (g - b).mul_(per_c)  # the hue where red is largest, in [-1/6, 1/6]
     away = (high - r).mul_(per_c)  # 0 where red is largest, 1/6 where it is smallest
     hue = (
@@ -55,7 +55,7 @@ def shift_hue(x: Tensor, turns: Tensor) -> Tensor:
     d = (
         torch.add(hue, turns - own + 2, out=x).frac_().sub_(0.5).abs_()
     )  # + 2: a whole number that makes it positive
-    return d.clamp_(1 / 6, 1 / 3).sub_(1 / 6).mul_(c).add_(low).clamp_(0, 1)
+    return d.clamp_(1 / 6, 1 / 3).sub_(1 / 6).mul_(c6).add_(low).clamp_(0, 1)
 
 
 def exact(x: Tensor, recipe, luck: dict[str, Tensor]) -> Tensor:
@@ -84,7 +84,7 @@ def fast(x: Tensor, luck: dict[str, Tensor]) -> Tensor:
 
 
 def mix(luck: dict[str, Tensor], channels: int) -> Tensor:
-    """Saturation, hue and grayscale as one matrix (B, C, C). All of them keep the luma and act on what differs from it."""
+    """Saturation, hue and grayscale as one matrix (B, C, C). All keep the luma and act on what differs from it."""
     saturation, turns, gray = (luck[name].squeeze(1) for name in ("saturation", "hue", "gray"))
     eye = torch.eye(channels, device=turns.device)
     if channels != 3:

@@ -82,7 +82,8 @@ class CLI(LightningCLI):
             config.experiment or Path(str(config.config[0])).stem if config.config else "unnamed"
         )
         trainer = config.trainer
-        trainer.callbacks = chosen(trainer.callbacks or [], config.without)
+        no_bar = [] if trainer.enable_progress_bar in (None, True) else ["TQDMProgressBar"]
+        trainer.callbacks = chosen(trainer.callbacks or [], config.without + no_bar)
         if isinstance(trainer.logger, list):
             trainer.logger = chosen(trainer.logger, config.without)
         text = self._parser(self.subcommand).dump(config, skip_none=False)
@@ -132,12 +133,7 @@ def chosen(items: list, without: list[str]) -> list:
 
 def run(args: list[str]) -> int:
     """Exit status; what a user can put right is said in one line."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: "Tip:" not in record.msg
-    )
-    warnings.filterwarnings(
-        "ignore", message=".*isinstance.treespec, LeafSpec"
-    )  # Lightning 2.6 with torch 2.14
+    quiet_lightning()
     sys.argv[1:] = args  # LightningCLI reads them there, and so do the processes that Lightning starts
     cli = CLI.__new__(CLI)
     try:
@@ -146,7 +142,21 @@ def run(args: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     finally:
-        folder = getattr(getattr(cli, "run", None), "folder", None)
-        if folder and not _get_rank() and "fit" in cli.config:
-            print(f"run folder: {folder}\nreport: {write_report(folder)}")
+        if (run := getattr(cli, "run", None)) and not _get_rank():
+            leave(run.folder)
     return 0
+
+
+def leave(folder: Path) -> None:
+    """The last look at a run folder, however the run ended: write the report, or remove a folder that stayed empty."""
+    if not (folder / "provenance.json").is_file():
+        folder.rmdir()
+    elif (folder / "metrics.csv").is_file():
+        print(f"run folder: {folder}\nreport: {write_report(folder)}")
+
+
+def quiet_lightning() -> None:
+    """Leave out advertisements, and a warning that Lightning 2.6 gets from torch 2.14."""
+    rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    rank_zero.addFilter(lambda record: "Tip:" not in record.msg)
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")

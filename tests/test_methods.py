@@ -30,7 +30,7 @@ class Spy(Callback):
     """Keeps the learning rate and the step output of every training batch."""
 
     def __init__(self):
-        self.rates, self.outputs, self.modes = [], [], []
+        self.rates, self.outputs = [], []
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
@@ -155,7 +155,7 @@ def test_simclr_forward_is_features_and_projections(case, method, batch):
 def test_training_moves_the_encoder_and_gives_finite_losses(case, method, data_dir, tmp_path):
     spy, before = Spy(), copy.deepcopy(method.encoder.state_dict())
     train(method, tiny(data_dir, method), tmp_path, callbacks=[spy], max_epochs=2)
-    assert len(spy.outputs) == 4 and all(out["loss"].isfinite() for out in spy.outputs)
+    assert len(spy.outputs) == 6 and all(out["loss"].isfinite() for out in spy.outputs)
     after = method.encoder.state_dict()
     assert all(not torch.equal(before[name], after[name]) for name, _ in method.encoder.named_parameters())
 
@@ -176,6 +176,7 @@ def test_a_checkpoint_holds_plain_types_and_restores_the_features(case, method, 
     saved = torch.load(path, weights_only=True)
     other = build(case)
     nn.init.zeros_(next(other.encoder.parameters()))
+    other.setup("validate")  # the memory format
     other.load_state_dict(saved["state_dict"], strict=True)
     method.eval(), other.eval()
     (view, *_), *_ = batch
@@ -202,7 +203,7 @@ def test_the_learning_rate_warms_up_to_the_configs_number_and_falls_as_half_a_co
     case, data_dir, tmp_path, accumulate
 ):
     method, spy = build(case, optimizer=sgd, warmup_epochs=2), Spy()
-    data = tiny(data_dir, method, batch_size=20)  # 86 images: four batches
+    data = tiny(data_dir, method, batch_size=20)  # 88 images: four batches
     options = {"callbacks": [spy], "max_epochs": 5, "accumulate_grad_batches": accumulate}
     train(method, data, tmp_path, **options)
     steps, warmup = 20 // accumulate, 8 // accumulate

@@ -1,0 +1,183 @@
+from itertools import pairwise
+
+import pytest
+import torch
+import torchvision
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import nn
+
+from ssl_modules.networks.mlp import mlp
+from ssl_modules.networks.resnet import PRESETS, ResNet
+from ssl_modules.networks.timm_model import Timm
+
+TINY = {"widths": [8, 16], "blocks": [1, 2]}
+ENCODERS = {  # name: (constructor, its arguments, side of the images, dim)
+    "wide3": (ResNet, {"preset": "wide3"}, 16, 256),
+    "resnet20": (ResNet, {"preset": "resnet20"}, 8, 64),
+    "resnet18": (ResNet, {"preset": "resnet18"}, 8, 512),
+    "resnet50": (ResNet, {"preset": "resnet50"}, 8, 2048),
+    "cifar stem": (ResNet, TINY | {"stem": "cifar"}, 9, 16),
+    "patch2 stem": (ResNet, TINY | {"stem": "patch2"}, 16, 16),
+    "imagenet stem": (ResNet, TINY | {"stem": "imagenet"}, 33, 16),
+    "bottlenecks": (ResNet, TINY | {"preset": "resnet50"}, 8, 64),
+    "group norm": (ResNet, TINY | {"norm": "group"}, 16, 16),
+    "one channel": (ResNet, TINY | {"in_channels": 1}, 16, 16),
+    "timm resnet10t": (Timm, {"name": "resnet10t"}, 32, 512),
+    "timm resnet18, one channel": (Timm, {"name": "resnet18", "in_channels": 1}, 32, 512),
+    "timm convnext_atto": (Timm, {"name": "convnext_atto"}, 32, 320),
+    "timm mobilenetv3": (Timm, {"name": "mobilenetv3_small_050"}, 32, 1024),
+    "timm vit_tiny": (Timm, {"name": "vit_tiny_patch16_224", "img_size": 32}, 32, 192),
+}
+MUST_BE_POOLED = [name for name in ENCODERS if not name.startswith("timm") or "resnet" in name]
+
+
+@pytest.fixture(params=ENCODERS)
+def encoder(request):
+    """(encoder in eval mode, two images for it, the dim that it should have)"""
+    make, arguments, side, dim = ENCODERS[request.param]
+    torch.manual_seed(0)
+    encoder = make(**arguments).eval()
+    images = torch.randn(2, arguments.get("in_channels", 3), side, side)
+    assert encoder.pooled or request.param not in MUST_BE_POOLED
+    return encoder, images, dim
+
+
+def test_dim_is_the_width_of_the_features(encoder):
+    encoder, images, dim = encoder
+    with torch.no_grad():
+        features = encoder(images)
+    assert encoder.dim == dim and features.shape == (2, dim)
+    assert features.isfinite().all() and features.std() > 0
+
+
+def test_where_pooled_features_are_the_mean_of_the_maps(encoder):
+    encoder, images, dim = encoder
+    assert isinstance(encoder.pooled, bool)
+    if not encoder.pooled:
+        pytest.skip("not pooled")
+    with torch.no_grad():
+        maps = encoder.maps(images)
+        assert maps.ndim == 4 and maps.shape[:2] == (2, dim)
+        torch.testing.assert_close(encoder(images), maps.mean((2, 3)), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "stem, side, expected", [("cifar", 32, 16), ("patch2", 32, 8), ("imagenet", 64, 8)]
+)
+def test_stems_keep_halve_or_quarter_the_side_and_stages_halve_it(stem, side, expected):
+    maps = ResNet(**TINY, stem=stem).eval().maps(torch.zeros(1, 3, side, side))
+    assert maps.shape == (1, 16, expected, expected)
+
+
+def count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def formula(widths, blocks, bottleneck, stem):
+    """Parameters of a ResNet: k k c_in c_out a convolution, 2 c_out its norm, a projection where shapes change."""
+
+    def conv(kernel, c_in, c_out):
+        return kernel * kernel * c_in * c_out + 2 * c_out
+
+    total, channels = conv({"cifar": 3, "patch2": 2, "imagenet": 7}[stem], 3, widths[0]), widths[0]
+    for stage, (width, depth) in enumerate(zip(widths, blocks, strict=True)):
+        for block in range(depth):
+            path = [(3, width), (3, width)] if not bottleneck else [(1, width), (3, width), (1, 4 * width)]
+            sides = pairwise([channels, *(c_out for _, c_out in path)])
+            total += sum(conv(k, *side) for (k, _), side in zip(path, sides, strict=True))
+            if (stage and block == 0) or channels != path[-1][1]:
+                total += conv(1, channels, path[-1][1])
+            channels = path[-1][1]
+    return total
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_parameters_by_formula(preset):
+    assert count(ResNet(preset)) == formula(*PRESETS[preset])
+
+
+@pytest.mark.parametrize(
+    "preset, expected", [("resnet20", 271_824), ("resnet18", 11_168_832), ("resnet50", 23_500_352)]
+)
+def test_known_numbers_of_parameters(preset, expected):
+    """ResNet-20: the paper's 0.27 M (table 6), 269,722 less the classifier's 650, and two projections of 2,752.
+
+    ResNet-18 and 50: torchvision's, less the classifier and what a 7x7 stem has more than a 3x3 one.
+    """
+    assert count(ResNet(preset)) == expected
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_with_the_imagenet_stem_it_is_torchvisions(name):
+    torch.manual_seed(0)
+    theirs = getattr(torchvision.models, name)()
+    theirs.fc = nn.Identity()
+    ours = ResNet(name, stem="imagenet")
+    names, values = list(ours.state_dict()), list(theirs.state_dict().values())
+    ours.load_state_dict(dict(zip(names, values, strict=True)))
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs(images), atol=1e-4, rtol=1e-4)  # training: batch norm too
+        torch.testing.assert_close(ours.eval()(images), theirs.eval()(images), atol=1e-4, rtol=1e-4)
+
+
+def test_arguments_override_the_preset_one_by_one():
+    encoder = ResNet("resnet20", blocks=[1, 1, 1], stem="patch2", in_channels=1)
+    assert encoder.dim == 64 and len(encoder.stages) == 3
+    assert encoder.stem[0].weight.shape == (16, 1, 2, 2)
+    assert ResNet("resnet20", widths=[8, 8, 24]).dim == 24
+
+
+def test_with_group_norm_images_do_not_influence_each_other():
+    torch.manual_seed(0)
+    encoder, images = ResNet(**TINY, norm="group").train(), torch.randn(4, 3, 16, 16)
+    alone = torch.cat([encoder(image[None]) for image in images])
+    torch.testing.assert_close(encoder(images), alone, atol=1e-5, rtol=1e-4)
+    assert not any("running" in name for name in encoder.state_dict())
+
+
+def test_with_batch_norm_they_do_in_training_and_do_not_in_evaluation():
+    torch.manual_seed(0)
+    encoder, images = ResNet(**TINY).train(), torch.randn(4, 3, 16, 16)
+    assert not torch.allclose(encoder(images)[:1], encoder(images[:1]), atol=1e-2)
+    encoder.eval()
+    torch.testing.assert_close(encoder(images)[:1], encoder(images[:1]), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"widths": [8, 16], "blocks": [1]},
+        {"widths": [8, 16]},
+        {"blocks": [2, 2]},
+        {"widths": [], "blocks": [1]},
+        {"widths": [0, 8], "blocks": [1, 1]},
+        {"widths": [8, -8], "blocks": [1, 1]},
+        {"widths": [8, 16], "blocks": [1, 0]},
+        {"widths": [8, 28], "blocks": [1, 1], "norm": "group"},
+    ],
+    ids=str,
+)
+def test_widths_and_blocks_that_make_no_network_are_refused_in_one_line(arguments):
+    with pytest.raises(MisconfigurationException) as error:
+        ResNet(**arguments)
+    assert "ResNet" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_timm_model_that_does_not_exist_is_refused_in_one_line():
+    with pytest.raises(MisconfigurationException, match="resnet18") as error:
+        Timm("resnet_18")
+    assert "\n" not in str(error.value)
+
+
+def test_timm_has_no_classifier():
+    model = Timm("resnet18")
+    assert count(model) == 11_689_512 - 513_000  # torchvision's, less its classifier
+
+
+def test_mlp_has_norm_and_relu_between_and_nothing_after():
+    kinds = [type(layer) for layer in mlp(5, 4, 3, 2)]
+    between = [nn.Linear, nn.BatchNorm1d, nn.ReLU]
+    assert kinds == [*between, *between, nn.Linear]
+    assert mlp(5, 2)(torch.zeros(3, 5)).shape == (3, 2) and len(mlp(5, 2)) == 1
+    assert count(mlp(5, 4, 3)) == 5 * 4 + 2 * 4 + 4 * 3
