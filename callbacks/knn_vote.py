@@ -46,15 +46,16 @@ def knn_scores(
     # q.b = (q - mean).(b - mean) + b.mean + a number for each query, which changes no share. Centred, because
     # bf16 rounds away the differences where features have most in common, as an untrained network's do.
     mean = bank.mean(0)
-    queries, bank, offset = queries - mean, bank - mean, bank @ mean
+    offset = bank @ mean  # (M,)
+    queries -= mean
+    bank -= mean
 
     k = min(k, len(bank))
     rows = max(1, round(0.6 * (len(bank) / k) ** 0.5))  # see top_k
     padding = -len(bank) % rows
     bank, offset = F.pad(bank, (0, 0, 0, padding)), F.pad(offset, (0, padding), value=float("-inf"))
-    similarity = bank.new_empty(
-        min(chunk, len(queries)), len(bank)
-    )  # fresh memory for each chunk would double the time
+    # One piece of memory for all chunks: getting it anew costs as much as the product.
+    similarity = bank.new_empty(min(chunk, len(queries)), len(bank))
     scores = bank.new_zeros(len(queries), num_classes)
     with matmul_precision(precision):
         for q, score in zip(queries.split(chunk), scores.split(chunk), strict=True):

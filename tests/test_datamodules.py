@@ -101,14 +101,22 @@ def test_a_training_batch_has_a_view_a_recipe(entry, tmp_path, recipes):
     views, labels, index, key = transferred(data, next(iter(data.train_dataloader())))
     assert isinstance(views, list) and len(views) == recipes
     for view in views:
-        assert view.dtype == torch.float32 and view.shape == (10, channels, side, side) and view.isfinite().all()
+        assert (
+            view.dtype == torch.float32 and view.shape == (10, channels, side, side) and view.isfinite().all()
+        )
     assert all(not torch.equal(views[0], other) for other in views[1:])
     assert labels.dtype == index.dtype == torch.int64 and labels.shape == index.shape == (10,)
     assert type(key) is int
-    assert labels.min() >= 0 and labels.max() < classes if classes else torch.equal(labels, torch.full((10,), -1))
+    assert (
+        labels.min() >= 0 and labels.max() < classes
+        if classes
+        else torch.equal(labels, torch.full((10,), -1))
+    )
 
 
-@pytest.mark.parametrize("loader", ["val_dataloader", "test_dataloader", "bank_dataloader", "predict_dataloader"])
+@pytest.mark.parametrize(
+    "loader", ["val_dataloader", "test_dataloader", "bank_dataloader", "predict_dataloader"]
+)
 def test_elsewhere_there_is_one_view_without_augmentation(entry, tmp_path, loader):
     make, *_, (train, val, test) = entry
     data = ready(make(tmp_path, views=[CROP, CROP], batch_size=16))
@@ -256,7 +264,9 @@ def test_without_a_test_split_the_test_loader_is_empty(own_dir):
 
 
 def test_the_digits_test_split_is_the_same_whatever_the_seeds():
-    stored = [next(iter(ready(Digits(**seeds)).test_dataloader())) for seeds in ({}, {"seed": 3, "split_seed": 3})]
+    stored = [
+        next(iter(ready(Digits(**seeds)).test_dataloader())) for seeds in ({}, {"seed": 3, "split_seed": 3})
+    ]
     assert torch.equal(stored[0][0], stored[1][0]) and torch.equal(stored[0][1], stored[1][1])
     assert stored[0][0].max() == 255 and stored[0][0].min() == 0
 
@@ -408,7 +418,9 @@ def test_names_of_files_that_no_split_has_are_refused(own_dir):
     assert "training_images" in refusal(Arrays("tiny", data_dir=own_dir, files={"training_images": "x.npy"}))
 
 
-@pytest.mark.parametrize("options", [{"mean": [0.5, 0.5]}, {"std": [1.0, 1.0]}, {"mean": [0.1] * 4, "std": [1.0] * 4}])
+@pytest.mark.parametrize(
+    "options", [{"mean": [0.5, 0.5]}, {"std": [1.0, 1.0]}, {"mean": [0.1] * 4, "std": [1.0] * 4}]
+)
 def test_mean_and_std_must_fit_the_channels(data_dir, options):
     assert "3 channels" in refusal(Arrays("tiny", data_dir=data_dir, **options))
 

@@ -61,9 +61,7 @@ def test_where_pooled_features_are_the_mean_of_the_maps(encoder):
         torch.testing.assert_close(encoder(images), maps.mean((2, 3)), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "stem, side, expected", [("cifar", 32, 16), ("patch2", 32, 8), ("imagenet", 64, 8)]
-)
+@pytest.mark.parametrize("stem, side, expected", [("cifar", 32, 16), ("patch2", 32, 8), ("imagenet", 64, 8)])
 def test_stems_keep_halve_or_quarter_the_side_and_stages_halve_it(stem, side, expected):
     maps = ResNet(**TINY, stem=stem).eval().maps(torch.zeros(1, 3, side, side))
     assert maps.shape == (1, 16, expected, expected)
@@ -117,7 +115,9 @@ def test_with_the_imagenet_stem_it_is_torchvisions(name):
     ours.load_state_dict(dict(zip(names, values, strict=True)))
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        torch.testing.assert_close(ours(images), theirs(images), atol=1e-4, rtol=1e-4)  # training: batch norm too
+        torch.testing.assert_close(
+            ours(images), theirs(images), atol=1e-4, rtol=1e-4
+        )  # training: batch norm too
         torch.testing.assert_close(ours.eval()(images), theirs.eval()(images), atol=1e-4, rtol=1e-4)
 
 
@@ -134,6 +134,8 @@ def test_with_group_norm_images_do_not_influence_each_other():
     alone = torch.cat([encoder(image[None]) for image in images])
     torch.testing.assert_close(encoder(images), alone, atol=1e-5, rtol=1e-4)
     assert not any("running" in name for name in encoder.state_dict())
+    norms = [module for module in encoder.modules() if isinstance(module, nn.GroupNorm)]
+    assert norms and all(norm.num_channels / norm.num_groups == 8 for norm in norms)
 
 
 def test_with_batch_norm_they_do_in_training_and_do_not_in_evaluation():

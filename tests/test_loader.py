@@ -1,4 +1,4 @@
-"""Order, keys and augmentation are functions of seed, epoch and batch number alone: not of workers, processes or stops."""
+"""Order, keys and augmentation follow from seed, epoch and batch number: not from workers, processes or stops."""
 
 from types import SimpleNamespace
 
@@ -12,7 +12,14 @@ from datamodules.loader import BatchLoader, RowsDataset, batch_key
 from tests.conftest import random_split
 
 RECIPE = Recipe(
-    scale=(0.4, 1.0), ratio=(0.75, 1.33), flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4, gray=0.2, blur=0.5
+    scale=(0.4, 1.0),
+    ratio=(0.75, 1.33),
+    flip=0.5,
+    jitter=0.8,
+    brightness=0.4,
+    contrast=0.4,
+    gray=0.2,
+    blur=0.5,
 )
 IMAGES, LABELS = random_split(50, size=6)
 
@@ -68,7 +75,7 @@ def test_without_labels_they_are_minus_one():
 
 def test_a_training_epoch_visits_every_row_at_most_once_in_whole_batches():
     batches = list(loader())
-    seen = sum(indices(batches), [])
+    seen = [row for batch in indices(batches) for row in batch]
     assert len(batches) == len(loader()) == 6 and len(set(seen)) == len(seen) == 48
     assert seen != sorted(seen)
 
@@ -78,7 +85,9 @@ def test_order_is_a_function_of_seed_and_epoch_only():
     first = list(loader(epoch=2))
     torch.manual_seed(1), np.random.seed(1)
     assert_same(first, loader(epoch=2))
-    orders = [str(indices(loader(**other))) for other in ({"epoch": 2}, {"epoch": 3}, {"epoch": 2, "seed": 1})]
+    orders = [
+        str(indices(loader(**other))) for other in ({"epoch": 2}, {"epoch": 3}, {"epoch": 2, "seed": 1})
+    ]
     assert len(set(orders)) == 3
 
 
@@ -101,7 +110,7 @@ def test_keys_are_well_mixed():
 
 def test_in_evaluation_the_order_is_that_of_the_split_and_the_last_batch_is_smaller():
     batches = list(loader(seed=None, epoch=3))
-    assert sum(indices(batches), []) == list(range(50))
+    assert [row for batch in indices(batches) for row in batch] == list(range(50))
     assert [len(batch[0]) for batch in batches] == [8] * 6 + [2] and len(loader(seed=None)) == 7
 
 
@@ -133,7 +142,7 @@ def test_in_training_the_processes_batches_are_the_one_processes_batch(world):
 @pytest.mark.parametrize("count", [0, 1, 2, 8, 17, 50])
 def test_in_evaluation_every_row_is_read_exactly_once_without_padding(world, count):
     ranks = [loader(batch_size=4, seed=None, shard=(rank, world), count=count) for rank in range(world)]
-    seen = sum((batch for rank in ranks for batch in indices(rank)), [])
+    seen = [row for rank in ranks for batch in indices(rank) for row in batch]
     assert sorted(seen) == list(range(count))
     for rank in ranks:
         batches = list(rank)

@@ -1,0 +1,56 @@
+"""Crop, antialiased resize, flip and blur of a batch, as linear maps of the rows and of the columns of each image.
+
+R_y X R_x^T with two small banded matrices an image: a batch is two batched matrix products.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def resample(
+    images: Tensor, box: tuple[Tensor, ...] | None, size: int, blur: Tensor | None = None
+) -> Tensor:
+    """Crop, resize, flip and, if given, blur: (B, H, W, C) in [0, 255] -> (B, C, S, S) in [0, 1]."""
+    batch, height, width, channels = images.shape
+    if not (recipe.crops or recipe.flip or blur is not None) and height == width == size:
+        return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format) / 255
+    top, left, h, w, flip = (luck[name].squeeze(1) for name in COLUMNS[:5])
+    rows = resize_matrix(top, h, size, height).div_(255)
+    columns = resize_matrix(left, w, size, width, flip)
+    if blur is not None:
+        rows, columns = blur @ rows, blur @ columns
+    x = rows @ images.flatten(2).float()  # (B, S, W * C)
+    x = x.view(batch, size, width, channels).permute(0, 3, 1, 2).reshape(batch, channels * size, width)
+    return (x @ columns.mT).view(batch, channels, size, size)
+
+
+def resize_matrix(start: Tensor, length: Tensor, size: int, side: int, flip: Tensor | float = 0.0) -> Tensor:
+    """The linear map (B, size, side) of a line of pixels to its part from `start`, resized: bilinear, antialiased.
+
+    Each output pixel is a mean of the input under a triangle two pixels wide, of the coarser grid (PIL, torchvision).
+    """
+    scale = length / size  # (B, 1, 1)
+    out = torch.arange(size, device=start.device).view(-1, 1) + 0.5
+    pixel = torch.arange(side, device=start.device) + 0.5
+    centre = start + scale * (out + flip * (size - 2 * out))
+    inside = ((pixel > start) & (pixel < start + length)).float()
+    weight = (pixel - centre).abs_().div_(-scale.clamp(min=1)).add_(1).clamp_(min=0).mul_(inside)
+    return weight.div_(weight.sum(2, keepdim=True))
+
+
+def blur(x: Tensor, sigma: Tensor) -> Tensor:
+    """Gaussian blur of (B, C, S, S) by sigma (B, 1), 0 for none."""
+    matrix = blur_matrix(sigma, x.shape[2])
+    return matrix.unsqueeze(1) @ (x.flatten(1, 2) @ matrix.mT).view_as(x)
+
+
+def blur_matrix(sigma: Tensor, size: int) -> Tensor:
+    """The linear map (B, size, size) of a line of pixels to its blur, borders reflecting; sigma (B, 1), 0 for none."""
+    radius = max(1, size // 10 // 2)  # SimCLR: a kernel of 10 % of the side
+    distance = torch.arange(-radius, radius + 1, device=sigma.device)
+    kernel = torch.exp(-0.5 * (distance / sigma.clamp(min=0.01)) ** 2)  # (B, 2r + 1)
+    kernel = kernel / kernel.sum(1, keepdim=True)
+    line = torch.eye(size, device=sigma.device)  # one pixel lit, in each of its places
+    windows = F.pad(line, (radius, radius), mode="reflect").unfold(1, 2 * radius + 1, 1).transpose(0, 1)
+    return (kernel @ windows.flatten(0, 1).T).view(-1, size, size)
