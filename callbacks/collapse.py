@@ -44,7 +44,7 @@ def uniformity(z: Tensor) -> Tensor:
 
 
 class Collapse(Callback):
-    """`val/feature_std`, `val/effective_rank`, and of projections `train/alignment`, `train/uniformity`.
+    """`val/feature_std`, `val/effective_rank`; of projections `train/alignment` and `train/uniformity`.
 
     Cost: an eigenvalue problem of size D an epoch; alignment and uniformity at the Trainer's log steps.
 

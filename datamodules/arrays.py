@@ -3,6 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
 from datamodules.base import ImageDataModule
 
 
@@ -18,6 +21,19 @@ class Arrays(ImageDataModule):
     def __init__(self, name: str = "", files: dict[str, str] | None = None, **shared):
         super().__init__(name=name, **shared)
         self.files = files or {}
+
+    def read(self) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+        known = [f"{split}_{kind}" for split in ("train", "val", "test") for kind in ("images", "labels")]
+        for key, file in self.files.items():
+            if key not in known:
+                raise MisconfigurationException(
+                    f"files: unknown key {key!r}, it is one of {', '.join(known)}"
+                )
+            if not (self.folder / file).is_file():
+                raise MisconfigurationException(
+                    f"files: {key}: there is no {(self.folder / file).absolute()}"
+                )
+        return super().read()
 
     def path(self, split: str, kind: Literal["images", "labels"]) -> Path:
         return self.folder / self.files.get(f"{split}_{kind}", f"{split}_{kind}.npy")

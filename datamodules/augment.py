@@ -1,8 +1,4 @@
-"""Augmentation of a whole batch at once, on the device the batch is on, every image with its own draw.
-
-Crop, antialiased resize and flip of an image X are one linear map of its rows and one of its columns, R_y X R_x^T,
-with two small banded matrices an image: a batch is two batched matrix products. A Gaussian blur is two more.
-"""
+"""Augmentation of a whole batch at once, on the device the batch is on, every image with its own draw."""
 
 import math
 from collections.abc import Sequence
@@ -10,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from datamodules import color as colors
+from datamodules.geometry import blur, blur_matrix, resample
 
 COLUMNS = (
     *("top", "left", "height", "width", "flip"),
@@ -159,11 +155,12 @@ def view(images: Tensor, recipe: Recipe, draws: Tensor, size: int, color: str, m
     """`augment`, of as many images as a cache holds. Nothing here waits for the device."""
     luck = {name: column.view(-1, 1, 1, 1) for name, column in zip(COLUMNS, draws.unbind(1), strict=True)}
     sigma = luck["sigma"].view(-1, 1)
+    box = [luck[name].squeeze(1) for name in COLUMNS[:5]] if recipe.crops or recipe.flip else None
     if color == "exact":
-        x = colors.exact(resample(images, recipe, luck, size), recipe, luck)
+        x = colors.exact(resample(images, box, size), recipe, luck)
         x = blur(x, sigma) if recipe.blur else x
     else:
-        x = resample(images, recipe, luck, size, blur_matrix(sigma, size) if recipe.blur else None)
+        x = resample(images, box, size, blur_matrix(sigma, size) if recipe.blur else None)
         x = colors.fast(x, luck) if recipe.jitter or recipe.gray else x
     if recipe.solarize:
         x = torch.where((luck["solarize"] > 0) & (x >= 0.5), 1 - x, x)
@@ -172,51 +169,3 @@ def view(images: Tensor, recipe: Recipe, draws: Tensor, size: int, color: str, m
     if std is not None:
         x = x.div_(colors.constant(std, x).view(-1, 1, 1))
     return x
-
-
-def resample(
-    images: Tensor, recipe: Recipe, luck: dict[str, Tensor], size: int, blur: Tensor | None = None
-) -> Tensor:
-    """Crop, resize, flip and, if given, blur: (B, H, W, C) in [0, 255] -> (B, C, S, S) in [0, 1]."""
-    batch, height, width, channels = images.shape
-    if not (recipe.crops or recipe.flip or blur is not None) and height == width == size:
-        return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format) / 255
-    top, left, h, w, flip = (luck[name].squeeze(1) for name in COLUMNS[:5])
-    rows = resize_matrix(top, h, size, height).div_(255)
-    columns = resize_matrix(left, w, size, width, flip)
-    if blur is not None:
-        rows, columns = blur @ rows, blur @ columns
-    x = rows @ images.flatten(2).float()  # (B, S, W * C)
-    x = x.view(batch, size, width, channels).permute(0, 3, 1, 2).reshape(batch, channels * size, width)
-    return (x @ columns.mT).view(batch, channels, size, size)
-
-
-def resize_matrix(start: Tensor, length: Tensor, size: int, side: int, flip: Tensor | float = 0.0) -> Tensor:
-    """The linear map (B, size, side) of a line of pixels to its part from `start`, resized: bilinear, antialiased.
-
-    Each output pixel is a mean of the input under a triangle two pixels wide, of the coarser grid (PIL, torchvision).
-    """
-    scale = length / size  # (B, 1, 1)
-    out = torch.arange(size, device=start.device).view(-1, 1) + 0.5
-    pixel = torch.arange(side, device=start.device) + 0.5
-    centre = start + scale * (out + flip * (size - 2 * out))
-    inside = ((pixel > start) & (pixel < start + length)).float()
-    weight = (pixel - centre).abs_().div_(-scale.clamp(min=1)).add_(1).clamp_(min=0).mul_(inside)
-    return weight.div_(weight.sum(2, keepdim=True))
-
-
-def blur(x: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur of (B, C, S, S) by sigma (B, 1), 0 for none."""
-    matrix = blur_matrix(sigma, x.shape[2])
-    return matrix.unsqueeze(1) @ (x.flatten(1, 2) @ matrix.mT).view_as(x)
-
-
-def blur_matrix(sigma: Tensor, size: int) -> Tensor:
-    """The linear map (B, size, size) of a line of pixels to its blur, borders reflecting; sigma (B, 1), 0 for none."""
-    radius = max(1, size // 10 // 2)  # SimCLR: a kernel of 10 % of the side
-    distance = torch.arange(-radius, radius + 1, device=sigma.device)
-    kernel = torch.exp(-0.5 * (distance / sigma.clamp(min=0.01)) ** 2)  # (B, 2r + 1)
-    kernel = kernel / kernel.sum(1, keepdim=True)
-    line = torch.eye(size, device=sigma.device)  # one pixel lit, in each of its places
-    windows = F.pad(line, (radius, radius), mode="reflect").unfold(1, 2 * radius + 1, 1).transpose(0, 1)
-    return (kernel @ windows.flatten(0, 1).T).view(-1, size, size)

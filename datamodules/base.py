@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from datamodules.augment import Recipe, augment, check, draw
-from datamodules.layout import read_classes, read_images, read_labels
+from datamodules.layout import check_range, read_classes, read_images, read_labels
 from datamodules.loader import BatchLoader, RowsDataset
 
 
@@ -94,9 +94,9 @@ class ImageDataModule(LightningDataModule):
             self.num_classes = len(self.class_names)
         arrays = self.read()
         train_images, train_labels = arrays["train"]
-        self.check(train_images)
         if self.num_classes is None and train_labels is not None:
             self.num_classes = int(train_labels.max()) + 1
+        self.check(arrays)
         if self.num_classes and not self.class_names:
             self.class_names = [str(k) for k in range(self.num_classes)]
         rows = None
@@ -116,7 +116,7 @@ class ImageDataModule(LightningDataModule):
             if images_path.is_file():
                 images = read_images(images_path)
                 has_labels = labels_path.is_file()
-                labels = read_labels(labels_path, len(images), self.num_classes) if has_labels else None
+                labels = read_labels(labels_path, len(images)) if has_labels else None
                 arrays[split] = images, labels
         if "train" not in arrays:
             raise MisconfigurationException(
@@ -125,10 +125,17 @@ class ImageDataModule(LightningDataModule):
             )
         return arrays
 
-    def check(self, images: np.ndarray) -> None:
-        channels = images.shape[-1]
-        if len(self.mean) == len(self.std) == 1:
-            self.mean, self.std = self.mean * channels, self.std * channels
+    def check(self, arrays: dict[str, tuple[np.ndarray, np.ndarray | None]]) -> None:
+        """Raises where splits, normalisation and recipes do not fit each other."""
+        channels = arrays["train"][0].shape[-1]
+        for split, (images, labels) in arrays.items():
+            if images.shape[-1] != channels:
+                raise MisconfigurationException(
+                    f"{self.path(split, 'images')}: {images.shape[-1]} channels, the training images have {channels}"
+                )
+            if labels is not None:
+                check_range(self.path(split, "labels"), labels, self.num_classes or 0)
+        self.mean, self.std = (v * channels if len(v) == 1 else v for v in (self.mean, self.std))
         if not len(self.mean) == len(self.std) == channels:
             raise MisconfigurationException(
                 f"mean {self.mean} and std {self.std}: the images of {self.folder} have {channels} channels, "
@@ -156,7 +163,13 @@ class ImageDataModule(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def train_dataloader(self) -> BatchLoader:
-        return self.loader("train", training=True)
+        loader = self.loader("train", training=True)
+        if not len(loader):
+            raise MisconfigurationException(
+                f"batch_size {self.batch_size} on {self.shard()[1]} processes is more than the "
+                f"{len(self.datasets['train'])} training images: give a smaller one"
+            )
+        return loader
 
     def bank_dataloader(self) -> BatchLoader:
         """Labelled training examples without augmentation: what kNN, probes and retrieval refer to."""
@@ -188,7 +201,9 @@ class ImageDataModule(LightningDataModule):
         images = images.to(device, non_blocking=True)
         recipes = self.views if augment else [Recipe()]
         generator = torch.Generator().manual_seed(key)
-        with torch.autocast(device.type, enabled=False):  # colours are float32, also where a callback computes in bf16
+        with torch.autocast(
+            device.type, enabled=False
+        ):  # colours are float32, also where a callback computes in bf16
             views = [self.view(images, recipe, generator) for recipe in recipes]
         return views, labels.to(device, non_blocking=True), index.to(device, non_blocking=True), key
 

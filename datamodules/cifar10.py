@@ -6,6 +6,7 @@ Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html
 from typing import ClassVar
 
 import numpy as np
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.base import ImageDataModule
 from datamodules.layout import write_arrays
@@ -40,7 +41,13 @@ class CIFAR10(ImageDataModule):
 
         arrays = {}
         for split in ("train", "test"):
-            source = Download(self.folder / "download", train=split == "train", download=True)
+            try:
+                source = Download(self.folder / "download", train=split == "train", download=True)
+            except (OSError, RuntimeError) as error:
+                raise MisconfigurationException(
+                    f"no CIFAR-10 in {self.folder.absolute()}, and downloading it failed ({error}): "
+                    "try again, or point --data.init_args.data_dir to the folder that holds cifar10/"
+                ) from error
             arrays[f"{split}_images"] = source.data
             arrays[f"{split}_labels"] = np.asarray(source.targets, np.int64)
         write_arrays(self.folder, arrays, self.class_names)

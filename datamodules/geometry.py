@@ -1,21 +1,29 @@
-"""Crop, antialiased resize, flip and blur of a batch, as linear maps of the rows and of the columns of each image.
+"""Crop, antialiased resize, flip and blur of a batch: a linear map of the rows and one of the columns of each image.
 
 R_y X R_x^T with two small banded matrices an image: a batch is two batched matrix products.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def resample(
-    images: Tensor, box: tuple[Tensor, ...] | None, size: int, blur: Tensor | None = None
-) -> Tensor:
-    """Crop, resize, flip and, if given, blur: (B, H, W, C) in [0, 255] -> (B, C, S, S) in [0, 1]."""
+def resample(images: Tensor, box: Sequence[Tensor] | None, size: int, blur: Tensor | None = None) -> Tensor:
+    """Crop, resize, flip and, if given, blur: (B, H, W, C) in [0, 255] -> (B, C, S, S) in [0, 1].
+
+    Args:
+        box: top, left, height, width and flip (0 or 1), each (B, 1, 1); the whole image if None.
+        blur: `blur_matrix`.
+    """
     batch, height, width, channels = images.shape
-    if not (recipe.crops or recipe.flip or blur is not None) and height == width == size:
+    if box is None and blur is None and height == width == size:
         return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format) / 255
-    top, left, h, w, flip = (luck[name].squeeze(1) for name in COLUMNS[:5])
+    if box is None:
+        side = images.new_tensor([0, 0, height, width, 0], dtype=torch.float32)
+        box = side.view(5, 1, 1, 1).expand(5, batch, 1, 1)
+    top, left, h, w, flip = box
     rows = resize_matrix(top, h, size, height).div_(255)
     columns = resize_matrix(left, w, size, width, flip)
     if blur is not None:

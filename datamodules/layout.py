@@ -23,8 +23,8 @@ def read_images(path: Path) -> np.ndarray:
     return images
 
 
-def read_labels(path: Path, count: int, num_classes: int | None) -> np.ndarray:
-    """int64 (N,): 0 ... K - 1, or -1 where unknown."""
+def read_labels(path: Path, count: int) -> np.ndarray:
+    """int64 (N,), one for each image; -1 where unknown."""
     labels = _load(path)
     if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
         raise MisconfigurationException(
@@ -32,14 +32,17 @@ def read_labels(path: Path, count: int, num_classes: int | None) -> np.ndarray:
         )
     if len(labels) != count:
         raise MisconfigurationException(f"{path}: {len(labels)} labels for {count} images")
-    wrong = np.flatnonzero((labels < -1) | (labels >= (np.inf if num_classes is None else num_classes)))
+    return labels.astype(np.int64)
+
+
+def check_range(path: Path, labels: np.ndarray, num_classes: int) -> None:
+    """Raises where a label is no class."""
+    wrong = np.flatnonzero((labels < -1) | (labels >= num_classes))
     if len(wrong):
-        allowed = "0 or more" if num_classes is None else f"0 ... {num_classes - 1}"
         raise MisconfigurationException(
             f"{path}: label {labels[wrong[0]]} in row {wrong[0]} ({len(wrong)} such rows): "
-            f"labels are {allowed}, or -1 where unknown"
+            f"labels are 0 ... {num_classes - 1}, or -1 where unknown"
         )
-    return labels.astype(np.int64)
 
 
 def read_classes(path: Path) -> list[str] | None:
@@ -61,6 +64,6 @@ def write_arrays(folder: Path, arrays: dict[str, np.ndarray], class_names: list[
 
 def _load(path: Path) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        return np.lib.format.open_memmap(path, mode="r")
+    except ValueError as error:
         raise MisconfigurationException(f"{path}: not a plain .npy array ({error})") from error

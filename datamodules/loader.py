@@ -75,7 +75,7 @@ class BatchLoader:
         """The epoch's batches, as positions in the data set, of this process."""
         if self.seed is None:
             own = np.arange(self.rank, len(self.dataset), self.world)
-            return np.split(own, range(self.batch_size, len(own), self.batch_size))
+            return [own[i : i + self.batch_size] for i in range(0, len(own), self.batch_size)]
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))
         whole = order[: len(self) * self.batch_size * self.world].reshape(
             len(self), self.world, self.batch_size
@@ -94,6 +94,7 @@ class BatchLoader:
                     num_workers=self.num_workers,
                     collate_fn=_as_is,
                     pin_memory=self.pin_memory,
+                    generator=torch.Generator(),  # the global one is not ours to draw from
                 )
             )
         else:

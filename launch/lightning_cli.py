@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from callbacks.run_folder import RunFolder
 from launch.folders import claim, unfinished
-from launch.parser import Parser
+from launch.parser import Parser, nearest
 from reports.report import write as write_report
 
 ROOT = Path(__file__).parent.parent
@@ -33,12 +33,32 @@ def fast_precision() -> str:
 
 
 class Trainer(pl.Trainer):
-    """Lightning's Trainer; `precision: auto` has become a number format before it is built."""
+    """Lightning's Trainer; `precision: auto` has become a number format before it is built.
+
+    Args:
+        limit_train_batches, limit_val_batches, limit_test_batches, limit_predict_batches: a whole number of batches, or
+            a share. (Lightning's own annotation makes jsonargparse read 1 as 1.0, which is all of them.)
+    """
 
     def __init__(
-        self, *args: Any, precision: _PRECISION_INPUT | Literal["auto"] | None = "auto", **kwargs: Any
+        self,
+        *args: Any,
+        precision: _PRECISION_INPUT | Literal["auto"] | None = "auto",
+        limit_train_batches: int | float | None = None,
+        limit_val_batches: int | float | None = None,
+        limit_test_batches: int | float | None = None,
+        limit_predict_batches: int | float | None = None,
+        **kwargs: Any,
     ):
-        super().__init__(*args, precision=precision, **kwargs)
+        super().__init__(
+            *args,
+            precision=precision,
+            limit_train_batches=limit_train_batches,
+            limit_val_batches=limit_val_batches,
+            limit_test_batches=limit_test_batches,
+            limit_predict_batches=limit_predict_batches,
+            **kwargs,
+        )
 
 
 class CLI(LightningCLI):
@@ -78,18 +98,19 @@ class CLI(LightningCLI):
         config = self.config[self.subcommand]
         if config.trainer.precision == "auto":
             config.trainer.precision = fast_precision()
-        config.experiment = (
-            config.experiment or Path(str(config.config[0])).stem if config.config else "unnamed"
-        )
+        stem = Path(str(config.config[0])).stem if config.config else "unnamed"
+        config.experiment = config.experiment or stem
         trainer = config.trainer
+        loggers = trainer.logger if isinstance(trainer.logger, list) else []
+        check_names(config.without, [*(trainer.callbacks or []), *loggers])
         no_bar = [] if trainer.enable_progress_bar in (None, True) else ["TQDMProgressBar"]
         trainer.callbacks = chosen(trainer.callbacks or [], config.without + no_bar)
-        if isinstance(trainer.logger, list):
-            trainer.logger = chosen(trainer.logger, config.without)
+        if loggers:
+            trainer.logger = loggers = chosen(loggers, config.without)
         text = self._parser(self.subcommand).dump(config, skip_none=False)
         folder = self.run_folder(config)
         trainer.default_root_dir = str(folder)
-        for logger in trainer.logger if isinstance(trainer.logger, list) else []:
+        for logger in loggers:
             logger.init_args.save_dir = str(folder)
             if "name" in logger.init_args and logger.init_args.name is None:
                 logger.init_args.name = f"{folder.parent.name}/{folder.name}"
@@ -125,10 +146,23 @@ class CLI(LightningCLI):
     after_validate = after_test = after_predict = finish
 
 
+def class_name(item: Any) -> str:
+    return item.class_path.rsplit(".", 1)[-1]
+
+
+def check_names(without: list[str], items: list) -> None:
+    known = [class_name(item) for item in items]
+    for name in without:
+        if name not in known:
+            raise MisconfigurationException(
+                f"without: no callback or logger is called {name!r}{nearest(name, known)}"
+            )
+
+
 def chosen(items: list, without: list[str]) -> list:
     """Callbacks or loggers, less those switched off by name; of a class named twice the later one counts."""
     latest = {item.class_path: item for item in items}
-    return [item for path, item in latest.items() if path.rsplit(".", 1)[-1] not in without]
+    return [item for item in latest.values() if class_name(item) not in without]
 
 
 def run(args: list[str]) -> int:

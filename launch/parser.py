@@ -1,5 +1,6 @@
 """Errors of the command line and of YAML in one line: the key, its place, and the nearest known one."""
 
+import argparse
 import inspect
 import re
 import sys
@@ -15,6 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 UNKNOWN = re.compile(r"Option '([^']+)' is not accepted|not accept option '([^']+)'|arguments: --([\w.+]+)")
 BAD_CLASS = re.compile(r"class_path '([^']+)':\s+(.*)")
+NO_NAME = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
 
 
 class Parser(LightningArgumentParser):
@@ -37,6 +39,22 @@ def explain(message: str, args: list[str], parser: LightningArgumentParser) -> s
     if found := BAD_CLASS.search(message):
         path, why = found.groups()
         return f"cannot use class_path {path!r}: {why}{nearest(path.rsplit('.', 1)[-1], siblings(path))}"
+    if found := NO_NAME.search(message):
+        module, name = found.groups()
+        return f"there is no {module}.{name}{nearest(name, siblings(f'{module}.{name}'))}"
+    if "Problems parsing config" in message:
+        files = [args[i + 1] for i, arg in enumerate(args[:-1]) if arg in ("--config", "-c")]
+        return f"{' or '.join(files)} is not valid YAML: {one_line(message)}"
+    if "Does not validate" in message:
+        words = ("class_path", "init_args")
+        for key, source, _ in given(args):
+            for part in key.split("."):
+                if part not in words and get_close_matches(part, words):
+                    return f"unknown key {part!r} ({key} in {source}){nearest(part, words)}"
+    return one_line(message)
+
+
+def one_line(message: str) -> str:
     return re.sub(r"\s*\n\s*", " ", message).strip()
 
 
@@ -69,10 +87,11 @@ def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def names(parser: LightningArgumentParser, values: Iterable[Any]) -> set[str]:
     """Every key that would be accepted somewhere: options, and parameters of the classes among `values`."""
-    known = {part for action in parser._actions for part in action.dest.split(".")} | {
-        "class_path",
-        "init_args",
-    }
+    actions = list(parser._actions)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):  # YAML is read by the verb's parser
+            actions += [inner for verb in action.choices.values() for inner in verb._actions]
+    known = {part for action in actions for part in action.dest.split(".")} | {"class_path", "init_args"}
     for value in values:
         module, _, name = str(value).rpartition(".")
         cls = getattr(import_module(module), name, None) if module in sys.modules else None

@@ -81,10 +81,20 @@ class ResNet(nn.Module):
     ):
         super().__init__()
         preset_widths, preset_blocks, bottleneck, preset_stem = PRESETS[preset]
-        widths, blocks = widths or preset_widths, blocks or preset_blocks
+        widths = preset_widths if widths is None else widths
+        blocks = preset_blocks if blocks is None else blocks
         if len(widths) != len(blocks):
             raise MisconfigurationException(
                 f"ResNet: {len(widths)} widths but {len(blocks)} numbers of blocks: give one of each a stage"
+            )
+        if (
+            not widths
+            or min(*widths, *blocks) < 1
+            or (norm == "group" and any(w % max(1, w // 8) for w in widths))
+        ):
+            rule = "; for group norm, widths must be multiples of 8" if norm == "group" else ""
+            raise MisconfigurationException(
+                f"ResNet: widths {widths} and blocks {blocks} must be 1 or more{rule}"
             )
         kernel, stride = {"cifar": (3, 1), "patch2": (2, 2), "imagenet": (7, 2)}[stem or preset_stem]
         layers = conv_norm(in_channels, widths[0], kernel, stride, norm)

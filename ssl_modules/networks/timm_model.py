@@ -1,4 +1,7 @@
+from difflib import get_close_matches
+
 import timm
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from timm.layers import SelectAdaptivePool2d
 from torch import Tensor, nn
 
@@ -19,6 +22,9 @@ class Timm(nn.Module):
         self, name: str, pretrained: bool = False, in_channels: int = 3, img_size: int | None = None
     ):
         super().__init__()
+        if not timm.is_model(name):
+            near = ", ".join(get_close_matches(name, timm.list_models()))
+            raise MisconfigurationException(f"timm has no model {name!r}{near and f'; near: {near}'}")
         size = {} if img_size is None else {"img_size": img_size}
         self.model = timm.create_model(
             name, pretrained=pretrained, in_chans=in_channels, num_classes=0, **size
