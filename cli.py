@@ -8,7 +8,6 @@ VERBS = {
     "fit": "train a method, test it once at the end, and write the report",
     "validate": "the protocol's numbers of a checkpoint on the validation split",
     "test": "the protocol's numbers of a checkpoint on the test split",
-    "predict": "features of the test split",
     "report": "write report.html of run folders again",
 }
 HELP = f"""usage: python cli.py VERB [options]

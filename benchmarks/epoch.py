@@ -3,9 +3,9 @@
     python benchmarks/epoch.py                       # wide3 and resnet20, about 15 minutes on 2 cores
     python benchmarks/epoch.py --presets wide3 --rounds 1
 
-Every side trains the same encoder with batch 256 for two epochs in a process of its own; the second epoch counts. Rounds
-interleave the sides, the median is shown. Peer: the SimCLR example of lightly's documentation (its transform, loss, head and
-a DataLoader with 2 workers) on Lightning's Trainer. Bare: forward, loss and backward on one ready batch.
+Every side trains the same encoder with batch 256 for two epochs in a process of its own; the second epoch counts.
+Rounds interleave the sides, the median is shown. Peer: the SimCLR example of lightly's documentation (its transform,
+loss, head and a DataLoader with 2 workers) on Lightning's Trainer. Bare: forward, loss and backward on one ready batch.
 """
 
 import argparse

@@ -71,7 +71,7 @@ class Collapse(Callback):
         if std < self.min_spread or rank < self.min_rank:
             rank_zero_warn(
                 f"the features have collapsed: all images look alike to the encoder (spread {std:.3f}, effective rank "
-                f"{rank:.1f} of {features.shape[1]}). Try a lower learning rate, batch norm in the projector, or weaker "
-                "weight decay."
+                f"{rank:.1f} of {features.shape[1]}). Try a lower learning rate, "
+                "batch norm in the projector, or weaker weight decay."
             )
             trainer.should_stop |= self.stop

@@ -181,9 +181,6 @@ class ImageDataModule(LightningDataModule):
     def test_dataloader(self) -> BatchLoader | list:
         return self.loader("test") if "test" in self.datasets else []
 
-    def predict_dataloader(self) -> BatchLoader | list:
-        return self.test_dataloader()
-
     def transfer_batch_to_device(self, batch: tuple, device: torch.device, dataloader_idx: int) -> tuple:
         return self.prepare(batch, device, augment=self.trainer.training)
 

@@ -22,6 +22,7 @@ from launch.parser import Parser, nearest
 from reports.report import write as write_report
 
 ROOT = Path(__file__).parent.parent
+VERBS = ("fit", "validate", "test")
 DEFAULTS = {"default_config_files": [str(ROOT / "configs" / "defaults.yaml")], "allow_abbrev": False}
 
 
@@ -75,8 +76,7 @@ class CLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             seed_everything_default=0,
-            parser_kwargs={"allow_abbrev": False}
-            | {verb: DEFAULTS for verb in ("fit", "validate", "test", "predict")},
+            parser_kwargs={"allow_abbrev": False} | {verb: DEFAULTS for verb in VERBS},
         )
 
     def add_arguments_to_parser(self, parser: Parser) -> None:
@@ -107,6 +107,7 @@ class CLI(LightningCLI):
         trainer.callbacks = chosen(trainer.callbacks or [], config.without + no_bar)
         if loggers:
             trainer.logger = loggers = chosen(loggers, config.without)
+        config.without = []  # done: the stored config has what is left
         text = self._parser(self.subcommand).dump(config, skip_none=False)
         folder = self.run_folder(config)
         trainer.default_root_dir = str(folder)
@@ -143,7 +144,12 @@ class CLI(LightningCLI):
     def finish(self) -> None:
         self.run.write(self.trainer, "finished")
 
-    after_validate = after_test = after_predict = finish
+    after_validate = after_test = finish
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        verbs = LightningCLI.subcommands()
+        return {verb: verbs[verb] for verb in VERBS}
 
 
 def class_name(item: Any) -> str:

@@ -4,6 +4,14 @@ from reports.run import Run, dig
 
 SIZES = {"cpu": "", "cores": "{} cores", "memory_gb": "{:.0f} GB of memory"}
 
+CHANCES = {
+    "flip": "mirrored",
+    "jitter": "colours jittered",
+    "gray": "without colour",
+    "blur": "blurred",
+    "solarize": "solarized",
+}
+
 
 def name(class_path: object) -> str:
     """ssl_modules.simclr.SimCLR -> SimCLR."""
@@ -25,18 +33,21 @@ def words(value: object) -> str:
 
 
 def recipe(view: object) -> str:
-    """An augmentation, its commonest options as a reader says them."""
+    """An augmentation as a reader says it; options that do nothing are left out, unknown ones come last."""
     if not isinstance(view, dict) or "class_path" in view:
         return words(view)
-    said, rest = [], dict(view)
-    match rest.get("scale"):
+    rest = {key: value for key, value in view.items() if value not in (0, None, [1, 1])}
+    said = []
+    match rest.pop("scale", None):
         case [int() | float() as low, int() | float() as high]:
-            del rest["scale"]
             said.append(f"crops of {100 * low:g} to {100 * high:g} % of the area")
-    for key, verb in {"flip": "mirrored", "gray": "without colour"}.items():
-        if isinstance(rest.get(key), int | float) and not isinstance(rest[key], bool):
-            said.append(f"{verb} with probability {rest.pop(key):g}")
-    return ", ".join([*said, words(rest)] if any(v is not None for v in rest.values()) else said)
+    jitter = {key: rest.pop(key) for key in ("brightness", "contrast", "saturation", "hue") if key in rest}
+    sigma = rest.pop("sigma", None)
+    more = {"jitter": jitter and f" ({words(jitter)})", "blur": sigma and f" (sigma {words(sigma)} pixels)"}
+    for key, verb in CHANCES.items():
+        if isinstance(rest.get(key), int | float):
+            said.append(f"{verb} with probability {rest.pop(key):g}{more.get(key) or ''}")
+    return ", ".join([*said, words(rest)] if rest else said)
 
 
 def setup(run: Run) -> list[tuple[str, str]]:

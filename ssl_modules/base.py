@@ -109,9 +109,22 @@ class SSLModule(LightningModule):
     def test_step(self, batch: tuple, batch_idx: int) -> dict[str, Any]:
         return self.validation_step(batch, batch_idx)
 
-    def predict_step(self, batch: tuple, batch_idx: int) -> dict[str, Any]:
-        _, labels, index, _ = batch
-        return {**self.validation_step(batch, batch_idx), "labels": labels, "index": index}
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Raises where the checkpoint's weights are not this module's, naming the keys."""
+        own, found = self.state_dict(), checkpoint["state_dict"]
+        wrong = {
+            "missing": own.keys() - found.keys(),
+            "unknown": found.keys() - own.keys(),
+            "of another shape": [k for k in own.keys() & found.keys() if own[k].shape != found[k].shape],
+        }
+        if any(wrong.values()):
+            said = (
+                f"{len(keys)} {how} ({', '.join(sorted(keys)[:3])})" for how, keys in wrong.items() if keys
+            )
+            raise MisconfigurationException(
+                f"the checkpoint does not fit this {type(self).__name__}: {'; '.join(said)}. "
+                "Use the config.yaml of the run that it comes from"
+            )
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = self.optimizer(parameter_groups(self))

@@ -22,7 +22,10 @@ data:
   init_args:
     views: [{scale: [0.4, 1], jitter: 1, brightness: 0.5}, {scale: [0.4, 1], jitter: 1, brightness: 0.5}]
 """
-ENCODER = "{class_path: ssl_modules.networks.resnet.ResNet, init_args: {widths: [8,16], blocks: [1,1], in_channels: 1, norm: group}}"
+ENCODER = (
+    "{class_path: ssl_modules.networks.resnet.ResNet, "
+    "init_args: {widths: [8,16], blocks: [1,1], in_channels: 1, norm: group}}"
+)
 
 
 def fit(folder: Path, *more: str) -> tuple[dict, list[dict]]:

@@ -311,7 +311,7 @@ def test_an_unknown_verb_is_named_with_the_nearest_one(capsys):
     assert "validate" in one_error(capsys, "zzz")
 
 
-@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
+@pytest.mark.parametrize("verb", ["fit", "validate", "test"])
 def test_a_verb_without_model_and_data_says_what_is_missing(verb, capsys):
     error = one_error(capsys, verb)
     assert "model" in error and "data" in error
@@ -365,7 +365,7 @@ assert not heavy, heavy
         assert f"  {verb} " in done.stdout
 
 
-@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict"])
+@pytest.mark.parametrize("verb", ["fit", "validate", "test"])
 def test_help_of_a_verb_lists_its_options(verb, capsys):
     assert command_line(verb, "--help") == 0
     out, _ = capsys.readouterr()

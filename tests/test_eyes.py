@@ -1,0 +1,127 @@
+"""The numbers that callbacks log, against their definitions; the files they write."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from callbacks.collapse import Collapse, alignment, effective_rank, spread, uniformity
+from callbacks.csv_logger import CSVLogger
+from callbacks.features import FeatureSet
+from callbacks.protocol import pixels
+from callbacks.views import draw_views
+from tests.test_watching import logged, train, watchers
+
+
+def random(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_spread_is_one_on_the_sphere_and_zero_at_a_point():
+    assert spread(random(20_000, 16)) == pytest.approx(1, abs=0.01)
+    assert spread(torch.ones(10, 16)) == pytest.approx(0, abs=1e-6)
+    torch.testing.assert_close(spread(7 * random(100, 16)), spread(random(100, 16)))
+
+
+@pytest.mark.parametrize("rank", [1, 3, 8])
+def test_effective_rank_counts_equal_directions(rank):
+    q, _ = torch.linalg.qr(random(100, 8))
+    assert effective_rank(5 * q[:, :rank] @ torch.eye(rank, 8)) == pytest.approx(rank, rel=1e-4)
+
+
+def test_effective_rank_is_the_papers():
+    features = random(50, 12) * torch.linspace(0.1, 3, 12)
+    singular = torch.linalg.svdvals(features.double())
+    p = [float(s / singular.sum()) + 1e-7 for s in singular]
+    assert float(effective_rank(features)) == pytest.approx(
+        math.exp(-sum(x * math.log(x) for x in p)), rel=1e-6
+    )
+
+
+def test_alignment_and_uniformity_are_the_papers():
+    z1, z2 = F.normalize(random(6, 4), dim=1), F.normalize(random(6, 4, seed=1), dim=1)
+    by_hand = sum(float((a - b).square().sum()) for a, b in zip(z1, z2, strict=True)) / 6
+    assert float(alignment(3 * z1, z2)) == pytest.approx(by_hand, rel=1e-5)
+    pairs = [math.exp(-2 * float((z1[i] - z1[j]).square().sum())) for i in range(6) for j in range(i)]
+    assert float(uniformity(2 * z1)) == pytest.approx(math.log(sum(pairs) / len(pairs)), rel=1e-5)
+    assert alignment(z1, z1) == 0 and uniformity(torch.ones(5, 3)) == pytest.approx(0, abs=1e-6)
+
+
+class Flat(torch.nn.Module):
+    """An encoder that has collapsed: every image looks alike."""
+
+    dim, pooled = 8, False
+
+    def __init__(self):
+        super().__init__()
+        self.point = torch.nn.Parameter(torch.ones(8))
+
+    def forward(self, view):
+        return self.point.expand(len(view), -1)
+
+
+def test_collapse_is_said_in_words_and_stops_the_run_if_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.test_watching.ResNet", lambda **options: Flat())
+    eyes = [eye for eye in watchers() if type(eye).__name__ in ("Features", "Throughput")]
+    with pytest.warns(UserWarning, match="the features have collapsed"):
+        train(tmp_path, [*eyes, Collapse(stop=True)], epochs=3)
+    assert {row["epoch"] for row in logged(tmp_path)} == {"0"}
+
+
+def test_what_a_watched_run_logs(tmp_path):
+    train(tmp_path, watchers())
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    last = {name: [row[name] for row in rows if row[name]][-1] for name in rows[0]}
+    for prefix in ("", "untrained/", "pixels/"):
+        for measure in ("knn20_top1", "probe_top1", "probe5_top1"):
+            assert 0.1 < float(last[f"{prefix}val/{measure}"]) <= 1
+    assert float(last["train/images_per_s"]) > 0
+    assert 0 < float(last["train/data_wait"]) < 1
+    monitored = [row["val/knn20_top1"] for row in rows if row["val/knn20_top1"]]
+    assert (
+        monitored[-1] == monitored[-2]
+    )  # the last epoch's monitor and the protocol agree: one name, one protocol
+    assert {path.name for path in (tmp_path / "figures/views").iterdir()} == {"epoch=0.png", "epoch=0.npz"}
+    with np.load(tmp_path / "figures/views/epoch=0.npz") as data:
+        assert data["original"].shape == (8, 8, 8, 1) and data["views"].shape == (8, 6, 8, 8, 1)
+
+
+def test_views_show_colour_as_colour():
+    original = np.zeros((2, 4, 4, 3), np.uint8)
+    figure = draw_views(original, np.stack([original] * 3, 1))
+    assert len(figure.axes) == 2 * (1 + 3)
+
+
+def test_unlabelled_rows_leave_a_feature_set():
+    rows = FeatureSet(random(3, 2), torch.tensor([1, -1, 0]), torch.arange(3))
+    assert rows.labelled().index.tolist() == [0, 2]
+
+
+def test_pixels_are_the_image_or_its_means():
+    small, large = random(2, 3, 8, 8), random(2, 3, 64, 64)
+    assert torch.equal(pixels(small), small.flatten(1))
+    torch.testing.assert_close(pixels(large)[0, 0], large[0, 0, :2, :2].mean())
+
+
+def test_csv_is_on_disk_at_once_and_grows_columns(tmp_path):
+    logger = CSVLogger(str(tmp_path))
+    logger.log_metrics({"epoch": 0, "a": 1.0}, step=0)
+    logger.log_metrics({"epoch": 0, "b": 2.0}, step=1)
+    assert (tmp_path / "metrics.csv").read_text() == "epoch,step,a,b\n0,0,1.0,\n0,1,,2.0\n".replace(
+        "\n", "\r\n"
+    )
+
+
+def test_csv_goes_on_where_a_run_resumes(tmp_path):
+    logger = CSVLogger(str(tmp_path))
+    for step in range(4):
+        logger.log_metrics({"epoch": 0, "a": step}, step=step)
+    with open(tmp_path / "metrics.csv", "a") as file:
+        file.write("0,4")  # killed while writing
+    again = CSVLogger(str(tmp_path))
+    again.rewind(2)
+    again.log_metrics({"epoch": 0, "a": 20}, step=2)
+    assert [row["a"] for row in csv.DictReader((tmp_path / "metrics.csv").open())] == ["0", "1", "20"]

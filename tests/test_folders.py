@@ -1,0 +1,61 @@
+"""Run folders: nobody's run lands in another's, and `last` is what it says."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from launch.folders import claim, unfinished
+
+
+def run_with(folder, state: str, **checkpoints: bytes | int):
+    (folder / "checkpoints").mkdir()
+    (folder / "provenance.json").write_text(json.dumps({"state": state}))
+    for name, content in checkpoints.items():
+        path = folder / f"checkpoints/{name}.ckpt"
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            torch.save({"global_step": content}, path)
+
+
+def test_runs_that_start_in_the_same_second_get_a_folder_each(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: claim(tmp_path / "experiment"), range(16)))
+    assert sorted(int(folder.name.removeprefix("version_")) for folder in folders) == list(range(16))
+
+
+def test_versions_are_counted_as_numbers(tmp_path):
+    (tmp_path / "version_9").mkdir()
+    (tmp_path / "version_10").mkdir()
+    assert claim(tmp_path).name == "version_11"
+
+
+def test_last_is_the_newest_unfinished_run_that_has_a_checkpoint(tmp_path):
+    for state, checkpoints in [
+        ("interrupted", {"last": 1}),
+        ("running", {"last": 2}),
+        ("finished", {"last": 3}),
+    ]:
+        run_with(claim(tmp_path), state, **checkpoints)
+    run_with(claim(tmp_path), "running")
+    folder, checkpoint = unfinished(tmp_path)
+    assert folder.name == "version_1" and checkpoint == folder / "checkpoints/last.ckpt"
+
+
+@pytest.mark.parametrize("damage", ["cut short", "empty", "not one"])
+def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path, damage):
+    folder = claim(tmp_path)
+    run_with(folder, "running", last=2, previous=1)
+    last = folder / "checkpoints/last.ckpt"
+    last.write_bytes({"cut short": last.read_bytes()[:-200], "empty": b"", "not one": b"no zip file"}[damage])
+    with pytest.warns(UserWarning, match=r"last.ckpt cannot be read"):
+        assert unfinished(tmp_path)[1].name == "previous.ckpt"
+
+
+def test_nothing_to_go_on_with_is_an_error(tmp_path):
+    run_with(claim(tmp_path), "finished", last=1)
+    with pytest.raises(MisconfigurationException, match="no unfinished run"):
+        unfinished(tmp_path)
