@@ -114,9 +114,7 @@ def test_a_training_batch_has_a_view_a_recipe(entry, tmp_path, recipes):
     )
 
 
-@pytest.mark.parametrize(
-    "loader", ["val_dataloader", "test_dataloader", "bank_dataloader", "predict_dataloader"]
-)
+@pytest.mark.parametrize("loader", ["val_dataloader", "test_dataloader", "bank_dataloader"])
 def test_elsewhere_there_is_one_view_without_augmentation(entry, tmp_path, loader):
     make, *_, (train, val, test) = entry
     data = ready(make(tmp_path, views=[CROP, CROP], batch_size=16))
