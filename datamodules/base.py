@@ -29,7 +29,7 @@ def _one_hot(labels: np.ndarray) -> np.ndarray:
 
 
 class ImageDataModule(LightningDataModule):
-    """Images as plain arrays under `data_dir/name`, see DESIGN in the README for the layout.
+    """Images as plain arrays under `data_dir/name`; the README, under Data, has the layout.
 
     Args:
         name: subfolder of `data_dir`.
