@@ -1,31 +1,45 @@
-"""A training epoch of SimCLR at 32x32 through cli.py, beside lightly's own example and the bare arithmetic.
+"""Training epochs of SimCLR at 32x32 through cli.py, beside lightly's own example and the bare arithmetic.
 
-    python benchmarks/epoch.py                       # wide3 and resnet20, about 15 minutes on 2 cores
-    python benchmarks/epoch.py --presets wide3 --rounds 1
+    python benchmarks/epoch.py                       # wide3 and resnet20, about 12 minutes on 2 cores
+    python benchmarks/epoch.py --presets resnet18 --turn 40
 
-Every side trains the same encoder with batch 256 for two epochs in a process of its own; the second epoch counts.
-Rounds interleave the sides, the median is shown. Peer: the SimCLR example of lightly's documentation (its transform,
-loss, head and a DataLoader with 2 workers) on Lightning's Trainer. Bare: forward, loss and backward on one ready batch.
+Every side trains the same encoder with batch 256 in a process of its own, epoch after epoch (what happens between two
+epochs counts), in turns of `--turn` seconds with the whole machine; a ratio is the median of the rounds' ratios.
+Peer: the SimCLR example of lightly's documentation (its transform, loss, head and a DataLoader with 2 workers) on
+Lightning's Trainer. Bare: forward, loss and backward on one ready batch.
 """
 
 import argparse
-import csv
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+from lightning.pytorch import Callback
 
-ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
+from benchmarks.turns import rates, ratio, stamp
+
+ROOT = Path(__file__).parents[1]
+BATCH = 256
 SIDES = {
-    "cli.py": "ours, as configs/simclr_cifar10.yaml (online probe and logging on)",
+    "cli.py": "configs/simclr_cifar10.yaml: augmentation, online probe, logging, checkpoints",
     "bare": "forward and backward on a ready batch, our precision and memory format",
     "lightly": "lightly's example, its default precision (32-true)",
     "lightly bf16": "lightly's example with Lightning's precision=bf16-mixed",
 }
+
+
+class StampSteps(Callback):
+    """Notes the end of every training step."""
+
+    def __init__(self, path: str):
+        self.path = path
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        stamp(self.path)
 
 
 def make_data(folder: Path, images: int) -> None:
@@ -39,49 +53,36 @@ def make_data(folder: Path, images: int) -> None:
         np.save(folder / f"cifar10/{split}_labels.npy", np.arange(count) % 10)
 
 
-def ours(preset: str, data: Path, precision: str) -> float:
-    with tempfile.TemporaryDirectory() as runs:
-        command = [
-            sys.executable,
-            "cli.py",
-            "fit",
-            "--config",
-            "configs/simclr_cifar10.yaml",
-            "--runs_dir",
-            runs,
-        ]
-        command += [
-            "--data.init_args.data_dir",
-            str(data),
-            "--model.init_args.encoder.init_args.preset",
-            preset,
-        ]
-        command += [
-            "--trainer.max_epochs",
-            "2",
-            "--trainer.precision",
-            precision,
-            "--test_after_fit",
-            "false",
-        ]
-        command += ["--without", "[Protocol,WandbLogger]", "--trainer.limit_val_batches", "0"]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-        rows = list(csv.DictReader((Path(runs) / "simclr_cifar10/version_0/metrics.csv").open()))
-    return [float(row["train/images_per_s"]) for row in rows if row["train/images_per_s"]][-1]
+def commands(preset: str, data: Path, precision: str) -> dict[str, list[str]]:
+    """What each side runs."""
+    ours = [sys.executable, "cli.py", "fit", "--config", "configs/simclr_cifar10.yaml"]
+    options = {
+        "runs_dir": data / "runs",
+        "data.init_args.data_dir": data,
+        "model.init_args.encoder.init_args.preset": preset,
+        "trainer.max_epochs": 10_000,
+        "trainer.precision": precision,
+        "trainer.limit_val_batches": 0,
+        "trainer.callbacks+": "benchmarks.epoch.StampSteps",
+        "trainer.callbacks.path": "STAMPS",
+        "without": "[Protocol,WandbLogger]",
+    }
+    for name, value in options.items():
+        ours += [f"--{name}", str(value)]
+
+    def own(side: str, precision: str) -> list[str]:
+        return [sys.executable, __file__, side, preset, str(data), precision, "STAMPS"]
+
+    return {
+        "cli.py": ours,
+        "bare": own("bare", precision),
+        "lightly": own("lightly", "32-true"),
+        "lightly bf16": own("lightly", "bf16-mixed"),
+    }
 
 
-def child(side: str, preset: str, data: Path, precision: str) -> float:
-    """images/s of a side that this file implements, in a process of its own."""
-    command = [sys.executable, __file__, "--side", side, "--presets", preset, "--data", str(data)]
-    done = subprocess.run(
-        [*command, "--precision", precision], cwd=ROOT, check=True, capture_output=True, text=True
-    )
-    return float(done.stdout.split()[-1])
-
-
-def bare(preset: str, precision: str) -> float:
-    from time import perf_counter
-
+def bare(preset: str, data: str, precision: str, path: str) -> None:
+    """Ready batches, so no data."""
     import torch
 
     from ssl_modules.losses.contrastive import nt_xent
@@ -91,32 +92,28 @@ def bare(preset: str, precision: str) -> float:
     torch.manual_seed(0)
     model = torch.nn.Sequential(ResNet(preset), mlp(ResNet(preset).dim, 512, 128))
     model = model.to(memory_format=torch.channels_last)
-    views = torch.randn(512, 3, 32, 32).contiguous(memory_format=torch.channels_last)
-    times = []
-    for _ in range(12):
-        start = perf_counter()
+    views = torch.randn(2 * BATCH, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    while True:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
             z1, z2 = model(views).chunk(2)
             loss = nt_xent(z1, z2, 0.2)
         loss.backward()
         model.zero_grad()
-        times.append(perf_counter() - start)
-    return 256 / statistics.median(times[4:])
+        stamp(path)
 
 
-def peer(preset: str, data: Path, precision: str) -> float:
-    """lightly's documented SimCLR example with our encoder. https://docs.lightly.ai/self-supervised-learning/examples/simclr.html"""
-    import lightning.pytorch as pl
+def lightly_example(preset: str, data: str, precision: str, path: str) -> None:
+    """The documented SimCLR example with our encoder. https://docs.lightly.ai/self-supervised-learning/examples/simclr.html"""
     import torch
     from lightly.loss import NTXentLoss
     from lightly.models.modules import SimCLRProjectionHead
     from lightly.transforms.simclr_transform import SimCLRTransform
+    from lightning.pytorch import LightningModule, Trainer
     from PIL import Image
 
-    from callbacks.throughput import Throughput
     from ssl_modules.networks.resnet import ResNet
 
-    class Example(pl.LightningModule):
+    class Example(LightningModule):
         def __init__(self):
             super().__init__()
             self.backbone = ResNet(preset)
@@ -133,7 +130,7 @@ def peer(preset: str, data: Path, precision: str) -> float:
 
     class Pictures(torch.utils.data.Dataset):
         def __init__(self):
-            self.images = np.load(data / "cifar10/train_images.npy")
+            self.images = np.load(f"{data}/cifar10/train_images.npy")
             self.transform = SimCLRTransform(input_size=32, gaussian_blur=0.0)
 
         def __len__(self):
@@ -142,25 +139,20 @@ def peer(preset: str, data: Path, precision: str) -> float:
         def __getitem__(self, i):
             return self.transform(Image.fromarray(self.images[i])), 0
 
-    class Speed(Throughput):
-        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-            super().on_train_batch_end(trainer, module, outputs, (None, batch[1]), batch_idx)
-
     loader = torch.utils.data.DataLoader(
-        Pictures(), batch_size=256, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True
+        Pictures(), batch_size=BATCH, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True
     )
-    trainer = pl.Trainer(
-        max_epochs=2,
+    trainer = Trainer(
+        max_epochs=10_000,
         accelerator="cpu",
         precision=precision,
-        callbacks=[Speed()],
+        callbacks=[StampSteps(path)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
     trainer.fit(Example(), loader)
-    return float(trainer.callback_metrics["train/images_per_s"])
 
 
 def main() -> None:
@@ -168,45 +160,35 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--presets", nargs="+", default=["wide3", "resnet20"])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--images", type=int, default=6144)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--turn", type=float, default=12, help="seconds of a turn")
+    parser.add_argument("--images", type=int, default=12_800)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--side", choices=("bare", "lightly"), help=argparse.SUPPRESS)
-    parser.add_argument("--data", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--precision", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    sys.path.insert(0, str(ROOT))
-    if args.side:
-        speed = (
-            bare(args.presets[0], args.precision)
-            if args.side == "bare"
-            else peer(args.presets[0], args.data, args.precision)
-        )
-        print(speed)
-        return
+    compare(args.presets, args.images, args.turn, args.rounds, args.json)
+
+
+def compare(presets: list[str], images: int, turn: float, rounds: int, json_path: Path | None) -> None:
     from launch.lightning_cli import fast_precision
 
     precision, results = fast_precision(), {}
-    with tempfile.TemporaryDirectory() as folder:
-        make_data(Path(folder), args.images)
-        for preset in args.presets:
-            speeds = {side: [] for side in SIDES}
-            for _ in range(args.rounds):
-                speeds["cli.py"].append(ours(preset, Path(folder), precision))
-                speeds["bare"].append(child("bare", preset, Path(folder), precision))
-                speeds["lightly"].append(child("lightly", preset, Path(folder), "32-true"))
-                speeds["lightly bf16"].append(child("lightly", preset, Path(folder), "bf16-mixed"))
-            results[preset] = {side: statistics.median(values) for side, values in speeds.items()}
-            print(f"\n{preset}, batch 256, {args.images} images, {precision}, median of {args.rounds} rounds")
-            for side, speed in results[preset].items():
-                ratio = results[preset]["cli.py"] / speed
-                print(
-                    f"  {side:<14}{speed:>8.0f} images/s   cli.py / this: {ratio:>5.2f}   {SIDES[side]}",
-                    flush=True,
-                )
-    if args.json:
-        args.json.write_text(json.dumps({"precision": precision, "images_per_s": results}, indent=2))
+    for preset in presets:
+        with tempfile.TemporaryDirectory() as folder:
+            make_data(Path(folder), images)
+            steps = rates(commands(preset, Path(folder), precision), turn, rounds, ROOT)
+        speeds = {side: [BATCH * r for r in found] for side, found in steps.items()}
+        ratios = {side: ratio(speeds["cli.py"], speeds[side]) for side in SIDES}
+        print(f"\n{preset}, batch {BATCH}, {precision}, {rounds} turns of {turn:g} s each, medians")
+        for side, what in SIDES.items():
+            speed = f"{statistics.median(speeds[side]):>8.0f} images/s"
+            print(f"  {side:<14}{speed}   cli.py / this: {ratios[side]:>5.2f}   {what}", flush=True)
+        results[preset] = {"images_per_s": speeds, "cli_over": ratios}
+    if json_path:
+        json_path.write_text(json.dumps({"precision": precision, "results": results}, indent=2))
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] in (["bare"], ["lightly"]):  # a program that `compare` has started
+        {"bare": bare, "lightly": lightly_example}[sys.argv[1]](*sys.argv[2:])
+    else:
+        main()

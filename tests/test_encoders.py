@@ -6,6 +6,7 @@ import torchvision
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from ssl_modules.networks.conv import Conv2d, SmallMapConvolution, weight_gradient
 from ssl_modules.networks.mlp import mlp
 from ssl_modules.networks.resnet import PRESETS, ResNet
 from ssl_modules.networks.timm_model import Timm
@@ -183,3 +184,34 @@ def test_mlp_has_norm_and_relu_between_and_nothing_after():
     assert kinds == [*between, *between, nn.Linear]
     assert mlp(5, 2)(torch.zeros(3, 5)).shape == (3, 2) and len(mlp(5, 2)) == 1
     assert count(mlp(5, 4, 3)) == 5 * 4 + 2 * 4 + 4 * 3
+
+
+@pytest.mark.parametrize("kernel, stride, padding", [(3, 1, 1), (3, 2, 1), (1, 2, 0), (2, 2, 0), (7, 2, 3)])
+@pytest.mark.parametrize("height, width", [(8, 8), (7, 9)])
+def test_weight_gradient_by_products_of_matrices_is_the_convolutions(kernel, stride, padding, height, width):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 4, height, width, generator=generator, dtype=torch.float64)
+    shape = (5, 4, kernel, kernel)
+    grad = torch.nn.functional.conv2d(x, torch.ones(shape, dtype=torch.float64), None, stride, padding)
+    grad = torch.randn(grad.shape, generator=generator, dtype=torch.float64)
+    expected = torch.nn.grad.conv2d_weight(x, shape, grad, stride, padding)
+    torch.testing.assert_close(weight_gradient(x, grad, kernel, stride, padding), expected)
+
+
+def test_small_maps_in_bf16_train_as_the_librarys_convolution(monkeypatch):
+    gradients, taken = [], []
+    apply = SmallMapConvolution.apply
+    monkeypatch.setattr(SmallMapConvolution, "apply", lambda *args: taken.append(1) or apply(*args))
+    for matrix_units in (False, True):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=matrix_units: {"amx_bf16": has})
+        torch.manual_seed(0)
+        convolution = Conv2d(4, 32, 3, 2, 1).to(memory_format=torch.channels_last)
+        x = torch.randn(2, 4, 8, 8, requires_grad=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            y = convolution(x)
+        assert bool(taken) == matrix_units and y.dtype == torch.bfloat16
+        y.float().square().sum().backward()
+        assert convolution.weight.grad.dtype == x.grad.dtype == torch.float32
+        gradients.append((y.detach(), convolution.weight.grad, x.grad))
+    for library, ours in zip(*gradients, strict=True):
+        assert (ours - library).norm() < 0.01 * library.norm()

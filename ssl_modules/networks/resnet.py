@@ -8,6 +8,8 @@ from typing import Literal
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
+from ssl_modules.networks.conv import Conv2d
+
 # name: (width of each stage, blocks in each stage, bottleneck blocks, stem)
 PRESETS = {
     "wide3": ((64, 128, 256), (1, 1, 1), False, "patch2"),  # few wide layers: the fastest a pixel on CPUs
@@ -27,7 +29,7 @@ def conv_norm(
     c_in: int, c_out: int, kernel: int, stride: int, norm: str, relu: bool = True
 ) -> list[nn.Module]:
     padding = (kernel - 1) // 2
-    layers = [nn.Conv2d(c_in, c_out, kernel, stride, padding, bias=False), norm_layer(norm, c_out)]
+    layers = [Conv2d(c_in, c_out, kernel, stride, padding), norm_layer(norm, c_out)]
     return layers + [nn.ReLU(inplace=True)] * relu
 
 
