@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
@@ -13,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from ssl_modules.optim import parameter_groups, warmup_cosine
+from ssl_modules.weights import load_encoder, misfit
 
 
 class SSLModule(LightningModule):
@@ -23,10 +25,12 @@ class SSLModule(LightningModule):
         optimizer: any torch optimizer, called with parameter groups; norms and biases get no weight decay.
         warmup_epochs: the learning rate rises linearly over so many epochs, then falls to 0 as half a cosine.
         channels_last: memory format of the weights, and with them of all activations of convolutions.
+        ckpt: a checkpoint of any method, whose encoder this one starts from.
     """
 
     monitor = ("val/knn20_top1", "max")  # what best.ckpt follows
     num_views = 1  # how many views the method needs in training
+    value_range: tuple[float, float] | None = None  # that views must lie in
 
     def __init__(
         self,
@@ -34,16 +38,22 @@ class SSLModule(LightningModule):
         optimizer: OptimizerCallable = torch.optim.AdamW,
         warmup_epochs: float = 0.0,
         channels_last: bool = True,
+        ckpt: str | None = None,
     ):
         super().__init__()
         self.encoder = encoder
         self.optimizer = optimizer
         self.warmup_epochs = warmup_epochs
         self.channels_last = channels_last
-        self.mean_loss = (
-            MeanMetric()
-        )  # in the checkpoint, so that a resumed epoch's mean is the whole epoch's
-        self.mean_loss.persistent(True)
+        self.ckpt = ckpt
+        self.means = nn.ModuleDict()
+        self.measure("loss")
+
+    def measure(self, *names: str) -> None:
+        """Declare what `report` is given: each is logged as its mean over an epoch, `SPLIT/NAME`."""
+        for key in (f"{split}/{name}" for split in ("train", "val", "test") for name in names):
+            self.means[key] = MeanMetric()
+            self.means[key].persistent(True)  # a resumed epoch's mean is the whole epoch's
 
     def encode(self, view: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D): what is judged, before any head."""
@@ -58,6 +68,9 @@ class SSLModule(LightningModule):
     def setup(self, stage: str) -> None:
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
+        if stage == "fit" and self.ckpt and not self.trainer.ckpt_path:  # a resumed run has its own
+            data = self.trainer.datamodule
+            load_encoder(self.encoder, self.ckpt, {"mean": data.mean, "std": data.std})
 
     def on_fit_start(self) -> None:
         recipes = len(self.trainer.datamodule.views)
@@ -67,6 +80,16 @@ class SSLModule(LightningModule):
                 f"give data.init_args.views {self.num_views} recipes"
             )
         rank_zero_info(self.start_line())
+
+    def on_train_batch_start(self, batch: tuple, batch_idx: int) -> None:
+        if self.value_range and self.current_epoch == batch_idx == 0:
+            (low, high), (view, *_) = self.value_range, batch[0]
+            if view.min() < low - 1e-4 or view.max() > high + 1e-4:
+                raise MisconfigurationException(
+                    f"{type(self).__name__} needs views in [{low:g}, {high:g}], the first batch is in "
+                    f"[{view.min():.2f}, {view.max():.2f}]: set data.init_args.mean to [{-low / (high - low):g}] "
+                    f"and std to [{1 / (high - low):g}]"
+                )
 
     def start_line(self) -> str:
         """One line that says what the run's numbers come down to."""
@@ -86,21 +109,56 @@ class SSLModule(LightningModule):
         batch_norms = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in modules)
         return "each process alone" if batch_norms else "nothing (the encoder has none)"
 
-    def report(self, loss: Tensor, features: Tensor, **more: Tensor) -> dict[str, Any]:
-        """Log the loss, and hand callbacks what they read: detached, float32 (Lightning detaches only the loss)."""
-        self.mean_loss.update(loss.detach())
+    def noise(self, key: int) -> torch.Generator:
+        """The method's own luck in a batch: a function of the batch's key and the process."""
+        rank = self.global_rank if self._trainer else 0
+        return torch.Generator().manual_seed(int(np.random.SeedSequence([key, rank]).generate_state(1)[0]))
+
+    def split(self) -> str:
+        """Which split a step's batch is from."""
+        if self.training:
+            return "train"
+        return "test" if self._trainer and self.trainer.testing else "val"
+
+    def report(
+        self, loss: Tensor, features: Tensor, measures: dict[str, Tensor] | None = None, **more: Tensor
+    ) -> dict[str, Any]:
+        """Note the loss and other measures, and hand callbacks what they read.
+
+        Args:
+            loss: scalar, the mean over the batch.
+            features: (B, D).
+            measures: scalars to log beside the loss, of names declared with `measure`.
+            more: the step output's other entries, one row an example.
+
+        Returns:
+            The step output; everything but the loss detached and float32 (Lightning detaches only the loss).
+        """
+        measures = {"loss": loss, **(measures or {})}
+        for name, value in measures.items():
+            self.means[f"{self.split()}/{name}"].update(value.detach(), len(features))
         trainer = self._trainer  # None where a step is called by hand
-        if (
-            trainer and (trainer.global_step + 1) % trainer.log_every_n_steps == 0
-        ):  # a log costs 0.6 ms: not each step
-            self.log("train/loss_step", loss.detach(), prog_bar=True)
+        if trainer and self.training and (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+            for name, value in measures.items():  # a log costs 0.6 ms: not each step
+                self.log(f"train/{name}_step", value.detach(), prog_bar=name == "loss")
             self.log("lr", trainer.optimizers[0].param_groups[0]["lr"])
         more = {name: tensor.detach().float() for name, tensor in more.items()}
         return {"loss": loss, "features": features.detach().float(), **more}
 
+    def log_means(self, split: str) -> None:
+        for name, mean in self.means.items():
+            if name.startswith(split) and mean.update_called:
+                self.log(name, mean.compute())
+                mean.reset()
+
     def on_train_epoch_end(self) -> None:
-        self.log("train/loss", self.mean_loss.compute())
-        self.mean_loss.reset()
+        self.log_means("train")
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_means("val")
+
+    def on_test_epoch_end(self) -> None:
+        self.log_means("test")
 
     def validation_step(self, batch: tuple, batch_idx: int) -> dict[str, Any]:
         (view, *_), *_ = batch
@@ -111,23 +169,18 @@ class SSLModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Raises where the checkpoint's weights are not this module's, naming the keys."""
-        own, found = self.state_dict(), checkpoint["state_dict"]
-        wrong = {
-            "missing": own.keys() - found.keys(),
-            "unknown": found.keys() - own.keys(),
-            "of another shape": [k for k in own.keys() & found.keys() if own[k].shape != found[k].shape],
-        }
-        if any(wrong.values()):
-            said = (
-                f"{len(keys)} {how} ({', '.join(sorted(keys)[:3])})" for how, keys in wrong.items() if keys
-            )
+        if wrong := misfit(self.state_dict(), checkpoint["state_dict"]):
             raise MisconfigurationException(
-                f"the checkpoint does not fit this {type(self).__name__}: {'; '.join(said)}. "
+                f"the checkpoint does not fit this {type(self).__name__}: {wrong}. "
                 "Use the config.yaml of the run that it comes from"
             )
 
+    def parameter_groups(self) -> list[dict]:
+        """What the optimizer is given."""
+        return parameter_groups(self)
+
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = self.optimizer(parameter_groups(self))
+        optimizer = self.optimizer(self.parameter_groups())
         total = self.trainer.estimated_stepping_batches
         batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         warmup = round(self.warmup_epochs * batches)

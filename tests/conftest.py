@@ -1,3 +1,5 @@
+import sys
+import warnings
 from pathlib import Path
 
 import matplotlib
@@ -5,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import cli
 from datamodules.layout import write_arrays
 from tests.methods import METHODS, build
 
@@ -67,8 +70,27 @@ def method(case):
 
 
 @pytest.fixture
-def batch(method):
+def batch(case, method):
     """As many random views of 12 images as the method needs, every label known."""
     generator = torch.Generator().manual_seed(1)
-    views = [torch.randn(12, 3, 16, 16, generator=generator) for _ in range(method.num_views)]
+    pixels = [torch.rand(12, 3, 16, 16, generator=generator) for _ in range(method.num_views)]
+    views = [(p - case.mean) / case.std for p in pixels]
     return views, torch.arange(12) % 4, torch.arange(12), 7
+
+
+def command_line(*args: str) -> int:
+    """Exit status of `python cli.py ARGS`, in this process."""
+    try:
+        return cli.main([str(arg) for arg in args])
+    except SystemExit as stop:
+        return stop.code
+
+
+@pytest.fixture
+def untouched_process(monkeypatch):
+    """The command line sets sys.argv, seeds and how warnings are shown: none of it stays."""
+    monkeypatch.setattr(sys, "argv", ["cli.py"])
+    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
+        monkeypatch.setenv(name, "0")
+    with warnings.catch_warnings():
+        yield

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import tomllib
-import warnings
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ import yaml
 
 import cli
 from datamodules.cifar10 import CIFAR10
-from tests.conftest import write_random
+from tests.conftest import command_line, write_random
 
 ROOT = Path(cli.__file__).parent
 ROOMS = ("ssl_modules", "datamodules", "callbacks", "reports")
@@ -26,22 +25,7 @@ DIGITS = ROOT / "configs" / "simclr_digits.yaml"
 FOREIGN = re.compile(r"[/](?:work|home|root|Users)/|[p]ythonhosted|[p]ypi\.|[i]ndex-url|[a]rtifactory")
 
 
-def command_line(*args: str) -> int:
-    """Exit status of `python cli.py ARGS`, in this process."""
-    try:
-        return cli.main([str(arg) for arg in args])
-    except SystemExit as stop:
-        return stop.code
-
-
-@pytest.fixture(autouse=True)
-def as_before(monkeypatch):
-    """The command line sets sys.argv, seeds and how warnings are shown: none of it stays."""
-    monkeypatch.setattr(sys, "argv", ["cli.py"])
-    for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS"):
-        monkeypatch.setenv(name, "0")
-    with warnings.catch_warnings():
-        yield
+pytestmark = pytest.mark.usefixtures("untouched_process")
 
 
 # --- rooms

@@ -17,10 +17,16 @@ from tests.methods import build, train
 RECIPE = Recipe(scale=(0.5, 1.0), ratio=(0.75, 1.33), flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4)
 
 
-def tiny(data_dir, method, batch_size=29, **options):
+def tiny(data_dir, case, batch_size=29, **options):
     """Three training batches an epoch, as many views as the method needs."""
     return Arrays(
-        "tiny", data_dir=data_dir, views=[RECIPE] * method.num_views, batch_size=batch_size, **options
+        "tiny",
+        data_dir=data_dir,
+        views=[RECIPE] * case.method.num_views,
+        batch_size=batch_size,
+        mean=[case.mean],
+        std=[case.std],
+        **options,
     )
 
 
@@ -153,7 +159,7 @@ def test_simclr_forward_is_features_and_projections(case, method, batch):
 
 def test_training_moves_the_encoder_and_gives_finite_losses(case, method, data_dir, tmp_path):
     spy, before = Spy(), copy.deepcopy(method.encoder.state_dict())
-    train(method, tiny(data_dir, method), tmp_path, callbacks=[spy], max_epochs=2)
+    train(method, tiny(data_dir, case), tmp_path, callbacks=[spy], max_epochs=2)
     assert len(spy.outputs) == 6 and all(out["loss"].isfinite() for out in spy.outputs)
     after = method.encoder.state_dict()
     assert all(not torch.equal(before[name], after[name]) for name, _ in method.encoder.named_parameters())
@@ -163,13 +169,13 @@ def test_the_same_seed_trains_the_same_weights(case, data_dir, tmp_path):
     weights = []
     for seed in (0, 0, 1):
         method = build(case)
-        train(method, tiny(data_dir, method, seed=seed), tmp_path)
+        train(method, tiny(data_dir, case, seed=seed), tmp_path)
         weights.append(torch.cat([p.flatten() for p in method.parameters()]))
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
 def test_a_checkpoint_holds_plain_types_and_restores_the_features(case, method, batch, data_dir, tmp_path):
-    trainer = train(method, tiny(data_dir, method), tmp_path)
+    trainer = train(method, tiny(data_dir, case), tmp_path)
     path = tmp_path / "method.ckpt"
     trainer.save_checkpoint(path)
     saved = torch.load(path, weights_only=True)
@@ -188,7 +194,7 @@ def test_a_checkpoint_holds_plain_types_and_restores_the_features(case, method, 
 
 def test_norms_and_biases_do_not_decay_and_everything_is_optimized_once(case, data_dir, tmp_path):
     method = build(case, optimizer=sgd)
-    groups = train(method, tiny(data_dir, method), tmp_path).optimizers[0].param_groups
+    groups = train(method, tiny(data_dir, case), tmp_path).optimizers[0].param_groups
     decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     assert sum(len(group["params"]) for group in groups) == len(decay)
     assert decay.keys() == {id(p) for p in method.parameters() if p.requires_grad}
@@ -204,7 +210,7 @@ def test_the_learning_rate_warms_up_to_the_configs_number_and_falls_as_half_a_co
     case, data_dir, tmp_path, accumulate
 ):
     method, spy = build(case, optimizer=sgd, warmup_epochs=2), Spy()
-    data = tiny(data_dir, method, batch_size=20)  # 88 images: four batches
+    data = tiny(data_dir, case, batch_size=20)  # 88 images: four batches
     options = {"callbacks": [spy], "max_epochs": 5, "accumulate_grad_batches": accumulate}
     train(method, data, tmp_path, **options)
     steps, warmup = 20 // accumulate, 8 // accumulate
@@ -223,7 +229,7 @@ def test_the_schedule_without_warm_up_starts_at_the_top_and_ends_at_zero():
 
 def test_the_logged_loss_of_an_epoch_is_the_mean_of_its_steps(case, method, data_dir, tmp_path):
     spy = Spy()
-    trainer = train(method, tiny(data_dir, method), tmp_path, callbacks=[spy], max_epochs=2)
+    trainer = train(method, tiny(data_dir, case), tmp_path, callbacks=[spy], max_epochs=2)
     mean = torch.stack([out["loss"].detach() for out in spy.outputs[3:]]).mean()  # of the second epoch
     torch.testing.assert_close(trainer.callback_metrics["train/loss"], mean)
 
@@ -241,6 +247,6 @@ def test_as_many_recipes_as_views_or_one_line_that_says_so(case, method, data_di
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_channels_last_is_the_memory_format_of_the_weights(case, data_dir, tmp_path, channels_last):
     method = build(case, channels_last=channels_last)
-    train(method, tiny(data_dir, method), tmp_path)
+    train(method, tiny(data_dir, case), tmp_path)
     kernels = [p for p in method.parameters() if p.ndim == 4 and p.shape[2] > 1]
     assert all(p.is_contiguous(memory_format=torch.channels_last) == channels_last for p in kernels)

@@ -1,0 +1,154 @@
+"""What loggers keep of a run, read back from their files."""
+
+import csv
+import json
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import wandb
+from matplotlib import image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from wandb.proto import wandb_internal_pb2
+
+import cli
+from callbacks.wandb_logger import online
+from tests.conftest import command_line
+
+pytestmark = pytest.mark.usefixtures("untouched_process")
+DIGITS = Path(cli.__file__).parent / "configs" / "simclr_digits.yaml"
+SHORT = {
+    "--trainer.max_epochs": 2,
+    "--trainer.limit_train_batches": 2,
+    "--trainer.log_every_n_steps": 1,
+    "--data.init_args.batch_size": 16,
+    "--model.init_args.temperature": 0.37,
+    "--trainer.accelerator": "cpu",
+    "--test_after_fit": "false",
+}
+
+
+def fit(folder: Path, without: str, *more: str) -> Path:
+    """A short run on the digits; its folder."""
+    options = SHORT | {"--runs_dir": folder, "--without": without}
+    given = [part for option in options.items() for part in option]
+    assert command_line("fit", "--config", DIGITS, *given, *more) == 0
+    return folder / "simclr_digits" / "version_0"
+
+
+def rows(folder: Path, metric: str) -> dict[int, float]:
+    """step -> value, as metrics.csv has it."""
+    with open(folder / "metrics.csv", newline="") as file:
+        return {int(row["step"]): float(row[metric]) for row in csv.DictReader(file) if row.get(metric)}
+
+
+def wandb_records(folder: Path) -> Iterator[wandb_internal_pb2.Record]:
+    """The records of the one offline run in a run folder: protobuf in the blocks of a LevelDB log."""
+    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    content, at, part, block = path.read_bytes(), 7, b"", 32768
+    while at + 7 <= len(content):
+        left = block - at % block
+        _, length, kind = struct.unpack_from("<IHB", content, at)
+        if left < 7 or kind == 0:
+            at += left
+            continue
+        part += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(part)
+            yield record
+            part = b""
+
+
+def as_dict(items) -> dict:
+    return {".".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
+
+
+@pytest.fixture
+def no_account(monkeypatch, tmp_path):
+    """Nobody is logged in, and no mode is set."""
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+def test_wandb_offline_has_config_metrics_and_pictures(no_account, tmp_path):
+    folder = fit(tmp_path, "[Protocol,KNN,Collapse]")
+    wandb.finish()
+    config, history = {}, []
+    for record in wandb_records(folder):
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            config |= as_dict(record.run.config.update)
+            assert record.run.project == "lightbox" and record.run.display_name == "simclr_digits/version_0"
+        elif kind == "config":
+            config |= as_dict(record.config.update)
+        elif kind == "history":
+            history.append(as_dict(record.history.item))
+    assert config["model"]["init_args"]["temperature"] == 0.37 and config["seed_everything"] == 0
+    for metric in ("train/loss", "train/loss_step", "val/online_probe_top1"):
+        found = {row["trainer/global_step"]: row[metric] for row in history if metric in row}
+        assert found == pytest.approx(rows(folder, metric)) and len(found) >= 2
+    (picture,) = (row["views"] for row in history if "views" in row)
+    (name,) = picture["filenames"]
+    (run,) = folder.glob("wandb/offline-run-*")
+    pixels = image.imread(run / "files" / name)
+    drawn = image.imread(folder / "figures" / "views" / "epoch=0.png")
+    assert np.array_equal(pixels, drawn) and pixels[..., :3].std() > 0.1
+
+
+def test_without_a_key_wandb_is_offline(no_account):
+    assert not online()
+
+
+def test_a_key_without_a_server_goes_offline_and_says_so(no_account, monkeypatch, capsys, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]  # free now, and closed
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
+    with caplog.at_level("INFO"):
+        assert not online()
+    assert "127.0.0.1 does not answer, logging offline" in caplog.text + capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_server_that_never_answers_costs_seconds_and_the_run_goes_on_offline(
+    no_account, monkeypatch, tmp_path
+):
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
+        monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        folder = fit(tmp_path, "[Protocol,KNN,Collapse,Views]")
+    wandb.finish()
+    assert len(rows(folder, "train/loss")) == 2
+    kinds = [record.WhichOneof("record_type") for record in wandb_records(folder)]
+    assert "history" in kinds
+
+
+def test_tensorboard_is_one_line_of_config(tmp_path):
+    line = "{class_path: lightning.pytorch.loggers.TensorBoardLogger, init_args: {save_dir: .}}"
+    folder = fit(tmp_path, "[Protocol,KNN,Collapse,WandbLogger]", "--trainer.logger+", line)
+    (events,) = folder.rglob("events.out.tfevents.*")
+    found = EventAccumulator(str(events)).Reload()
+    for metric in ("train/loss", "val/online_probe_top1"):
+        logged = {event.step: event.value for event in found.Scalars(metric)}
+        assert logged == pytest.approx(rows(folder, metric))
+    assert [event.step for event in found.Images("views")] == [0]
+
+
+def test_lars_of_timm_is_an_optimizer_like_torchs(tmp_path):
+    lars = "{class_path: timm.optim.Lars, init_args: {lr: 0.8, weight_decay: 1.0e-6}}"
+    folder = fit(tmp_path, "[Protocol,KNN,Collapse,WandbLogger]", "--model.init_args.optimizer", lars)
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    groups = state["optimizer_states"][0]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [1e-6, 0] and "trust_coeff" in groups[0]
