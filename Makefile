@@ -28,6 +28,8 @@ bench: $(VENV)/.installed  ## speed beside peers, needs the extra `bench`
 	$(PY) benchmarks/augmentation.py
 	$(PY) benchmarks/epoch.py
 	$(PY) benchmarks/knn.py
+	$(PY) benchmarks/conv.py
+	$(PY) benchmarks/galaxies.py
 
 clean:
 	rm -rf $(VENV) *.egg-info

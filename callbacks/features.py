@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class FeatureSet(NamedTuple):
-    """Features (N, D) float32 with labels (N,) and positions in their split (N,), in the order of the split."""
+    """Features (N, D) float32, labels (N,) or (N, T), and positions in their split (N,), in the order of the split."""
 
     features: Tensor
     labels: Tensor
@@ -19,7 +19,8 @@ class FeatureSet(NamedTuple):
 
     def labelled(self) -> "FeatureSet":
         """Only the rows that have a label."""
-        return FeatureSet(*(tensor[self.labels >= 0] for tensor in self))
+        known = self.labels >= 0 if self.labels.ndim == 1 else ~self.labels.isnan().all(1)
+        return FeatureSet(*(tensor[known] for tensor in self))
 
 
 @contextmanager

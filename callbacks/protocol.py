@@ -89,7 +89,7 @@ class Protocol(Callback):
         for logger in trainer.loggers:
             logger.log_metrics({"epoch": trainer.current_epoch, **numbers}, step=trainer.global_step)
         self.numbers |= numbers
-        rank_zero_info(self.table(name))
+        rank_zero_info("\n" + self.table(name))  # a progress bar may be in the line
 
     def scores(self, bank: FeatureSet, split: FeatureSet, classes: int) -> dict[str, float]:
         """Measure -> accuracy, as a fraction."""

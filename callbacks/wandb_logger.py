@@ -12,16 +12,16 @@ from lightning.pytorch.utilities import rank_zero_info
 
 
 def online() -> bool:
-    """Whether a key is known and the server takes connections (asked for at most 5 s)."""
-    if not wandb.login(prompt=False):
-        return False
+    """Whether the server takes connections (asked for at most 5 s) and a key is known that it accepts."""
     url = urlsplit(wandb.setup().settings.base_url)
     try:
         socket.create_connection((url.hostname, url.port or 443), timeout=5).close()
+        return wandb.login(prompt=False)
     except OSError:
         rank_zero_info(f"W&B: {url.hostname} does not answer, logging offline")
-        return False
-    return True
+    except wandb.errors.Error as error:
+        rank_zero_info(f"W&B: {error}; logging offline")
+    return False
 
 
 class WandbLogger(loggers.WandbLogger):

@@ -3,14 +3,16 @@
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.base import ImageDataModule
+from datamodules.splits import Stored
 
 
 class Arrays(ImageDataModule):
     """Images (N, H, W, C) uint8 and, where there are any, labels (N,) int64, from .npy files.
+
+    With `train_on: unlabeled`, unlabeled_images.npy is there too.
 
     Args:
         name: subfolder of `data_dir` in the array layout.
@@ -22,8 +24,9 @@ class Arrays(ImageDataModule):
         super().__init__(name=name, **shared)
         self.files = files or {}
 
-    def read(self) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    def read(self) -> dict[str, Stored]:
         known = [f"{split}_{kind}" for split in ("train", "val", "test") for kind in ("images", "labels")]
+        known.append("unlabeled_images")
         for key, file in self.files.items():
             if key not in known:
                 raise MisconfigurationException(

@@ -2,84 +2,28 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from datamodules import color as colors
-from datamodules.geometry import blur, blur_matrix, resample
+from datamodules.geometry import blur, blur_matrix, resample, rotate
+from datamodules.recipe import Recipe
 
 COLUMNS = (
     *("top", "left", "height", "width", "flip"),
-    *("brightness", "contrast", "saturation", "hue", "gray", "sigma", "solarize"),
+    *("brightness", "contrast", "saturation", "hue", "gray", "sigma", "solarize", "angle"),
 )
 TRIES = 10  # boxes tried before the central one, as in torchvision's RandomResizedCrop
 CHUNK = 2**18  # numbers (1 MB of float32) worked on at a time on a CPU, so that they stay in its cache
 
 
-@dataclass
-class Recipe:
-    """How one view is made. The defaults do nothing; probabilities and ranges are torchvision's.
-
-    Args:
-        scale: share of the area that the random resized crop keeps; (1, 1) with ratio (1, 1) is no crop.
-        ratio: width / height of the crop.
-        flip: probability of a horizontal flip.
-        jitter: probability of colour jitter, of the four strengths that follow.
-        brightness, contrast, saturation: the factor is uniform in [max(0, 1 - x), 1 + x].
-        hue: the shift is uniform in [-hue, hue], in turns of the colour wheel.
-        gray: probability of grayscale.
-        blur: probability of Gaussian blur; the kernel is 10 % of the image's side (SimCLR).
-        sigma: range of its standard deviation, in pixels.
-        solarize: probability of inverting what is brighter than 0.5 (BYOL).
-    """
-
-    scale: tuple[float, float] = (1.0, 1.0)
-    ratio: tuple[float, float] = (1.0, 1.0)
-    flip: float = 0.0
-    jitter: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    gray: float = 0.0
-    blur: float = 0.0
-    sigma: tuple[float, float] = (0.1, 2.0)
-    solarize: float = 0.0
-
-    @property
-    def crops(self) -> bool:
-        return (*self.scale, *self.ratio) != (1, 1, 1, 1)
-
-
-def check(recipe: Recipe, channels: int) -> None:
-    """Raises where the recipe is impossible, or asks for colour where an image has none."""
-    for name in ("flip", "jitter", "gray", "blur", "solarize"):
-        require(0 <= getattr(recipe, name) <= 1, recipe, name, "is a probability: set it between 0 and 1")
-    for name in ("brightness", "contrast", "saturation"):
-        require(getattr(recipe, name) >= 0, recipe, name, "is a strength: set it to 0 or more")
-    require(0 <= recipe.hue <= 0.5, recipe, "hue", "is a share of the colour wheel: set it between 0 and 0.5")
-    for name in ("scale", "ratio", "sigma"):
-        low, high = getattr(recipe, name)
-        require(0 < low <= high, recipe, name, "is a range: write [low, high] with 0 < low <= high")
-    require(recipe.scale[1] <= 1, recipe, "scale", "is a share of the area: set it to 1 or less")
-    for name in ("saturation", "hue", "gray"):
-        fits = channels == 3 or getattr(recipe, name) == 0
-        require(fits, recipe, name, f"needs 3 channels and the images have {channels}: set it to 0")
-
-
-def require(condition: bool, recipe: Recipe, name: str, advice: str) -> None:
-    if not condition:
-        raise MisconfigurationException(f"recipe: {name} = {getattr(recipe, name)} {advice}.")
-
-
 def draw(recipe: Recipe, n: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """The luck of n images of size (H, W): (n, 12) on the CPU, one of `COLUMNS` a column, one image a row.
+    """The luck of n images of size (H, W): (n, 13) on the CPU, one of `COLUMNS` a column, one image a row.
 
-    Every image takes the same count of numbers from the generator, whatever the recipe says.
+    Every image takes the same count of numbers from the generator, whatever the recipe says; one more if it rotates.
     """
     luck = torch.rand(n, 2 * TRIES + 12, generator=generator)
     place, luck = luck[:, : 2 * TRIES + 2], luck[:, 2 * TRIES + 2 :].T
@@ -92,7 +36,10 @@ def draw(recipe: Recipe, n: int, size: tuple[int, int], generator: torch.Generat
     hue = torch.where(jitter, between(-recipe.hue, recipe.hue, luck[8]), 0)
     sigma = torch.where(blur, between(*recipe.sigma, luck[9]), 0)
     box = boxes(recipe, *size, place) if recipe.crops else torch.tensor([[0, 0, *size]]).expand(n, 4)
-    columns = (*box.unbind(1), flip, brightness, contrast, saturation, hue, gray, sigma, solarize)
+    angle = torch.zeros(n)
+    if recipe.rotate:
+        angle = between(-recipe.rotate, recipe.rotate, torch.rand(n, generator=generator))
+    columns = (*box.unbind(1), flip, brightness, contrast, saturation, hue, gray, sigma, solarize, angle)
     return torch.stack([column.float() for column in columns], dim=1)
 
 
@@ -101,19 +48,27 @@ def between(low: float, high: float, u: Tensor) -> Tensor:
 
 
 def boxes(recipe: Recipe, height: int, width: int, luck: Tensor) -> Tensor:
-    """Crops as torchvision's RandomResizedCrop draws them, luck (n, 22) uniform -> (n, 4): top, left, height, width."""
+    """Crops, luck (n, 22) uniform -> (n, 4): top, left, height, width. Resized ones as torchvision draws them."""
+    if recipe.crop:
+        side = torch.full((len(luck),), float(recipe.crop))
+        return anywhere(side, side, height, width, luck)
     area = height * width * between(*recipe.scale, luck[:, :TRIES])
     aspect = between(*(math.log(r) for r in recipe.ratio), luck[:, TRIES : 2 * TRIES]).exp()  # (n, tries)
     w, h = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
     fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
     first = fits.byte().argmax(1, keepdim=True)
     h, w = h.gather(1, first).squeeze(1), w.gather(1, first).squeeze(1)
-    top, left = ((height - h + 1) * luck[:, -2]).floor(), ((width - w + 1) * luck[:, -1]).floor()
     low, high = recipe.ratio
     fallback_w, fallback_h = min(width, round(height * high)), min(height, round(width / low))
     fallback = [(height - fallback_h) // 2, (width - fallback_w) // 2, fallback_h, fallback_w]
-    drawn = torch.stack([top, left, h, w], dim=1)
+    drawn = anywhere(h, w, height, width, luck)
     return torch.where(fits.any(1, keepdim=True), drawn, torch.tensor(fallback))
+
+
+def anywhere(h: Tensor, w: Tensor, height: int, width: int, luck: Tensor) -> Tensor:
+    """Boxes of h x w (n,) pixels, every place of the image as likely as another: (n, 4)."""
+    top, left = ((height - h + 1) * luck[:, -2]).floor(), ((width - w + 1) * luck[:, -1]).floor()
+    return torch.stack([top, left, h, w], dim=1)
 
 
 def augment(
@@ -129,15 +84,15 @@ def augment(
 
     Args:
         images: uint8 (B, H, W, C), on any device.
-        draws: the rows of `draw` for these images, (B, 12).
-        size: S, the side of the view; the images' height if None.
+        draws: the rows of `draw` for these images, (B, 13).
+        size: S, the side of the view; the crop's or else the images' height if None.
         color: "exact" is torchvision's, in a fixed order; "fast" is one affine map an image, with the blur in the crop.
         mean, std: one number a channel, to normalise with.
 
     Returns:
         float32 (B, C, S, S), in [0, 1] before it is normalised.
     """
-    size = size or images.shape[1]
+    size = size or recipe.crop or images.shape[1]
     draws = draws.to(images.device, non_blocking=True)
     if images.device.type != "cpu" or torch.compiler.is_compiling():
         return view(images, recipe, draws, size, color, mean, std)
@@ -156,6 +111,7 @@ def view(images: Tensor, recipe: Recipe, draws: Tensor, size: int, color: str, m
     luck = {name: column.view(-1, 1, 1, 1) for name, column in zip(COLUMNS, draws.unbind(1), strict=True)}
     sigma = luck["sigma"].view(-1, 1)
     box = [luck[name].squeeze(1) for name in COLUMNS[:5]] if recipe.crops or recipe.flip else None
+    images = rotate(images, luck["angle"].flatten()) if recipe.rotate else images
     if color == "exact":
         x = colors.exact(resample(images, box, size), recipe, luck)
         x = blur(x, sigma) if recipe.blur else x

@@ -9,23 +9,12 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from datamodules.augment import Recipe, augment, check, draw
-from datamodules.layout import check_range, read_classes, read_images, read_labels
+from datamodules.augment import augment, draw
+from datamodules.geometry import central
+from datamodules.layout import check_images, check_range, read_classes, read_images, read_labels
 from datamodules.loader import BatchLoader, RowsDataset
-
-
-def carve(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split rows in two, class by class: (rows kept, rows carved), both ascending. Depends on labels and seed alone."""
-    rng = np.random.default_rng(seed)
-    carved = [
-        rng.permutation(rows)[: round(share * len(rows))] for rows in map(np.flatnonzero, _one_hot(labels))
-    ]
-    carved = np.sort(np.concatenate(carved))
-    return np.setdiff1d(np.arange(len(labels)), carved), carved
-
-
-def _one_hot(labels: np.ndarray) -> np.ndarray:
-    return np.unique(labels)[:, None] == labels
+from datamodules.recipe import Recipe, check
+from datamodules.splits import Stored, divide
 
 
 class ImageDataModule(LightningDataModule):
@@ -36,8 +25,12 @@ class ImageDataModule(LightningDataModule):
         data_dir: where the data sets live.
         views: one recipe for each view of an image that a training batch holds; one view without augmentation if None.
         batch_size: images of a batch, on each process.
-        size: side of the square views in pixels; the stored height if None.
+        size: side of the square views in pixels; the crop's or else the stored height if None.
+        center_crop: side in pixels of the central part that all but training sees; the whole image if None.
         mean, std: of each channel, subtracted and divided after scaling to [0, 1]; the data set's own if None.
+        train_on: `labeled` trains on the training split; `unlabeled` on images without labels of their own file, while
+            validation, kNN and probes keep to the training split.
+        unlabeled: how many of those, always the same; all if None.
         val_size: share of each class that is carved from the training split where there is no val split.
         split_seed: of that carving. It has nothing to do with the run's seed.
         seed: of order and augmentation; the run's.
@@ -59,8 +52,11 @@ class ImageDataModule(LightningDataModule):
         views: list[Recipe] | None = None,
         batch_size: int = 256,
         size: int | None = None,
+        center_crop: int | None = None,
         mean: list[float] | None = None,
         std: list[float] | None = None,
+        train_on: Literal["labeled", "unlabeled"] = "labeled",
+        unlabeled: int | None = None,
         val_size: float = 0.1,
         split_seed: int = 0,
         seed: int = 0,
@@ -72,7 +68,10 @@ class ImageDataModule(LightningDataModule):
         self.folder = Path(data_dir) / name
         self.views = views or [Recipe()]
         self.batch_size, self.size, self.num_workers = batch_size, size, num_workers
+        self.center_crop = center_crop
         self.mean, self.std = mean or list(self.default_mean), std or list(self.default_std)
+        self.sources = ["train", "unlabeled"] if train_on == "unlabeled" else ["train"]
+        self.unlabeled = unlabeled
         self.val_size, self.split_seed, self.seed = val_size, split_seed, seed
         self.color = color
         self.augment = torch.compile(augment) if compile else augment
@@ -83,56 +82,54 @@ class ImageDataModule(LightningDataModule):
         """Width of a head for the labels."""
         return self.num_classes
 
+    @property
+    def augments(self) -> bool:
+        """Whether training may see an image otherwise than validation does."""
+        return self.views != [Recipe()] or self.center_crop is not None
+
     def path(self, split: str, kind: Literal["images", "labels"]) -> Path:
         return self.folder / f"{split}_{kind}.npy"
 
     def setup(self, stage: str) -> None:
         if self.datasets:
             return
-        self.class_names = self.class_names or read_classes(self.folder / "classes.txt")
-        if self.class_names and self.num_classes is None:
-            self.num_classes = len(self.class_names)
         arrays = self.read()
-        train_images, train_labels = arrays["train"]
-        if self.num_classes is None and train_labels is not None:
-            self.num_classes = int(train_labels.max()) + 1
+        for source in self.sources:
+            if source not in arrays:
+                raise MisconfigurationException(
+                    f"no data set at {self.path(source, 'images').absolute()}: {self.how_to_get}, "
+                    "or point --data.init_args.data_dir to where it is"
+                )
+        self.name_classes(arrays["train"][1])
         self.check(arrays)
-        if self.num_classes and not self.class_names:
-            self.class_names = [str(k) for k in range(self.num_classes)]
-        rows = None
-        if "val" not in arrays:
-            labels = np.zeros(len(train_images)) if train_labels is None else train_labels
-            rows, val_rows = carve(labels, self.val_size, self.split_seed)
-            self.datasets["val"] = RowsDataset(train_images, train_labels, val_rows)
-        self.datasets["train"] = RowsDataset(train_images, train_labels, rows)
-        for split in arrays.keys() - {"train"}:
-            self.datasets[split] = RowsDataset(*arrays[split])
+        self.datasets = divide(arrays, self.val_size, self.split_seed, self.unlabeled)
 
-    def read(self) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-        """Images and labels of each split that exists; `train` must."""
+    def read(self) -> dict[str, Stored]:
+        """Images and labels of each split that exists."""
         arrays = {}
-        for split in ("train", "val", "test"):
+        for split in (*self.sources, "val", "test"):
             images_path, labels_path = self.path(split, "images"), self.path(split, "labels")
             if images_path.is_file():
                 images = read_images(images_path)
-                has_labels = labels_path.is_file()
-                labels = read_labels(labels_path, len(images)) if has_labels else None
-                arrays[split] = images, labels
-        if "train" not in arrays:
-            raise MisconfigurationException(
-                f"no data set at {self.path('train', 'images').absolute()}: {self.how_to_get}, "
-                "or point --data.init_args.data_dir to where it is"
-            )
+                has_labels = labels_path.is_file() and split != "unlabeled"
+                arrays[split] = images, read_labels(labels_path, len(images)) if has_labels else None
         return arrays
 
-    def check(self, arrays: dict[str, tuple[np.ndarray, np.ndarray | None]]) -> None:
-        """Raises where splits, normalisation and recipes do not fit each other."""
+    def name_classes(self, labels: np.ndarray | None) -> None:
+        """The data set's own classes, those of classes.txt or, without names, as many as the labels say."""
+        self.class_names = self.class_names or read_classes(self.folder / "classes.txt")
+        if self.num_classes is None and self.class_names:
+            self.num_classes = len(self.class_names)
+        if self.num_classes is None and labels is not None:
+            self.num_classes = int(labels.max()) + 1
+        if self.num_classes and not self.class_names:
+            self.class_names = [str(k) for k in range(self.num_classes)]
+
+    def check(self, arrays: dict[str, Stored]) -> None:
+        """Raises where splits, normalisation, crops and recipes do not fit each other."""
         channels = arrays["train"][0].shape[-1]
         for split, (images, labels) in arrays.items():
-            if images.shape[-1] != channels:
-                raise MisconfigurationException(
-                    f"{self.path(split, 'images')}: {images.shape[-1]} channels, the training images have {channels}"
-                )
+            check_images(self.path(split, "images"), images, channels, self.center_crop)
             if labels is not None:
                 check_range(self.path(split, "labels"), labels, self.num_classes or 0)
         self.mean, self.std = (v * channels if len(v) == 1 else v for v in (self.mean, self.std))
@@ -141,8 +138,9 @@ class ImageDataModule(LightningDataModule):
                 f"mean {self.mean} and std {self.std}: the images of {self.folder} have {channels} channels, "
                 "give one number for each (or a single one for all)"
             )
-        for recipe in self.views:
-            check(recipe, channels)
+        for source in self.sources:
+            for recipe in self.views:
+                check(recipe, *arrays[source][0].shape[1:])
 
     def loader(self, split: str, training: bool = False) -> BatchLoader:
         trainer = self.trainer
@@ -173,7 +171,7 @@ class ImageDataModule(LightningDataModule):
 
     def bank_dataloader(self) -> BatchLoader:
         """Labelled training examples without augmentation: what kNN, probes and retrieval refer to."""
-        return self.loader("train")
+        return self.loader("bank" if "bank" in self.datasets else "train")
 
     def val_dataloader(self) -> BatchLoader:
         return self.loader("val")
@@ -189,13 +187,15 @@ class ImageDataModule(LightningDataModule):
 
         Args:
             batch: images uint8 (B, H, W, C), labels, index, key, as a loader yields them.
-            augment: draw `views` with the key; otherwise one view, resized to `size` and normalised.
+            augment: draw `views` with the key; otherwise one view, of the centre if so asked, without augmentation.
 
         Returns:
             views (list of float32 (B, C, S, S)), labels (B,), index (B,), key.
         """
         images, labels, index, key = batch
         images = images.to(device, non_blocking=True)
+        if self.center_crop and not augment:
+            images = central(images, self.center_crop)
         recipes = self.views if augment else [Recipe()]
         generator = torch.Generator().manual_seed(key)
         with torch.autocast(

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from datamodules.base import ImageDataModule, carve
+from datamodules.base import ImageDataModule
+from datamodules.splits import Stored, carve
 
 
 class Digits(ImageDataModule):
@@ -20,7 +21,7 @@ class Digits(ImageDataModule):
     def __init__(self, **shared):
         super().__init__(name="digits", **shared)
 
-    def read(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def read(self) -> dict[str, Stored]:
         from sklearn.datasets import load_digits
 
         digits = load_digits()

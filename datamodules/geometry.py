@@ -47,6 +47,29 @@ def resize_matrix(start: Tensor, length: Tensor, size: int, side: int, flip: Ten
     return weight.div_(weight.sum(2, keepdim=True))
 
 
+def central(images: Tensor, side: int) -> Tensor:
+    """The central square, where torchvision's center_crop puts it: (B, H, W, C) -> (B, side, side, C)"""
+    top, left = (round((length - side) / 2) for length in images.shape[1:3])
+    return images[:, top : top + side, left : left + side]
+
+
+def rotate(images: Tensor, angle: Tensor) -> Tensor:
+    """Rotation about the centre, counter-clockwise by `angle` (B,) degrees: (B, H, W, C) -> float32 (B, H, W, C).
+
+    Bilinear; black where there was no image.
+    """
+    height, width = images.shape[1:3]
+    cos, sin, zero = angle.deg2rad().cos(), angle.deg2rad().sin(), torch.zeros_like(angle)
+    theta = torch.stack([cos, -sin * height / width, zero, sin * width / height, cos, zero], dim=1).view(
+        -1, 2, 3
+    )
+    x = images.permute(0, 3, 1, 2).float()
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False).permute(
+        0, 2, 3, 1
+    )
+
+
 def blur(x: Tensor, sigma: Tensor) -> Tensor:
     """Gaussian blur of (B, C, S, S) by sigma (B, 1), 0 for none."""
     matrix = blur_matrix(sigma, x.shape[2])

@@ -45,6 +45,18 @@ def check_range(path: Path, labels: np.ndarray, num_classes: int) -> None:
         )
 
 
+def check_images(path: Path, images: np.ndarray, channels: int, center_crop: int | None) -> None:
+    """Raises where images have other channels than the training images, or are smaller than their central part."""
+    _, height, width, found = images.shape
+    if found != channels:
+        raise MisconfigurationException(f"{path}: {found} channels, the training images have {channels}")
+    if center_crop is not None and not 0 < center_crop <= min(height, width):
+        raise MisconfigurationException(
+            f"center_crop: {center_crop} of images of {height} x {width} ({path}): "
+            f"set it between 1 and {min(height, width)}, or to null for whole images"
+        )
+
+
 def read_classes(path: Path) -> list[str] | None:
     """One class name a line; None where there is no such file."""
     return path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else None
@@ -58,7 +70,10 @@ def write_arrays(folder: Path, arrays: dict[str, np.ndarray], class_names: list[
     os.replace(temporary, folder / "classes.txt")
     for name, array in arrays.items():
         with open(temporary, "wb") as file:
-            np.save(file, array, allow_pickle=False)
+            header = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            for start in range(0, len(array), 1000):  # a large transposed array is never held twice
+                file.write(np.ascontiguousarray(array[start : start + 1000]).data)
         os.replace(temporary, folder / f"{name}.npy")
 
 

@@ -196,7 +196,8 @@ def leave(folder: Path) -> None:
 
 
 def quiet_lightning() -> None:
-    """Leave out advertisements, and a warning that Lightning 2.6 gets from torch 2.14."""
+    """Leave out advertisements, a warning about frozen encoders, and one that Lightning 2.6 gets from torch 2.14."""
     rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     rank_zero.addFilter(lambda record: "Tip:" not in record.msg)
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
+    warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")

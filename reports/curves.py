@@ -17,7 +17,14 @@ CHARTS = [
             ("train/loss_step", "batches", "faint"),
             ("train/loss", "train", "main"),
             ("val/loss", "val", "second"),
+            ("test/loss", "test", "third"),
         ],
+    ),
+    (
+        "Accuracy of the head",
+        "per cent right",
+        100,
+        [("train/top1", "train", "main"), ("val/top1", "val", "second"), ("test/top1", "test", "third")],
     ),
     (
         "Accuracy while training",
@@ -47,8 +54,9 @@ def curves(run: Run) -> tuple[list[dict], list[dict]]:
     for title, unit, factor, patterns in CHARTS:
         lines = {}
         for pattern, label, style in patterns:
-            for metric in run.metrics:
-                if found := re.fullmatch(pattern, metric):
+            for metric, series in run.metrics.items():
+                once = metric.startswith("test/") and len(series.value) == 1  # at the end: no curve
+                if (found := re.fullmatch(pattern, metric)) and not once:
                     lines[metric] = _line(run, metric, label.format(*found.groups()), style, factor)
         used |= set(lines)
         known += _drawn(run, title, unit, lines)

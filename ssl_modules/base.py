@@ -35,7 +35,7 @@ class SSLModule(LightningModule):
     def __init__(
         self,
         encoder: nn.Module,
-        optimizer: OptimizerCallable = torch.optim.AdamW,
+        optimizer: OptimizerCallable,  # no default: its settings would leak into another class named in a config
         warmup_epochs: float = 0.0,
         channels_last: bool = True,
         ckpt: str | None = None,
@@ -68,9 +68,6 @@ class SSLModule(LightningModule):
     def setup(self, stage: str) -> None:
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
-        if stage == "fit" and self.ckpt and not self.trainer.ckpt_path:  # a resumed run has its own
-            data = self.trainer.datamodule
-            load_encoder(self.encoder, self.ckpt, {"mean": data.mean, "std": data.std})
 
     def on_fit_start(self) -> None:
         recipes = len(self.trainer.datamodule.views)
@@ -79,9 +76,14 @@ class SSLModule(LightningModule):
                 f"{type(self).__name__} needs {self.num_views} views of an image, the data config has {recipes}: "
                 f"give data.init_args.views {self.num_views} recipes"
             )
+        if self.ckpt and not self.trainer.ckpt_path:  # a resumed run has its own weights
+            data = self.trainer.datamodule
+            load_encoder(self.encoder, self.ckpt, {"mean": data.mean, "std": data.std})
         rank_zero_info(self.start_line())
 
     def on_train_batch_start(self, batch: tuple, batch_idx: int) -> None:
+        # dropout draws from the global generator, whose state no checkpoint holds
+        torch.manual_seed(int(torch.randint(2**62, (), generator=self.noise(batch[3]))))
         if self.value_range and self.current_epoch == batch_idx == 0:
             (low, high), (view, *_) = self.value_range, batch[0]
             if view.min() < low - 1e-4 or view.max() > high + 1e-4:
@@ -121,7 +123,12 @@ class SSLModule(LightningModule):
         return "test" if self._trainer and self.trainer.testing else "val"
 
     def report(
-        self, loss: Tensor, features: Tensor, measures: dict[str, Tensor] | None = None, **more: Tensor
+        self,
+        loss: Tensor,
+        features: Tensor,
+        measures: dict[str, Tensor] | None = None,
+        count: Tensor | None = None,
+        **more: Tensor,
     ) -> dict[str, Any]:
         """Note the loss and other measures, and hand callbacks what they read.
 
@@ -129,16 +136,19 @@ class SSLModule(LightningModule):
             loss: scalar, the mean over the batch.
             features: (B, D).
             measures: scalars to log beside the loss, of names declared with `measure`.
+            count: how many examples or labels these are means over; all examples if None.
             more: the step output's other entries, one row an example.
 
         Returns:
             The step output; everything but the loss detached and float32 (Lightning detaches only the loss).
         """
         measures = {"loss": loss, **(measures or {})}
+        weight = len(features) if count is None else count
         for name, value in measures.items():
-            self.means[f"{self.split()}/{name}"].update(value.detach(), len(features))
+            self.means[f"{self.split()}/{name}"].update(value.detach(), weight)
         trainer = self._trainer  # None where a step is called by hand
-        if trainer and self.training and (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+        due = trainer and self.training and (trainer.global_step + 1) % trainer.log_every_n_steps == 0
+        if due and weight > 0:
             for name, value in measures.items():  # a log costs 0.6 ms: not each step
                 self.log(f"train/{name}_step", value.detach(), prog_bar=name == "loss")
             self.log("lr", trainer.optimizers[0].param_groups[0]["lr"])

@@ -34,13 +34,15 @@ def random_split(count: int, size: int = 16, channels: int = 3, classes: int = 4
 
 
 def write_random(
-    folder: Path, train: int = 96, test: int = 32, classes: list[str] = CLASSES, **shape
+    folder: Path, train: int = 96, test: int = 32, classes: list[str] = CLASSES, unlabeled: int = 0, **shape
 ) -> None:
     """A small data set in the array layout."""
     arrays = {}
     for seed, (split, count) in enumerate({"train": train, "test": test}.items()):
         images, labels = random_split(count, classes=len(classes), seed=seed, **shape)
         arrays |= {f"{split}_images": images, f"{split}_labels": labels}
+    if unlabeled:
+        arrays["unlabeled_images"], _ = random_split(unlabeled, classes=len(classes), seed=2, **shape)
     write_arrays(folder, arrays, classes)
 
 

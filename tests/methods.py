@@ -8,13 +8,35 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer, seed_everything
 from torch import nn
 
+from ssl_modules.autoencoder import Autoencoder
+from ssl_modules.barlow_twins import BarlowTwins
 from ssl_modules.base import SSLModule
+from ssl_modules.classifier import Classifier
+from ssl_modules.cmc import CMC
+from ssl_modules.networks.conv_autoencoder import ConvEncoder
+from ssl_modules.networks.lab_pair import LabPair
+from ssl_modules.networks.residual_autoencoder import ResidualEncoder
 from ssl_modules.networks.resnet import ResNet
+from ssl_modules.networks.vae import VAEMLP, VAEConv
+from ssl_modules.rotnet import RotNet
 from ssl_modules.simclr import SimCLR
+from ssl_modules.vae import VAE
 
 
 def small_resnet(norm: str) -> nn.Module:
     return ResNet(widths=[8, 16], blocks=[1, 1], norm=norm)
+
+
+def small_lab_pair(norm: str) -> nn.Module:
+    return LabPair(widths=[8, 16], blocks=[1, 1], norm=norm)
+
+
+def small_residual_encoder(norm: str) -> nn.Module:
+    return ResidualEncoder(16, widths=(8, 16), code=24, norm=norm)
+
+
+def small_vae(norm: str) -> nn.Module:
+    return VAEConv(16, width=8, stages=2, residual=True, latent=8, norm=norm)
 
 
 class Case(NamedTuple):
@@ -36,17 +58,34 @@ class Case(NamedTuple):
 
 METHODS = [  # one line a method: it has to keep every promise of test_methods.py
     Case(SimCLR, {"hidden_dim": 16, "out_dim": 8}),
+    Case(Autoencoder, {}, lambda norm: ConvEncoder(16, widths=(8, 16)), mean=0, std=1),
+    Case(Autoencoder, {"output": "tanh"}, small_residual_encoder, std=0.5),
+    Case(BarlowTwins, {"hidden_dim": 16, "out_dim": 8}),
+    Case(RotNet, {}),
+    Case(Classifier, {"num_outputs": 4}, reads_labels=True),
+    Case(CMC, {"out_dim": 8, "temperature": 0.2}, small_lab_pair, mean=0, std=1),
+    Case(CMC, {"out_dim": 8, "temperature": 0.2, "negatives": 16}, small_lab_pair, mean=0, std=1),
+    Case(VAE, {}, lambda norm: VAEMLP(16, hidden=32, latent=8), mean=0, std=1),
+    Case(VAE, {"likelihood": "gaussian", "free_bits": 0.1}, small_vae, mean=0, std=1),
+    Case(VAE, {"conditional": True, "num_classes": 4}, small_vae, reads_labels=True, mean=0, std=1),
 ]
 
 
 def build(case: Case, norm: str = "batch", **shared: Any) -> SSLModule:
     """The method on a tiny encoder, always with the same weights."""
     torch.manual_seed(0)
-    return case.method(encoder=case.encoder(norm), **(case.arguments | shared))
+    arguments = {"optimizer": torch.optim.AdamW} | case.arguments | shared
+    return case.method(encoder=case.encoder(norm), **arguments)
 
 
-def train(method: SSLModule, data: LightningDataModule, folder: Path, **options: Any) -> Trainer:
-    """A short, quiet fit from seed 0."""
+def train(
+    method: SSLModule,
+    data: LightningDataModule,
+    folder: Path,
+    resume_from: Path | None = None,
+    **options: Any,
+) -> Trainer:
+    """A short, quiet fit from seed 0, or from a checkpoint."""
     seed_everything(0, verbose=False)
     quiet = {
         "accelerator": "cpu",
@@ -59,5 +98,5 @@ def train(method: SSLModule, data: LightningDataModule, folder: Path, **options:
         "default_root_dir": folder,
     }
     trainer = Trainer(**(quiet | {"max_epochs": 1} | options))
-    trainer.fit(method, data)
+    trainer.fit(method, data, ckpt_path=resume_from, weights_only=True)
     return trainer

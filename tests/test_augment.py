@@ -1,5 +1,7 @@
 """The batched augmentation does what torchvision does to one image, and draws what torchvision draws."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +9,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from datamodules.augment import COLUMNS, Recipe, augment, check, draw
+from datamodules.augment import COLUMNS, augment, draw
+from datamodules.geometry import rotate
+from datamodules.recipe import Recipe, check
 
 SIMCLR = Recipe(
     scale=(0.2, 1.0),
@@ -63,6 +67,44 @@ def test_crop_resize_flip_is_torchvisions(height, width, box, size, flip):
     theirs = TF.resized_crop(reference(images), *box, [size, size], antialias=True)
     theirs = TF.horizontal_flip(theirs) if flip else theirs
     torch.testing.assert_close(ours, theirs, atol=2e-6 if size == height == width else 1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("turns", [-1, 0, 1, 2, 3, 4])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("side", [31, 32])
+def test_a_rotation_by_right_angles_is_exact(turns, channels, side):
+    images = pictures(3, side, side, channels)
+    ours = augment(images, Recipe(rotate=180), fixed(3, (side, side), angle=90.0 * turns))
+    torch.testing.assert_close(ours, torch.rot90(reference(images), turns, (2, 3)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("height, width", [(32, 32), (24, 40)])
+@pytest.mark.parametrize("angle", [-130.0, 10.0, 45.0, 179.0])
+def test_rotation_is_torchvisions(height, width, angle):
+    images, bilinear = pictures(2, height, width), TF.InterpolationMode.BILINEAR
+    ours = rotate(images, torch.full((2,), angle)).permute(0, 3, 1, 2) / 255
+    torch.testing.assert_close(ours, TF.rotate(reference(images), angle, bilinear), atol=1e-4, rtol=0)
+
+
+def test_a_rotation_comes_before_crop_and_flip():
+    images, recipe = pictures(2), replace(CROPS, rotate=180)
+    box = {"top": 3, "left": 5, "height": 20, "width": 13, "flip": 1}
+    turned = torch.rot90(images, 1, (1, 2))
+    ours = augment(images, recipe, fixed(2, (32, 32), angle=90, **box), 24)
+    theirs = augment(turned, CROPS, fixed(2, (32, 32), **box), 24)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_angles_are_uniform_and_change_no_other_draw():
+    plain, turning = seeded(), seeded()
+    without, luck = (
+        draw(SIMCLR, 5000, (32, 32), plain),
+        draw(replace(SIMCLR, rotate=30), 5000, (32, 32), turning),
+    )
+    assert torch.equal(without[:, :-1], luck[:, :-1]) and not without[:, -1].any()
+    angle, uniform = luck[:, COLUMNS.index("angle")], 60 * torch.rand(20000, generator=seeded(1)) - 30
+    assert_same_moments(angle, uniform)
+    assert angle.min() >= -30 and angle.max() <= 30
 
 
 COLOR = {
@@ -253,10 +295,11 @@ def test_channels_are_treated_alike(channels, color):
 @pytest.mark.parametrize("color", ["exact", "fast"])
 def test_one_graph_without_waiting_for_the_device(color):
     """fullgraph: nothing of the path a GPU takes depends on values."""
-    images, draws = pictures(), draw(SIMCLR, 6, (32, 32), seeded())
+    images, recipe = pictures(), replace(SIMCLR, rotate=20)
+    draws = draw(recipe, 6, (32, 32), seeded())
     compiled = torch.compile(augment, backend="eager", fullgraph=True)
-    ours = compiled(images, SIMCLR, draws, 24, color, (0.5,) * 3, (0.2,) * 3)
-    eager = augment(images, SIMCLR, draws, 24, color, (0.5,) * 3, (0.2,) * 3)
+    ours = compiled(images, recipe, draws, 24, color, (0.5,) * 3, (0.2,) * 3)
+    eager = augment(images, recipe, draws, 24, color, (0.5,) * 3, (0.2,) * 3)
     torch.testing.assert_close(ours, eager, atol=1e-5, rtol=0)
 
 
@@ -264,6 +307,7 @@ def test_one_graph_without_waiting_for_the_device(color):
     ({"flip": 1.5}, 3, "flip = 1.5 is a probability"),
     ({"jitter": -0.1}, 3, "jitter = -0.1 is a probability"),
     ({"brightness": -1.0}, 3, "brightness = -1.0 is a strength"),
+    ({"rotate": 200.0}, 3, "rotate = 200.0 is an angle"),
     ({"hue": 0.6}, 3, "hue = 0.6 is a share of the colour wheel"),
     ({"scale": (1.0, 0.2)}, 3, "scale = (1.0, 0.2) is a range"),
     ({"scale": (0.2, 1.5)}, 3, "scale = (0.2, 1.5) is a share"),
@@ -275,10 +319,10 @@ def test_one_graph_without_waiting_for_the_device(color):
 ])  # fmt: skip
 def test_a_wrong_recipe_is_refused(wrong, channels, words):
     with pytest.raises(MisconfigurationException) as error:
-        check(Recipe(**wrong), channels)
+        check(Recipe(**wrong), 32, 32, channels)
     assert words in str(error.value) and ": " in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_right_recipe_passes():
-    check(SIMCLR, channels=3)
-    check(Recipe(), channels=1)
+    check(SIMCLR, 32, 32, channels=3)
+    check(Recipe(), 8, 8, channels=1)

@@ -11,10 +11,14 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.arrays import Arrays
 from datamodules.augment import Recipe
-from datamodules.base import carve
 from datamodules.cifar10 import CIFAR10
 from datamodules.digits import Digits
+from datamodules.galaxy_zoo import GalaxyZoo
+from datamodules.mnist import MNIST
+from datamodules.splits import carve
+from datamodules.stl10 import STL10
 from tests.conftest import random_split, write_random
+from tests.galaxies import write_galaxies
 
 CROP = Recipe(scale=(0.5, 1.0), ratio=(0.75, 1.33))
 CPU = torch.device("cpu")
@@ -27,6 +31,21 @@ def digits(folder, **options):
 def cifar10(folder, **options):
     write_random(folder / "cifar10", train=100, test=40, classes=CIFAR10.class_names, size=32)
     return CIFAR10(data_dir=folder, **options)
+
+
+def mnist(folder, **options):
+    write_random(folder / "mnist", train=100, test=40, classes=MNIST.class_names, size=28, channels=1)
+    return MNIST(data_dir=folder, **({"size": 28} | options))
+
+
+def stl10(folder, **options):
+    write_random(folder / "stl10", train=100, test=40, classes=STL10.class_names, size=96)
+    return STL10(data_dir=folder, train_on="labeled", **options)
+
+
+def galaxies(folder, **options):
+    write_galaxies(folder / "galaxyzoo")
+    return GalaxyZoo(data_dir=folder, stored=16, target="question 1", **options)
 
 
 def arrays(folder, **options):
@@ -60,6 +79,9 @@ def unlabelled(folder, **options):
 DATA_SETS = {  # one line a data set: (how to make it small, classes, channels, side, rows of train, val and test)
     "Digits": (digits, 10, 1, 8, (1295, 143, 359)),
     "CIFAR10": (cifar10, 10, 3, 32, (90, 10, 40)),
+    "MNIST": (mnist, 10, 1, 28, (90, 10, 40)),
+    "STL10": (stl10, 10, 3, 96, (90, 10, 40)),
+    "GalaxyZoo": (galaxies, 3, 3, 16, (32, 4, 4)),
     "Arrays": (arrays, 4, 3, 16, (88, 8, 32)),
     "Arrays, files": (explicit_files, 4, 1, 16, (60, 40, 0)),
     "Arrays, no labels": (unlabelled, None, 3, 16, (45, 5, 0)),

@@ -13,10 +13,10 @@ CONFIG = """
 trainer: {max_epochs: 2, log_every_n_steps: 1, precision: 32-true, accelerator: cpu}
 without: [WandbLogger]
 model:
-  class_path: tests.two_processes.SimCLRLayerNorm
+  class_path: tests.two_processes.METHOD
   init_args:
     encoder: {class_path: ssl_modules.networks.resnet.ResNet}
-    optimizer: {class_path: torch.optim.SGD, init_args: {lr: 0.1, momentum: 0.9}}
+    optimizer: {class_path: torch.optim.SGD, init_args: {momentum: 0.9}}
 data:
   class_path: datamodules.digits.Digits
   init_args:
@@ -28,9 +28,9 @@ ENCODER = (
 )
 
 
-def fit(folder: Path, *more: str) -> tuple[dict, list[dict]]:
+def fit(folder: Path, method: str, *more: str) -> tuple[dict, list[dict]]:
     folder.mkdir()
-    (folder / "two.yaml").write_text(CONFIG)
+    (folder / "two.yaml").write_text(CONFIG.replace("METHOD", method))
     command = [
         sys.executable,
         "cli.py",
@@ -55,10 +55,13 @@ def last(rows: list[dict], name: str) -> float:
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_trains(tmp_path):
-    one, rows = fit(tmp_path / "one", "--data.init_args.batch_size", "256")
+@pytest.mark.parametrize("method, lr", [("SimCLRLayerNorm", "0.1"), ("BarlowTwinsLayerNorm", "0.01")])
+def test_two_processes_train_what_one_trains(tmp_path, method, lr):
+    options = method, "--model.init_args.optimizer.init_args.lr", lr
+    one, rows = fit(tmp_path / "one", *options, "--data.init_args.batch_size", "256")
     two, more = fit(
         tmp_path / "two",
+        *options,
         *("--data.init_args.batch_size", "128", "--trainer.devices", "2", "--trainer.strategy", "ddp"),
     )
     for name in one:

@@ -7,9 +7,14 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from ssl_modules.networks.conv import Conv2d, SmallMapConvolution, weight_gradient
+from ssl_modules.networks.conv_autoencoder import ConvEncoder
+from ssl_modules.networks.lab_pair import LabPair
 from ssl_modules.networks.mlp import mlp
+from ssl_modules.networks.residual_autoencoder import ResidualEncoder
 from ssl_modules.networks.resnet import PRESETS, ResNet
 from ssl_modules.networks.timm_model import Timm
+from ssl_modules.networks.vae import VAEMLP, VAEConv
+from ssl_modules.networks.vgg import VGG11
 
 TINY = {"widths": [8, 16], "blocks": [1, 2]}
 ENCODERS = {  # name: (constructor, its arguments, side of the images, dim)
@@ -23,13 +28,25 @@ ENCODERS = {  # name: (constructor, its arguments, side of the images, dim)
     "bottlenecks": (ResNet, TINY | {"preset": "resnet50"}, 8, 64),
     "group norm": (ResNet, TINY | {"norm": "group"}, 16, 16),
     "one channel": (ResNet, TINY | {"in_channels": 1}, 16, 16),
+    "conv autoencoder": (ConvEncoder, {"size": 16, "widths": (8, 16)}, 16, 256),
+    "residual autoencoder": (ResidualEncoder, {"size": 16, "widths": (8, 16), "code": 24}, 16, 24),
+    "lab pair": (LabPair, TINY, 16, 32),
+    "lab pair, half width": (LabPair, {"preset": "wide3", "half_width": True}, 16, 256),
     "timm resnet10t": (Timm, {"name": "resnet10t"}, 32, 512),
     "timm resnet18, one channel": (Timm, {"name": "resnet18", "in_channels": 1}, 32, 512),
     "timm convnext_atto": (Timm, {"name": "convnext_atto"}, 32, 320),
     "timm mobilenetv3": (Timm, {"name": "mobilenetv3_small_050"}, 32, 1024),
     "timm vit_tiny": (Timm, {"name": "vit_tiny_patch16_224", "img_size": 32}, 32, 192),
+    "vae mlp": (VAEMLP, {"size": 16, "hidden": 32, "latent": 24}, 16, 24),
+    "vae convolutions": (VAEConv, {"size": 32, "in_channels": 1, "width": 8}, 32, 512),
+    "vae residual": (VAEConv, {"size": 16, "width": 8, "stages": 3, "residual": True, "latent": 24}, 16, 24),
+    "vgg11": (VGG11, {}, 32, 512),
+    "vgg11 as in the paper": (VGG11, {"batch_norm": False, "dropout": 0.5}, 32, 512),
+    "vgg11, one channel, 64 pixels": (VGG11, {"in_channels": 1, "img_size": 64, "hidden_dim": 24}, 64, 24),
 }
-MUST_BE_POOLED = [name for name in ENCODERS if not name.startswith("timm") or "resnet" in name]
+MUST_BE_POOLED = [
+    name for name, (make, *_) in ENCODERS.items() if make in (ResNet, LabPair) or "resnet" in name
+]
 
 
 @pytest.fixture(params=ENCODERS)
@@ -215,3 +232,60 @@ def test_small_maps_in_bf16_train_as_the_librarys_convolution(monkeypatch):
         gradients.append((y.detach(), convolution.weight.grad, x.grad))
     for library, ours in zip(*gradients, strict=True):
         assert (ours - library).norm() < 0.01 * library.norm()
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_vgg11_is_torchvisions_convolutions_and_two_hidden_layers(batch_norm):
+    """Its parameters less the classifier's, and with batch norm less the biases of the convolutions before it."""
+    theirs = torchvision.models.vgg11_bn if batch_norm else torchvision.models.vgg11
+    with torch.device("meta"):
+        ours, theirs = VGG11(img_size=224, hidden_dim=4096, batch_norm=batch_norm), theirs()
+    assert count(theirs) - count(ours) == 4096 * 1000 + 1000 + 2752 * batch_norm
+    assert sum(isinstance(m, nn.Conv2d) for m in ours.modules()) == 8
+    assert [m.out_features for m in ours.modules() if isinstance(m, nn.Linear)] == [4096, 4096]
+
+
+def test_vgg11_computes_what_torchvisions_does():
+    torch.manual_seed(0)
+    theirs = torchvision.models.vgg11().features
+    ours = VGG11(batch_norm=False).eval()
+    names, values = list(ours.convolutions.state_dict()), list(theirs.state_dict().values())
+    ours.convolutions.load_state_dict(dict(zip(names, values, strict=True)))
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        maps = ours.maps(images)
+        assert maps.shape == (2, 512, 1, 1)
+        torch.testing.assert_close(maps, theirs(images), atol=1e-5, rtol=1e-4)
+        first, _, _, second, _, _ = ours.hidden
+        expected = second(first(maps.flatten(1)).relu()).relu()
+        torch.testing.assert_close(ours(images), expected)
+
+
+def test_vgg11_without_batch_norm_starts_with_features_as_large_as_its_images():
+    """Without an initialisation for ReLU they would shrink by hundreds, and training would not start."""
+    torch.manual_seed(0)
+    features = VGG11(batch_norm=False)(torch.randn(8, 3, 32, 32))
+    assert 0.1 < features.square().mean().sqrt() < 10
+
+
+def test_vgg11_drops_half_of_both_hidden_layers_in_training_only():
+    torch.manual_seed(0)
+    encoder, images = VGG11(dropout=0.5), torch.randn(4, 3, 32, 32)
+    assert [m.p for m in encoder.hidden if isinstance(m, nn.Dropout)] == [0.5, 0.5]
+    assert not torch.equal(encoder(images), encoder(images))
+    encoder.eval()
+    assert torch.equal(encoder(images), encoder(images))
+
+
+@pytest.mark.parametrize("size", [0, -32, 16, 28, 33, 48])
+def test_vgg11_refuses_sizes_that_five_poolings_do_not_divide_in_one_line(size):
+    with pytest.raises(MisconfigurationException, match="32") as error:
+        VGG11(img_size=size)
+    assert "\n" not in str(error.value) and "VGG11" in str(error.value)
+
+
+@pytest.mark.parametrize("height, width", [(28, 28), (33, 33), (16, 16), (64, 64), (32, 64)])
+def test_vgg11_refuses_images_of_another_size_in_one_line(height, width):
+    with pytest.raises(MisconfigurationException, match=f"{height}x{width}") as error:
+        VGG11()(torch.zeros(1, 3, height, width))
+    assert "\n" not in str(error.value) and "32x32" in str(error.value)

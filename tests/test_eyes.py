@@ -63,11 +63,10 @@ class Flat(torch.nn.Module):
         return self.point.expand(len(view), -1)
 
 
-def test_collapse_is_said_in_words_and_stops_the_run_if_asked(tmp_path, monkeypatch):
-    monkeypatch.setattr("tests.test_watching.ResNet", lambda **options: Flat())
+def test_collapse_is_said_in_words_and_stops_the_run_if_asked(tmp_path):
     eyes = [eye for eye in watchers() if type(eye).__name__ in ("Features", "Throughput")]
     with pytest.warns(UserWarning, match="the features have collapsed"):
-        train(tmp_path, [*eyes, Collapse(stop=True)], epochs=3)
+        train(tmp_path, [*eyes, Collapse(stop=True)], epochs=3, encoder=lambda **options: Flat())
     assert {row["epoch"] for row in logged(tmp_path)} == {"0"}
 
 

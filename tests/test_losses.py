@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from ssl_modules.losses.barlow import barlow_twins
 from ssl_modules.losses.contrastive import nt_xent
 
 
@@ -132,5 +133,134 @@ def test_inputs_stay_as_they_were_and_nothing_is_drawn():
     z1, z2 = pair()
     copies, state = (z1.clone(), z2.clone()), torch.get_rng_state()
     nt_xent(z1, z2, 0.5)
+    assert torch.equal(z1, copies[0]) and torch.equal(z2, copies[1])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+# --- Barlow Twins
+
+
+def barlow_paper(z1, z2, weight, centre):
+    """Equations 1 and 2 of the paper, one pair of dimensions at a time, in float64."""
+    z1, z2 = z1.double(), z2.double()
+    if centre:
+        z1, z2 = z1 - z1.mean(0), z2 - z2.mean(0)
+    loss = z1.new_zeros(())
+    for i in range(z1.shape[1]):
+        for j in range(z2.shape[1]):
+            a, b = z1[:, i], z2[:, j]
+            c = (a * b).sum() / ((a * a).sum().sqrt() * (b * b).sum().sqrt())
+            loss = loss + ((1 - c) ** 2 if i == j else weight * c**2)
+    return loss
+
+
+def shifted_pair(**shape):
+    """Two views whose dimensions have means and scales of their own."""
+    z1, z2 = pair(**shape)
+    scale, shift = torch.linspace(0.5, 3, z1.shape[1]), torch.linspace(-2, 1, z1.shape[1])
+    return (z1 * scale + shift).to(z1.dtype), (z2 * scale + shift).to(z2.dtype)
+
+
+def white(images=12, dim=4):
+    """Projections with mean 0, uncorrelated dimensions, all of one size."""
+    z, _ = pair(images, dim, dtype=torch.float64)
+    return torch.linalg.qr(z - z.mean(0))[0]
+
+
+@pytest.mark.parametrize("images, dim", [(2, 1), (3, 5), (16, 7)])
+@pytest.mark.parametrize("weight", [0.005, 1.0])
+@pytest.mark.parametrize("centre", [True, False])
+def test_barlow_is_the_equation_of_the_paper_and_so_is_its_gradient(images, dim, weight, centre):
+    ours = [z.requires_grad_() for z in shifted_pair(images=images, dim=dim)]
+    theirs = [z.detach().double().requires_grad_() for z in ours]
+    loss, expected = barlow_twins(*ours, weight, centre), barlow_paper(*theirs, weight, centre)
+    torch.testing.assert_close(loss.double(), expected, atol=1e-5, rtol=1e-5)
+    gradients, expected = torch.autograd.grad(loss, ours), torch.autograd.grad(expected, theirs)
+    for gradient, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient.double(), other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("centre", [True, False])
+def test_barlow_known_values(centre):
+    z = white(12, 8)
+    one, other = z[:, :4], z[:, 4:]
+    same = other[:, :1].expand(-1, 4)  # one dimension, four times
+    for z1, z2, expected in [
+        (one, one, 0.0),  # the identity
+        (one, other, 4.0),  # nothing in common: all correlations 0
+        (one, -one, 16.0),  # four correlations of -1
+        (same, same, 0.005 * 12),  # twelve of 1 beside the diagonal
+        (one, one.roll(1, 1), 4 + 0.005 * 4),  # each dimension agrees with another one
+    ]:
+        assert barlow_twins(z1, z2, 0.005, centre).item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("centre", [True, False])
+def test_barlow_scale_of_dimensions_and_order_of_views_images_and_dimensions_do_not_matter(centre):
+    z1, z2 = shifted_pair(images=16)
+    loss, generator = barlow_twins(z1, z2, 0.1, centre), torch.Generator().manual_seed(0)
+    images, dims = torch.randperm(16, generator=generator), torch.randperm(5, generator=generator)
+    scale = torch.tensor([0.01, 0.5, 1.0, 3.0, 1000.0])
+    for a, b in [
+        (z1 * scale, z2 * scale.flip(0)),
+        (z2, z1),
+        (z1[images], z2[images]),
+        (z1[:, dims], z2[:, dims]),
+    ]:
+        torch.testing.assert_close(barlow_twins(a, b, 0.1, centre), loss)
+
+
+def test_barlow_means_of_dimensions_matter_only_without_centring():
+    (z1, z2), shift = shifted_pair(images=16), torch.tensor([1.0, -2.0, 3.0, 0.0, 5.0])
+    moved = z1 + shift, z2 - shift
+    torch.testing.assert_close(barlow_twins(*moved, 0.1), barlow_twins(z1, z2, 0.1))
+    assert (barlow_twins(*moved, 0.1, False) - barlow_twins(z1, z2, 0.1, False)).abs() > 0.1
+
+
+def test_barlow_agrees_with_lightly():
+    lightly = pytest.importorskip("lightly.loss")
+    for weight in (0.005, 0.5):
+        z1, z2 = shifted_pair(images=64, dim=16)
+        expected = lightly.BarlowTwinsLoss(lambda_param=weight)(z1, z2)
+        torch.testing.assert_close(barlow_twins(z1, z2, weight), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1e-6, 1e6, 1e15])
+@pytest.mark.parametrize("centre", [True, False])
+def test_barlow_projections_of_any_size_give_a_finite_loss_and_gradient(scale, centre):
+    z1, z2 = (z.mul(scale).requires_grad_() for z in pair())
+    loss = barlow_twins(z1, z2, 0.005, centre)
+    loss.backward()
+    assert loss.isfinite() and z1.grad.isfinite().all() and z2.grad.isfinite().all()
+
+
+def test_barlow_dimensions_that_are_constant_count_as_uncorrelated():
+    z1, z2 = (torch.full((6, 4), 3.0, requires_grad=True) for _ in range(2))
+    loss = barlow_twins(z1, z2, 0.005)
+    loss.backward()
+    assert loss.item() == 4 and z1.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("centre", [True, False])
+def test_barlow_half_precision_inputs_are_computed_in_float32(dtype, centre):
+    halves = shifted_pair(images=32, dtype=dtype)
+    loss = barlow_twins(*halves, 0.005, centre)
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, barlow_twins(*(z.float() for z in halves), 0.005, centre))
+    torch.testing.assert_close(loss, barlow_twins(*shifted_pair(images=32), 0.005, centre), atol=0.02, rtol=0)
+
+
+def test_barlow_autocast_around_it_changes_not_one_bit():
+    z1, z2 = shifted_pair(images=32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = barlow_twins(z1, z2, 0.005)
+    assert loss.dtype == torch.float32 and torch.equal(loss, barlow_twins(z1, z2, 0.005))
+
+
+def test_barlow_inputs_stay_as_they_were_and_nothing_is_drawn():
+    z1, z2 = pair()
+    copies, state = (z1.clone(), z2.clone()), torch.get_rng_state()
+    barlow_twins(z1, z2, 0.005)
     assert torch.equal(z1, copies[0]) and torch.equal(z2, copies[1])
     assert torch.equal(torch.get_rng_state(), state)

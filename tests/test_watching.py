@@ -4,6 +4,7 @@ import csv
 
 import pytest
 import torch
+import torch.nn.functional as F
 from lightning.pytorch import Trainer, seed_everything
 
 from callbacks.checkpoints import Checkpoints
@@ -23,6 +24,13 @@ from ssl_modules.simclr import SimCLR
 RECIPE = Recipe(scale=(0.4, 1.0), ratio=(0.75, 1.33), flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4)
 
 
+class Forgetful(ResNet):
+    """Drops half of its features in training."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.dropout(super().forward(x), 0.5, self.training)
+
+
 def watchers() -> list:
     eyes = [
         Throughput(),
@@ -36,10 +44,10 @@ def watchers() -> list:
     return [Features(), *eyes]
 
 
-def train(tmp_path, callbacks, epochs=2, workers=0, ckpt_path=None, **trainer):
+def train(tmp_path, callbacks, epochs=2, workers=0, ckpt_path=None, encoder=ResNet, **trainer):
     seed_everything(0, verbose=False)
     module = SimCLR(
-        encoder=ResNet(widths=[8, 16], blocks=[1, 1], in_channels=1),
+        encoder=encoder(widths=[8, 16], blocks=[1, 1], in_channels=1),
         hidden_dim=16,
         out_dim=8,
         optimizer=lambda groups: torch.optim.SGD(groups, lr=0.1, momentum=0.9),
@@ -79,10 +87,10 @@ def test_training_with_every_eye_is_training_without_bit_for_bit(tmp_path, preci
     assert_same_weights(plain, watched)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_resuming_in_mid_epoch_is_never_having_stopped(tmp_path, workers):
-    whole = train(tmp_path / "whole", watchers(), workers=workers)
-    train(tmp_path / "parts", watchers(), workers=workers, max_steps=4)
+@pytest.mark.parametrize("workers, encoder", [(0, ResNet), (2, ResNet), (0, Forgetful)])
+def test_resuming_in_mid_epoch_is_never_having_stopped(tmp_path, workers, encoder):
+    whole = train(tmp_path / "whole", watchers(), workers=workers, encoder=encoder)
+    train(tmp_path / "parts", watchers(), workers=workers, encoder=encoder, max_steps=4)
     (
         tmp_path / "parts/checkpoints/last.ckpt"
     ).unlink()  # the end: go on from step 3, in the middle of epoch 0
@@ -90,6 +98,7 @@ def test_resuming_in_mid_epoch_is_never_having_stopped(tmp_path, workers):
         tmp_path / "parts",
         watchers(),
         workers=workers,
+        encoder=encoder,
         ckpt_path=tmp_path / "parts/checkpoints/previous.ckpt",
     )
     assert_same_weights(whole, resumed)

@@ -1,0 +1,75 @@
+"""How one view of an image is made, as a config says it."""
+
+from dataclasses import dataclass
+
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+
+@dataclass
+class Recipe:
+    """How one view is made. The defaults do nothing; probabilities and ranges are torchvision's.
+
+    Args:
+        crop: side in pixels of a square at a random place that is kept as it is; 0 for the whole image.
+        scale: share of the area that the random resized crop keeps; (1, 1) with ratio (1, 1) is no crop.
+        ratio: width / height of the crop.
+        flip: probability of a horizontal flip.
+        rotate: the angle is uniform in [-rotate, rotate], in degrees; about the centre, before any crop, corners black.
+        jitter: probability of colour jitter, of the four strengths that follow.
+        brightness, contrast, saturation: the factor is uniform in [max(0, 1 - x), 1 + x].
+        hue: the shift is uniform in [-hue, hue], in turns of the colour wheel.
+        gray: probability of grayscale.
+        blur: probability of Gaussian blur; the kernel is 10 % of the image's side (SimCLR).
+        sigma: range of its standard deviation, in pixels.
+        solarize: probability of inverting what is brighter than 0.5 (BYOL).
+    """
+
+    crop: int = 0
+    scale: tuple[float, float] = (1.0, 1.0)
+    ratio: tuple[float, float] = (1.0, 1.0)
+    flip: float = 0.0
+    rotate: float = 0.0
+    jitter: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    gray: float = 0.0
+    blur: float = 0.0
+    sigma: tuple[float, float] = (0.1, 2.0)
+    solarize: float = 0.0
+
+    @property
+    def resized_crop(self) -> bool:
+        return (*self.scale, *self.ratio) != (1, 1, 1, 1)
+
+    @property
+    def crops(self) -> bool:
+        return self.crop > 0 or self.resized_crop
+
+
+def check(recipe: Recipe, height: int, width: int, channels: int) -> None:
+    """Raises where the recipe is impossible, or asks for what such images do not have: colour, or enough pixels."""
+    side = min(height, width)
+    fits = 0 <= recipe.crop <= side
+    require(fits, recipe, "crop", f"does not fit images of {height} x {width}: set it between 0 and {side}")
+    one = not (recipe.crop and recipe.resized_crop)
+    require(one, recipe, "crop", "and a resized crop are two: leave out scale and ratio, or set crop to 0")
+    for name in ("flip", "jitter", "gray", "blur", "solarize"):
+        require(0 <= getattr(recipe, name) <= 1, recipe, name, "is a probability: set it between 0 and 1")
+    for name in ("brightness", "contrast", "saturation"):
+        require(getattr(recipe, name) >= 0, recipe, name, "is a strength: set it to 0 or more")
+    require(0 <= recipe.hue <= 0.5, recipe, "hue", "is a share of the colour wheel: set it between 0 and 0.5")
+    require(0 <= recipe.rotate <= 180, recipe, "rotate", "is an angle in degrees: set it between 0 and 180")
+    for name in ("scale", "ratio", "sigma"):
+        low, high = getattr(recipe, name)
+        require(0 < low <= high, recipe, name, "is a range: write [low, high] with 0 < low <= high")
+    require(recipe.scale[1] <= 1, recipe, "scale", "is a share of the area: set it to 1 or less")
+    for name in ("saturation", "hue", "gray"):
+        fits = channels == 3 or getattr(recipe, name) == 0
+        require(fits, recipe, name, f"needs 3 channels and the images have {channels}: set it to 0")
+
+
+def require(condition: bool, recipe: Recipe, name: str, advice: str) -> None:
+    if not condition:
+        raise MisconfigurationException(f"recipe: {name} = {getattr(recipe, name)} {advice}.")

@@ -1,0 +1,51 @@
+"""Barlow Twins: two views of an image agree in every dimension, and no dimension says what another says.
+
+Zbontar et al. 2021, https://arxiv.org/abs/2103.03230
+"""
+
+import torch
+from torch import Tensor
+
+from ssl_modules.base import SSLModule
+from ssl_modules.losses.barlow import barlow_twins
+from ssl_modules.networks.mlp import mlp
+
+
+class BarlowTwins(SSLModule):
+    """The cross-correlation of the projections, over the batch of all processes, is pulled to the identity.
+
+    Batch norm sees both views at once (in the authors' code, each alone).
+
+    Args:
+        hidden_dim: width of the projector's two hidden layers.
+        out_dim: width of the projections, where the loss lives; the paper gains from more, up to 16,384.
+        off_diagonal_weight: of decorrelation against agreement, the paper's lambda.
+        centre: subtract each dimension's mean over the batch before correlating.
+    """
+
+    num_views = 2
+
+    def __init__(
+        self,
+        hidden_dim: int = 1024,
+        out_dim: int = 1024,
+        off_diagonal_weight: float = 0.005,
+        centre: bool = True,
+        **shared,
+    ):
+        super().__init__(**shared)
+        self.projector = mlp(self.encoder.dim, hidden_dim, hidden_dim, out_dim)
+        self.off_diagonal_weight = off_diagonal_weight
+        self.centre = centre
+
+    def forward(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) -> features (B, D), projections (B, P)"""
+        features = self.encode(view)
+        return features, self.projector(features)
+
+    def training_step(self, batch: tuple, batch_idx: int) -> dict:
+        (x1, x2), *_ = batch
+        features, projections = self(torch.cat([x1, x2]))  # (2B, D), (2B, P)
+        z1, z2 = projections.chunk(2)
+        loss = barlow_twins(self.gather(z1), self.gather(z2), self.off_diagonal_weight, self.centre)
+        return self.report(loss, features[: len(x1)], projections=torch.stack([z1, z2]))

@@ -1,0 +1,145 @@
+"""A linear head on any encoder: what are its features worth, and what does supervision reach?"""
+
+from typing import Literal
+
+import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor, nn
+
+from ssl_modules.base import SSLModule
+from ssl_modules.losses.supervised import label_losses
+from ssl_modules.optim import parameter_groups
+from ssl_modules.supervision import encode_split, outputs
+
+
+class Classifier(SSLModule):
+    """Predict labels from features by a linear layer.
+
+    |           | `frozen: true`      | `frozen: false` |
+    |-----------|---------------------|-----------------|
+    | `ckpt`    | I linear probing    | fine-tuning     |
+    | no `ckpt` | III random features | II supervised   |
+
+    A frozen encoder does not change by one bit, batch-norm statistics included. It runs once over validation images,
+    and once over training images where the data config asks for no augmentation. `loss` and, for classes, `top1` are
+    logged as means over known labels; `losses` are NaN for examples without any.
+
+    Args:
+        frozen: train the head alone.
+        encoder_lr: learning rate of the encoder; the optimizer's, which the head has, if None.
+        target: `class` is cross-entropy, `regression` squared error, `fractions` binary cross-entropy with labels in
+            [0, 1].
+        label_smoothing: share of each label that is spread evenly over all classes, in the loss of every split.
+        num_outputs: K; as many as the data need if None.
+    """
+
+    def __init__(
+        self,
+        frozen: bool = False,
+        encoder_lr: float | None = None,
+        target: Literal["class", "regression", "fractions"] = "class",
+        label_smoothing: float = 0.0,
+        num_outputs: int | None = None,
+        **shared,
+    ):
+        super().__init__(**shared)
+        self.frozen, self.encoder_lr = frozen, encoder_lr
+        self.target, self.label_smoothing = target, label_smoothing
+        self.check()
+        # a head that waits for the data must not depend on the generator then: DDP seeds it anew
+        self.seed = int(torch.randint(2**62, ()))
+        self.head = nn.Linear(self.encoder.dim, num_outputs) if num_outputs else None
+        self.monitor = ("val/loss", "min")
+        if target == "class":
+            self.monitor = ("val/top1", "max")
+            self.measure("top1")
+        self.cache: dict[str, Tensor | None] = {}  # split: features (N, D), where they are computed once
+        self.encoder.requires_grad_(not frozen)
+        self.train()
+
+    def check(self) -> None:
+        """Raises where options contradict each other."""
+        if self.frozen and self.encoder_lr is not None:
+            raise MisconfigurationException(
+                f"Classifier: encoder_lr is {self.encoder_lr:g} and a frozen encoder does not learn: "
+                "leave it out, or set frozen to false"
+            )
+        if self.label_smoothing and (self.target != "class" or not 0 < self.label_smoothing < 1):
+            raise MisconfigurationException(
+                f"Classifier: label_smoothing is {self.label_smoothing:g} with target {self.target}: "
+                "it is a share from 0 to below 1, for target class alone"
+            )
+
+    def train(self, mode: bool = True) -> "Classifier":
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()  # batch norm keeps its statistics, too
+        return self
+
+    def setup(self, stage: str) -> None:
+        if self.head is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(self.seed)
+                self.head = nn.Linear(self.encoder.dim, outputs(self.trainer.datamodule, self.target))
+        super().setup(stage)
+        self.cache = {}
+        if stage == "fit" and self.frozen:
+            self.cache = dict.fromkeys(["val"] if self.trainer.datamodule.augments else ["train", "val"])
+
+    def on_fit_start(self) -> None:
+        needed = outputs(self.trainer.datamodule, self.target)
+        if self.head.out_features != needed:
+            raise MisconfigurationException(
+                f"Classifier: num_outputs is {self.head.out_features} and the data need {needed}: leave it out"
+            )
+        super().on_fit_start()
+
+    def features(self, view: Tensor, index: Tensor) -> Tensor:
+        """Views (B, C, H, W) of the rows `index` (B,) of a split -> (B, D), from the cache if the split has one."""
+        split = self.split()
+        if split not in self.cache:
+            return self.encode(view).float()
+        if self.cache[split] is None:
+            self.cache[split] = encode_split(self.encode, self.trainer.datamodule, split, self.device)
+        return self.cache[split][index]
+
+    def training_step(self, batch: tuple, batch_idx: int) -> dict:
+        (view, *_), labels, index, _ = batch
+        features = self.features(view, index)
+        with torch.autocast(features.device.type, enabled=False):
+            logits = self.head(features)  # (B, K)
+        losses, known = label_losses(logits, labels, self.target, self.label_smoothing)
+        count = known.sum().float()
+        if self.training:
+            count = self.gather(
+                count[None]
+            ).mean()  # gradients are averaged over processes, whatever they know
+        divisor = count.clamp(min=1e-6)
+        right = {"top1": (logits.argmax(1) == labels).sum() / divisor} if self.target == "class" else {}
+        of_examples = losses.view(len(view), -1).sum(1) / known.view(len(view), -1).sum(1)  # (B,)
+        more = {"logits": logits, "losses": of_examples}
+        return self.report(losses.sum() / divisor, features, right, count, **more)
+
+    validation_step = training_step
+
+    def parameter_groups(self) -> list[dict]:
+        encoder = parameter_groups(self.encoder)  # none where frozen
+        if self.encoder_lr is not None:
+            encoder = [{**group, "lr": self.encoder_lr} for group in encoder]
+        return parameter_groups(self.head) + encoder
+
+    def start_line(self) -> str:
+        if self.ckpt:
+            kind = f"{'I linear probing' if self.frozen else 'fine-tuning'} of {self.ckpt}"
+        else:
+            kind = "III random features" if self.frozen else "II supervised from scratch"
+        rate = "" if self.encoder_lr is None else f", learning rate of the encoder {self.encoder_lr:g}"
+        cached = f"; features of {' and '.join(self.cache)} are computed once" if self.cache else ""
+        return f"{super().start_line()}; {kind}{rate}{cached}"
+
+    def batch_norm_scope(self) -> str:
+        has_any = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.encoder.modules())
+        if not (self.frozen and has_any):
+            return super().batch_norm_scope()
+        origin = "those of the checkpoint" if self.ckpt else "as initialised: mean 0, variance 1"
+        return f"nothing (frozen, its statistics {origin})"

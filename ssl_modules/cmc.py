@@ -1,0 +1,103 @@
+"""Contrastive multiview coding: lightness and colour of an image attract, those of different images repel.
+
+Tian et al. 2019, https://arxiv.org/abs/1906.05849
+"""
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor, nn
+
+from ssl_modules.base import SSLModule
+from ssl_modules.losses.multiview import bank_contrast, cross_modal, remember
+from ssl_modules.networks.mlp import mlp
+
+
+class CMC(SSLModule):
+    """Contrasts the L of Lab colour with its ab, both ways. Features are both networks', concatenated.
+
+    Projections are linear, as in the paper; those that go to a memory bank are also batch-normalised, which is ours.
+
+    Args:
+        out_dim: width of the projections, where the loss lives.
+        temperature: of the softmax over candidates; lower attends to harder negatives.
+        negatives: how many, drawn from a memory bank of all training images (4096 in the paper), the same on all
+            processes; a bank takes 8 * out_dim bytes an image. By default the rest of the batch, on all processes.
+        momentum: share of its past that a bank entry keeps when its image is seen.
+    """
+
+    value_range = (0.0, 1.0)
+
+    def __init__(
+        self,
+        out_dim: int = 128,
+        temperature: float = 0.07,
+        negatives: int | None = None,
+        momentum: float = 0.5,
+        **shared,
+    ):
+        super().__init__(**shared)
+        if not hasattr(self.encoder, "pair"):
+            raise MisconfigurationException(
+                f"CMC needs an encoder of two networks and has a {type(self.encoder).__name__}: set "
+                "model.init_args.encoder to ssl_modules.networks.lab_pair.LabPair"
+            )
+        if negatives is not None and negatives < 1:
+            raise MisconfigurationException(
+                f"CMC: negatives = {negatives}: set it to 1 or more, or to null for the rest of the batch"
+            )
+        networks = self.encoder.luminance, self.encoder.chromaticity
+        self.projectors = nn.ModuleList(mlp(network.dim, out_dim) for network in networks)
+        self.temperature, self.negatives, self.momentum = temperature, negatives, momentum
+        if negatives:
+            for projector in self.projectors:
+                # the bank is an epoch late: pushed away from its mean, all projections would end up on one side
+                projector.append(nn.BatchNorm1d(out_dim, affine=False))
+            self.register_buffer("bank", torch.empty(2, 0, out_dim))
+            # alike on all processes as it is: DDP need not send it around at every step
+            self._ddp_params_and_buffers_to_ignore = ["bank"]
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if self.negatives and self._trainer:
+            self.size_bank(len(self.trainer.datamodule.train_dataloader().dataset))
+
+    def size_bank(self, images: int) -> None:
+        """A bank with random directions for so many images, always the same, unless it is there."""
+        if self.bank.shape[1] != images:
+            generator = torch.Generator().manual_seed(0)
+            rows = torch.randn(2, images, self.bank.shape[2], generator=generator)
+            self.bank = F.normalize(rows, dim=2).to(self.bank.device)
+
+    def load_state_dict(self, state_dict: dict, *args, **kwargs):
+        """As ever; the bank takes the size it has there."""
+        if self.negatives and "bank" in state_dict:
+            self.bank = self.bank.new_empty(state_dict["bank"].shape)
+        return super().load_state_dict(state_dict, *args, **kwargs)
+
+    def training_step(self, batch: tuple, batch_idx: int) -> dict:
+        (view, *_), _, index, key = batch
+        features = self.encoder.pair(view)  # (B, D / 2) each
+        z1, z2 = (projector(f) for projector, f in zip(self.projectors, features, strict=True))
+        loss = self.contrast_with_bank(z1, z2, index, key) if self.negatives else self.contrast(z1, z2)
+        return self.report(loss, torch.cat(features, dim=1), projections=torch.stack([z1, z2]))
+
+    def contrast(self, z1: Tensor, z2: Tensor) -> Tensor:
+        candidates = self.gather(z1), self.gather(z2)
+        return cross_modal(z1, z2, self.temperature, candidates, first=self.global_rank * len(z1))
+
+    def contrast_with_bank(self, z1: Tensor, z2: Tensor, index: Tensor, key: int) -> Tensor:
+        if not self.bank.numel():  # a step by hand
+            self.size_bank(int(index.max()) + 1)
+        draws = torch.randint(self.bank.shape[1], (self.negatives,), generator=self.noise(key))
+        negatives = self.gather(draws.to(z1.device))[: self.negatives]  # the first process's
+        loss = bank_contrast(z1, z2, self.bank, index, negatives, self.temperature)
+        with torch.no_grad():
+            everywhere = (self.gather(x) for x in (z1, z2, index))
+            remember(self.bank, *everywhere, self.momentum)
+        return loss
+
+    def start_line(self) -> str:
+        count = self.negatives or self.trainer.datamodule.batch_size * self.trainer.world_size - 1
+        where = "memory bank" if self.negatives else "batch"
+        return f"{super().start_line()}; {count} negatives an anchor, from the {where}"

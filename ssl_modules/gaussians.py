@@ -1,0 +1,67 @@
+"""Gaussians in a latent space: draws from a posterior, and one Gaussian for all posteriors of a class."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+def draw(mean: Tensor, log_variance: Tensor, generator: torch.Generator) -> Tensor:
+    """One draw from each posterior, which gradients pass through: mean + sigma * noise.
+
+    Args:
+        mean, log_variance: (B, D), of Gaussians with independent components.
+        generator: on the CPU.
+
+    Returns:
+        (B, D) float32.
+
+    Kingma & Welling 2013, section 2.4, https://arxiv.org/abs/1312.6114
+    """
+    noise = torch.randn(mean.shape, generator=generator).to(mean.device)
+    return mean.float() + (log_variance.float() / 2).exp() * noise
+
+
+class Gaussian(NamedTuple):
+    """mean (D,) and a lower triangular factor (D, D); the covariance is factor @ factor.T."""
+
+    mean: Tensor
+    factor: Tensor
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count, D); the generator is on the CPU."""
+        noise = torch.randn(count, len(self.mean), generator=generator).to(self.mean)
+        return self.mean + noise @ self.factor.T
+
+
+def aggregate(mean: Tensor, log_variance: Tensor) -> Gaussian:
+    """The Gaussian with mean and covariance of a mixture of posteriors, each of the same weight.
+
+    Its covariance is that of their means plus, on the diagonal, the mean of their variances (law of total variance).
+    So it is full and positive definite from the first image on, without shrinkage.
+
+    Args:
+        mean, log_variance: (N, D), of the posteriors of N images.
+
+    Returns:
+        In float32.
+    """
+    mean, log_variance = mean.double(), log_variance.double()
+    centred = mean - mean.mean(0)
+    covariance = centred.T @ centred / len(mean) + log_variance.exp().mean(0).diag()
+    return Gaussian(mean.mean(0).float(), torch.linalg.cholesky(covariance).float())
+
+
+def class_gaussians(mean: Tensor, log_variance: Tensor, labels: Tensor) -> dict[int, Gaussian]:
+    """The aggregate posterior of each class, as a Gaussian.
+
+    Args:
+        mean, log_variance: (N, D), of the posteriors of training images.
+        labels: (N,), -1 where unknown; those images are left out.
+
+    Returns:
+        Label -> Gaussian, for the classes that have images, in their order.
+    """
+    labels = labels.to(mean.device)
+    classes = labels[labels >= 0].unique().tolist()
+    return {k: aggregate(mean[labels == k], log_variance[labels == k]) for k in classes}

@@ -1,0 +1,44 @@
+"""RotNet: to tell how an image was turned, a network must know what it shows.
+
+Gidaris et al. 2018, https://arxiv.org/abs/1803.07728
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_modules.base import SSLModule
+from ssl_modules.rotation import turns
+
+
+class RotNet(SSLModule):
+    """A linear head on the features names the turn, of four; a batch holds all four turns of each image.
+
+    Logs `rotation_top1` beside the loss, for each split. The step's features are the upright images', its losses the
+    mean over the four turns of an image.
+    """
+
+    def __init__(self, **shared):
+        super().__init__(**shared)
+        self.head = nn.Linear(self.encoder.dim, 4)
+        self.measure("rotation_top1")
+
+    def training_step(self, batch: tuple, batch_idx: int) -> dict:
+        (view, *_), *_ = batch
+        copies, targets = turns(view)  # (4B, C, S, S), (4B,)
+        return self.classify(self.encode(copies), targets)
+
+    def validation_step(self, batch: tuple, batch_idx: int) -> dict:
+        (view, *_), *_ = batch
+        copies, targets = turns(view)
+        features = [
+            self.encode(turned) for turned in copies.chunk(4)
+        ]  # a call each: upright ones as `encode(view)`
+        return self.classify(torch.cat(features), targets)
+
+    def classify(self, features: Tensor, targets: Tensor) -> dict:
+        """Features (4B, D) of all turns and which turn each is -> the step output."""
+        logits = self.head(features).float()  # (4B, 4)
+        losses = F.cross_entropy(logits, targets, reduction="none").view(4, -1).mean(0)  # (B,)
+        correct = (logits.argmax(1) == targets).float().mean()
+        return self.report(losses.mean(), features[: len(losses)], {"rotation_top1": correct}, losses=losses)

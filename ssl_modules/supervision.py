@@ -1,0 +1,45 @@
+"""What a supervised method asks of the data module: how many outputs, of which kind; and whole splits."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+
+def outputs(data: LightningDataModule, target: str) -> int:
+    """How wide a head the labels need. Raises where they are not what `target`, an option of Classifier, takes."""
+    name = type(data).__name__
+    if target == "class" and not data.num_classes:
+        raise MisconfigurationException(
+            f"{name} has no classes to predict: where its labels are numbers, set model.init_args.target to "
+            "regression, or to fractions if they lie in [0, 1]"
+        )
+    if target != "class" and (data.num_classes or not data.num_outputs):
+        found = "classes: set model.init_args.target to class" if data.num_classes else "missing"
+        raise MisconfigurationException(
+            f"target {target} needs labels that are numbers, those of {name} are {found}"
+        )
+    if target == "fractions":
+        labels = data.datasets["train"].labels
+        known = labels[~labels.isnan()]
+        if (known < 0).any() or (known > 1).any():
+            raise MisconfigurationException(
+                f"target fractions needs labels in [0, 1], those of {name} go from {known.min():g} to {known.max():g}: "
+                "set model.init_args.target to regression"
+            )
+    return data.num_outputs
+
+
+@torch.no_grad()
+def encode_split(
+    encode: Callable[[Tensor], Tensor], data: LightningDataModule, split: str, device: torch.device
+) -> Tensor:
+    """Features (N, D) float32 of all images of a split without augmentation, on each process."""
+    rows, features = data.datasets[split], []
+    for positions in np.array_split(np.arange(len(rows)), range(data.batch_size, len(rows), data.batch_size)):
+        (view, *_), *_ = data.prepare((*rows.__getitems__(positions), 0), device, augment=False)
+        features.append(encode(view).float())
+    return torch.cat(features)

@@ -1,0 +1,85 @@
+"""Encoders move between methods, and what does not fit is named in one line."""
+
+import copy
+import shutil
+
+import pytest
+import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from ssl_modules.weights import load_encoder, misfit
+from tests.methods import METHODS, Case, build, small_resnet, train
+from tests.test_methods import tiny
+
+CASE = METHODS[0]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data_dir):
+    """(a method after an epoch, its checkpoint)"""
+    folder = tmp_path_factory.mktemp("trained")
+    method = build(CASE)
+    trainer = train(method, tiny(data_dir, CASE), folder)
+    trainer.save_checkpoint(folder / "last.ckpt")
+    return method, str(folder / "last.ckpt")
+
+
+def same(encoder, other) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(encoder.state_dict().values(), other.values(), strict=True))
+
+
+def test_training_starts_from_the_checkpoints_encoder(trained, data_dir, tmp_path):
+    method, path = trained
+    other = build(CASE, ckpt=path)
+    assert not same(other.encoder, method.encoder.state_dict())
+    train(other, tiny(data_dir, CASE), tmp_path, max_epochs=0)
+    assert same(other.encoder, method.encoder.state_dict())
+
+
+def test_a_resumed_run_has_its_own_weights_and_needs_no_other_file(trained, data_dir, tmp_path):
+    _, path = trained
+    gone = tmp_path / "gone.ckpt"
+    shutil.copy(path, gone)
+    method = build(CASE, ckpt=str(gone))
+    train(method, tiny(data_dir, CASE), tmp_path).save_checkpoint(tmp_path / "last.ckpt")
+    after = copy.deepcopy(method.encoder.state_dict())
+    gone.unlink()
+    resumed = build(CASE, ckpt=str(gone))
+    train(resumed, tiny(data_dir, CASE), tmp_path, resume_from=tmp_path / "last.ckpt")
+    assert same(resumed.encoder, after)
+
+
+def test_another_encoder_is_refused_with_its_keys(trained):
+    _, path = trained
+    encoder = build(Case(CASE.method, CASE.arguments, lambda norm: small_resnet("group"))).encoder
+    with pytest.raises(MisconfigurationException) as error:
+        load_encoder(encoder, path, {"mean": [0.5] * 3, "std": [0.25] * 3})
+    text = str(error.value)
+    assert "\n" not in text and "unknown (" in text and "running_mean" in text and path in text
+
+
+def test_another_normalisation_is_refused_with_the_numbers(trained):
+    method, path = trained
+    with pytest.raises(MisconfigurationException) as error:
+        load_encoder(copy.deepcopy(method.encoder), path, {"mean": [0.0] * 3, "std": [1.0] * 3})
+    assert "trained with mean [0.5, 0.5, 0.5] and std [0.25, 0.25, 0.25]" in str(error.value)
+
+
+def test_a_missing_checkpoint_is_named():
+    with pytest.raises(MisconfigurationException, match=r"there is no /.*nowhere\.ckpt"):
+        load_encoder(torch.nn.Identity(), "nowhere.ckpt", {"mean": [0.0], "std": [1.0]})
+
+
+def test_misfit_names_what_is_missing_unknown_and_of_another_shape():
+    own, found = {"a": torch.zeros(1), "b": torch.zeros(2)}, {"b": torch.zeros(3), "c": torch.zeros(1)}
+    assert misfit(own, own) == ""
+    assert misfit(own, found) == "1 missing (a); 1 unknown (c); 1 of another shape (b)"
+
+
+def test_views_outside_a_methods_range_are_refused_before_the_first_step(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(CASE.method, "value_range", (-1.0, 1.0))
+    with pytest.raises(MisconfigurationException) as error:
+        train(build(CASE), tiny(data_dir, CASE._replace(mean=0.5, std=0.25)), tmp_path)
+    text = str(error.value)
+    assert "\n" not in text and "needs views in [-1, 1]" in text and "mean to [0.5] and std to [0.5]" in text
+    train(build(CASE), tiny(data_dir, CASE._replace(mean=0.5, std=0.5)), tmp_path)
