@@ -60,8 +60,9 @@ def rates(commands: dict[str, list[str]], turn: float, rounds: int, cwd: Path) -
                     found[name].append((len(ends) - 1) / (ends[-1] - ends[0]))
         finally:
             for program in programs.values():
-                os.killpg(program.pid, signal.SIGKILL)
-                program.wait()
+                if program.poll() is None:
+                    os.killpg(program.pid, signal.SIGKILL)
+                    program.wait()
     return found
 
 

@@ -52,7 +52,7 @@ class SSLModule(LightningModule):
     def measure(self, *names: str) -> None:
         """Declare what `report` is given: each is logged as its mean over an epoch, `SPLIT/NAME`."""
         for key in (f"{split}/{name}" for split in ("train", "val", "test") for name in names):
-            self.means[key] = MeanMetric()
+            self.means[key] = MeanMetric(nan_strategy="disable")  # looking for NaN waits for a GPU
             self.means[key].persistent(True)  # a resumed epoch's mean is the whole epoch's
 
     def encode(self, view: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class SSLModule(LightningModule):
             if view.min() < low - 1e-4 or view.max() > high + 1e-4:
                 raise MisconfigurationException(
                     f"{type(self).__name__} needs views in [{low:g}, {high:g}], the first batch is in "
-                    f"[{view.min():.2f}, {view.max():.2f}]: set data.init_args.mean to [{-low / (high - low):g}] "
+                    f"[{view.min():.2f}, {view.max():.2f}]: set data.init_args.mean to [{(0 - low) / (high - low):g}] "
                     f"and std to [{1 / (high - low):g}]"
                 )
 

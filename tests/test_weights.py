@@ -83,3 +83,9 @@ def test_views_outside_a_methods_range_are_refused_before_the_first_step(data_di
     text = str(error.value)
     assert "\n" not in text and "needs views in [-1, 1]" in text and "mean to [0.5] and std to [0.5]" in text
     train(build(CASE), tiny(data_dir, CASE._replace(mean=0.5, std=0.5)), tmp_path)
+
+
+def test_the_advice_for_pixels_from_0_to_1_is_mean_0_and_std_1(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(CASE.method, "value_range", (0.0, 1.0))
+    with pytest.raises(MisconfigurationException, match=r"mean to \[0\] and std to \[1\]"):
+        train(build(CASE), tiny(data_dir, CASE), tmp_path)
