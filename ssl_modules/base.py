@@ -52,7 +52,7 @@ class SSLModule(LightningModule):
     def measure(self, *names: str) -> None:
         """Declare what `report` is given: each is logged as its mean over an epoch, `SPLIT/NAME`."""
         for key in (f"{split}/{name}" for split in ("train", "val", "test") for name in names):
-            self.means[key] = MeanMetric(nan_strategy="disable")  # looking for NaN waits for a GPU
+            self.means[key] = MeanMetric()
             self.means[key].persistent(True)  # a resumed epoch's mean is the whole epoch's
 
     def encode(self, view: Tensor) -> Tensor:
