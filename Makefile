@@ -30,6 +30,8 @@ bench: $(VENV)/.installed  ## speed beside peers, needs the extra `bench`
 	$(PY) benchmarks/knn.py
 	$(PY) benchmarks/conv.py
 	$(PY) benchmarks/galaxies.py
+	$(PY) benchmarks/tsne.py
+	$(PY) benchmarks/tweets.py
 
 clean:
 	rm -rf $(VENV) *.egg-info

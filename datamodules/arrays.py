@@ -5,12 +5,13 @@ from typing import Literal
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from datamodules.base import ImageDataModule
+from datamodules.images import ImageDataModule
 from datamodules.splits import Stored
 
 
 class Arrays(ImageDataModule):
-    """Images (N, H, W, C) uint8 and, where there are any, labels (N,) int64, from .npy files.
+    """Images (N, H, W, C) uint8 and, where there are any, labels, from .npy files: classes (N,) int64, which
+    classes.txt may name, or numbers (N, T) float32, which targets.txt may name.
 
     With `train_on: unlabeled`, unlabeled_images.npy is there too.
 

@@ -8,8 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from datamodules.base import ImageDataModule
 from datamodules.download import pack
+from datamodules.images import ImageDataModule
+from datamodules.splits import Stored
 
 
 class CIFAR10(ImageDataModule):
@@ -28,8 +29,8 @@ class CIFAR10(ImageDataModule):
     def prepare_data(self) -> None:
         pack("CIFAR-10", self.folder, ("train", "test"), self.class_names, self.fetch)
 
-    def fetch(self, split: str, folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    def fetch(self, split: str, folder: Path) -> Stored:
         from torchvision.datasets import CIFAR10 as Download
 
         source = Download(folder, train=split == "train", download=True)
-        return source.data, np.asarray(source.targets, np.int64)
+        return Stored(source.data, np.asarray(source.targets, np.int64))

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from datamodules.base import ImageDataModule
+from datamodules.images import ImageDataModule
 from datamodules.splits import Stored, carve
 
 
@@ -27,5 +27,5 @@ class Digits(ImageDataModule):
         digits = load_digits()
         images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
         labels = digits.target.astype(np.int64)
-        train, test = carve(labels, share=0.2, seed=0)
-        return {"train": (images[train], labels[train]), "test": (images[test], labels[test])}
+        train, test = carve(labels, 0.2, seed=0)
+        return {"train": Stored(images, labels, train), "test": Stored(images, labels, test)}

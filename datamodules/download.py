@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from datamodules.disk import alone, told
 from datamodules.layout import write_arrays
 from datamodules.splits import Stored
 
@@ -26,16 +26,25 @@ def pack(
     Raises:
         MisconfigurationException: the download failed.
     """
-    for split in splits:
-        kinds = ["images"] if split == "unlabeled" else ["images", "labels"]
-        if all((folder / f"{split}_{kind}.npy").is_file() for kind in kinds):
-            continue
-        try:
-            stored = fetch(split, folder / "download")
-        except (OSError, RuntimeError) as error:
-            raise MisconfigurationException(
-                f"no {title} in {folder.absolute()}, and downloading it failed ({' '.join(str(error).split())}): "
-                f"try again, or point --data.init_args.data_dir to the folder that holds {folder.name}/"
-            ) from error
-        arrays = {f"{split}_{kind}": np.asarray(array) for kind, array in zip(kinds, stored, strict=False)}
-        write_arrays(folder, arrays, class_names)
+    if not unpacked(folder, splits):
+        return
+    with alone(folder):
+        for split in unpacked(folder, splits):  # asked again: another process may have been faster
+            try:
+                stored = fetch(split, folder / "download")
+            except (OSError, RuntimeError) as error:
+                raise MisconfigurationException(
+                    f"no {title} in {folder.absolute()}, and downloading it failed ({' '.join(str(error).split())}): "
+                    f"try again, or point --data.init_args.data_dir to the folder that holds {folder.name}/"
+                ) from error
+            arrays = {f"{split}_images": stored.images, f"{split}_labels": stored.labels}
+            write_arrays(
+                folder, {name: array for name, array in arrays.items() if array is not None}, class_names
+            )
+
+
+def unpacked(folder: Path, splits: Sequence[str]) -> list[str]:
+    """Splits of which a file is not there."""
+    kinds = {split: ["images"] if split == "unlabeled" else ["images", "labels"] for split in splits}
+    with told(folder):
+        return [s for s in splits if not all((folder / f"{s}_{kind}.npy").is_file() for kind in kinds[s])]

@@ -32,9 +32,9 @@ class Solutions:
     class_names: list[str] | None
 
     def of(self, images: list[str], unreadable: dict[str, str]) -> tuple[np.ndarray, np.ndarray]:
-        """Labels (M, ...) and splits (M,) of images, "" for those to leave out; says in a line how many they are."""
+        """Labels (M, ...) and splits (M,) of images, "" for those without a row; says in a line how many they are."""
         row_of = {image: row for row, image in enumerate(self.ids)}
-        places = [k for k, image in enumerate(images) if image in row_of and image not in unreadable]
+        places = [k for k, image in enumerate(images) if image in row_of]
         rows = [row_of[images[k]] for k in places]
         if not rows:
             raise MisconfigurationException(
@@ -47,9 +47,8 @@ class Solutions:
         splits = np.full(len(images), "", dtype="<U9")
         splits[places] = "train" if self.splits is None else np.array(self.splits)[rows]
         left_out = {
-            "images that cannot be decoded": len(unreadable),
-            "images without a row": len(set(images) - row_of.keys()),
-            "rows without an image": len(row_of.keys() - set(images)),
+            "images without a row": len(images) - len(rows),
+            "rows without an image": len(row_of.keys() - set(images) - unreadable.keys()),
         }
         if any(left_out.values()):
             counts = ", ".join(f"{what}: {count}" for what, count in left_out.items() if count)
@@ -57,14 +56,17 @@ class Solutions:
         return labels, splits
 
 
-def read_solutions(path: Path, id_column: str, target: str, target_columns: list[str] | None) -> Solutions:
+def read_solutions(
+    path: Path, id_column: str, target: str, target_columns: list[str] | None, min_examples: int
+) -> Solutions:
     """
     Args:
-        target: `regression`, `class`, `path` or `question N`, see `GalaxyZoo`.
+        target: `regression`, `class`, `path` or `question N`, see `GalaxyZoo`, also for `min_examples`.
         target_columns: the 37 vote fractions if None.
 
     Raises:
-        MisconfigurationException: the file does not parse, names a split or a column that there is not, or an id twice.
+        MisconfigurationException: the file does not parse, names a split or a column that there is not, or an id twice,
+            or no path has enough galaxies.
     """
     own, read = [id_column, *{"split"}.intersection(read_header(path))], target_columns or COLUMNS
     columns = read_columns(path, own + read, []) if target == "class" else read_columns(path, own, read)
@@ -82,19 +84,36 @@ def read_solutions(path: Path, id_column: str, target: str, target_columns: list
         seen.add(image)
     if target == "class":
         return Solutions(path, ids, splits, *as_classes(columns.text[read[0]]))
-    return Solutions(path, ids, splits, *as_labels(columns.numbers, target))
-
-
-def as_labels(numbers: np.ndarray, target: str) -> tuple[np.ndarray, list[str] | None]:
-    """Numbers (N, T) -> labels and what classes are called, if `target` asks for classes."""
+    if target_columns is None:
+        wrong = np.argwhere((columns.numbers < -1e-4) | (columns.numbers > 1 + 1e-4))
+        if len(wrong):
+            row, column = wrong[0]
+            raise MisconfigurationException(
+                f"{path.absolute()}, line {columns.lines[row]}: {COLUMNS[column]} is {columns.numbers[row, column]:g}, "
+                "a vote fraction lies in [0, 1]: put it right, or name your own target_columns"
+            )
     if target == "regression":
-        return numbers, None
+        return Solutions(path, ids, splits, columns.numbers, None)
     if target == "path":
-        every, chosen = paths(), likeliest_path(numbers)
-        taken, counts = np.unique(chosen[chosen >= 0], return_counts=True)
-        taken = taken[np.argsort(-counts, kind="stable")]
-        class_of = np.full(len(every) + 1, -1)  # the last one for unknown paths, -1
-        class_of[taken] = np.arange(len(taken))
-        return class_of[chosen], [", ".join(every[path]) for path in taken]
+        labels, names = frequent_paths(columns.numbers, min_examples)
+        if not names:
+            raise MisconfigurationException(
+                f"{path.absolute()}: target path, and no path is that of {min_examples} galaxies: lower min_examples"
+            )
+        return Solutions(path, ids, splits, labels, names)
     question = int(target.removeprefix("question "))
-    return largest_answer(numbers, question), list(TREE[question])
+    return Solutions(path, ids, splits, largest_answer(columns.numbers, question), list(TREE[question]))
+
+
+def frequent_paths(fractions: np.ndarray, min_examples: int) -> tuple[np.ndarray, list[str]]:
+    """Vote fractions (N, 37) -> likeliest paths as classes (N,), the most frequent first, and what they are called.
+
+    -1 where the path is unknown, or that of fewer than `min_examples` galaxies.
+    """
+    every, chosen = paths(), likeliest_path(fractions)
+    taken, counts = np.unique(chosen[chosen >= 0], return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    taken = taken[order][counts[order] >= min_examples]
+    class_of = np.full(len(every) + 1, -1)  # the last one for unknown paths, -1
+    class_of[taken] = np.arange(len(taken))
+    return class_of[chosen], [", ".join(every[path]) for path in taken]

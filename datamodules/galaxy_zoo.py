@@ -11,12 +11,13 @@ from typing import ClassVar, Literal
 import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from datamodules.base import ImageDataModule
+from datamodules.disk import told
 from datamodules.galaxy_labels import SPLITS, Solutions, read_solutions
-from datamodules.jpeg_folder import contents, pack
+from datamodules.galaxy_tree import COLUMNS
+from datamodules.image_files import OnBadImage, contents, images_in, pack
+from datamodules.images import ImageDataModule
 from datamodules.layout import read_images
-from datamodules.loader import RowsDataset
-from datamodules.splits import carve, choose
+from datamodules.splits import Stored, carve
 
 Target = Literal[
     *("regression", "class", "path", "question 1", "question 2", "question 3", "question 4", "question 5"),
@@ -36,13 +37,17 @@ class GalaxyZoo(ImageDataModule):
         solutions: CSV file with a header and a row an image.
         id_column: its column of ids.
         target: `regression`: the numbers in `target_columns`; `class`: what a single one of them says; `path`: the most
-            probable path through the decision tree (those that some galaxy takes are the classes, the most frequent
-            first); `question 1` ... `question 11`: the answer with most votes. Unknown: an empty cell, the class -1.
+            probable path through the decision tree (see `min_examples`; the most frequent first); `question 1` ...
+            `question 11`: the answer with most votes. Unknown: an empty cell, the class -1.
         target_columns: the 37 vote fractions if None.
+        min_examples: with `target: path`, paths that fewer galaxies take are no classes, and those galaxies unknown. Of
+            the tree's 1,265 paths few have enough galaxies to learn, and to measure, by: 50 leave some five of each for
+            validation and for test.
         crop: side in pixels of the central square of a JPG that is kept; all of a smaller one.
         stored: side in pixels to which it is resized.
         test_size: share of the images carved as the test split, the same whatever the seeds and targets.
-        skip_corrupt: leave out JPGs that cannot be decoded, and say how many.
+        on_bad_image: what to do about JPGs that cannot be decoded: `error` names them, `skip` leaves them out and says
+            how many.
     """
 
     how_to_get: ClassVar[str] = (
@@ -59,17 +64,19 @@ class GalaxyZoo(ImageDataModule):
         id_column: str = "GalaxyID",
         target: Target = "regression",
         target_columns: list[str] | None = None,
+        min_examples: int = 50,
         crop: int = 256,
         stored: int = 64,
         test_size: float = 0.1,
-        skip_corrupt: bool = False,
+        on_bad_image: OnBadImage = "error",
         **shared,
     ):
         super().__init__(name=name, **shared)
         self.source, self.csv = self.folder / images, self.folder / solutions
         self.packed = self.folder / f"{images}_{crop}to{stored}.npy"
         self.id_column, self.target, self.target_columns = id_column, target, target_columns
-        self.crop, self.stored, self.test_size, self.skip_corrupt = crop, stored, test_size, skip_corrupt
+        self.min_examples, self.test_size = min_examples, test_size
+        self.crop, self.stored, self.on_bad_image = crop, stored, on_bad_image
         if target == "class" and len(target_columns or ()) != 1:
             raise MisconfigurationException(
                 "GalaxyZoo: target class needs target_columns with a single column"
@@ -82,56 +89,49 @@ class GalaxyZoo(ImageDataModule):
     @cached_property
     def solutions(self) -> Solutions:
         """Read when first asked for: a model's head may need the number of classes before `setup`."""
-        if not self.csv.is_file():
-            raise self.missing(self.csv)
-        return read_solutions(self.csv, self.id_column, self.target, self.target_columns)
+        with told(self.csv):
+            if not self.csv.is_file():
+                raise self.missing(self.csv)
+            return read_solutions(
+                self.csv, self.id_column, self.target, self.target_columns, self.min_examples
+            )
 
-    @property
+    @cached_property
     def class_names(self) -> list[str] | None:
         return self.solutions.class_names
 
-    @property
+    @cached_property
     def num_classes(self) -> int | None:
-        return None if self.class_names is None else len(self.class_names)
+        return None if self.solutions.class_names is None else len(self.solutions.class_names)
 
-    @property
-    def num_outputs(self) -> int:
-        labels = self.solutions.labels
-        return labels.shape[1] if self.class_names is None else self.num_classes
+    @cached_property
+    def target_names(self) -> list[str] | None:
+        return (self.target_columns or COLUMNS) if self.target == "regression" else None
+
+    def path(self, split: str, kind: Literal["images", "labels"]) -> Path:
+        return self.packed if kind == "images" else self.csv
 
     def prepare_data(self) -> None:
-        if not self.source.is_dir() and not self.packed.is_file():
-            raise self.missing(self.source)
-        pack(self.source, self.packed, self.crop, self.stored, self.skip_corrupt)
+        with told(self.source):
+            if not self.source.is_dir():  # what is decoded is used without it
+                if not self.packed.is_file():
+                    raise self.missing(self.source)
+                return
+            files = {path.stem: path for path in images_in(self.source, (".jpg", ".jpeg"))}
+        if not files:
+            raise MisconfigurationException(f"there are no JPGs in {self.source.absolute()}")
+        pack(files, self.packed, self.crop, self.stored, self.on_bad_image)
 
-    def missing(self, path: Path) -> MisconfigurationException:
-        return MisconfigurationException(
-            f"no Galaxy Zoo at {path.absolute()}: {self.how_to_get}, or point --data.init_args.data_dir to where it is"
-        )
-
-    def setup(self, stage: str) -> None:
-        if self.datasets:
-            return
-        images, about = read_images(self.packed), contents(self.packed)
-        self.check({source: (images, None) for source in self.sources})
-        labels, splits = self.solutions.of(about["ids"], about["unreadable"])
-        rows = self.rows(labels, splits)
-        free = np.union1d(rows["train"], rows.pop("unlabeled"))
-        self.datasets = {name: RowsDataset(images, labels, part) for name, part in rows.items() if len(part)}
-        if "unlabeled" in self.sources:
-            self.datasets["bank"] = self.datasets["train"]
-            self.datasets["train"] = RowsDataset(images, rows=free[choose(len(free), self.unlabeled)])
-
-    def rows(self, labels: np.ndarray, splits: np.ndarray) -> dict[str, np.ndarray]:
+    def read(self) -> dict[str, Stored]:
         """Rows of the images of each split; test and validation are carved where the CSV has none."""
+        images, about = read_images(self.packed), contents(self.packed)
+        labels, splits = self.solutions.of(about["ids"], about["unreadable"])
         rows = {name: np.flatnonzero(splits == name) for name in SPLITS}
         if self.solutions.splits is None:
-            kept, test = carve(np.zeros(len(rows["train"])), self.test_size, seed=0)
+            kept, test = carve(np.zeros(len(rows["train"])), self.test_size, 0, "test_size")
             rows |= {"train": rows["train"][kept], "test": rows["train"][test]}
-        if not len(rows["val"]):
-            train = rows["train"]
-            kept, val = carve(
-                labels[train] if labels.ndim == 1 else np.zeros(len(train)), self.val_size, self.split_seed
-            )
-            rows |= {"train": train[kept], "val": train[val]}
-        return rows
+        if not len(rows["train"]):
+            raise MisconfigurationException(f"{self.csv.absolute()}: no row with an image is of split train")
+        arrays = {name: Stored(images, labels, part) for name, part in rows.items() if len(part)}
+        arrays["unlabeled"] = Stored(images, rows=np.union1d(rows["train"], rows["unlabeled"]))
+        return {name: stored for name, stored in arrays.items() if name in (*self.sources, "val", "test")}

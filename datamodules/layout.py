@@ -1,15 +1,16 @@
 """The array layout, DIR/{train,val,test,unlabeled}_{images,labels}.npy and classes.txt: read, checked, written."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from datamodules.disk import writing
+
 
 def read_images(path: Path) -> np.ndarray:
     """A memory map, uint8 (N, H, W, C); (N, H, W) is read as one channel."""
-    images = _load(path)
+    images = load(path)
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or not len(images):
         raise MisconfigurationException(
             f"{path}: expected images as uint8 (N, H, W, C), found {images.dtype} {images.shape}"
@@ -21,28 +22,6 @@ def read_images(path: Path) -> np.ndarray:
             f"{path}: shape {images.shape} looks like (N, C, H, W): store channels last, (N, H, W, C)"
         )
     return images
-
-
-def read_labels(path: Path, count: int) -> np.ndarray:
-    """int64 (N,), one for each image; -1 where unknown."""
-    labels = _load(path)
-    if not np.issubdtype(labels.dtype, np.integer) or labels.ndim != 1:
-        raise MisconfigurationException(
-            f"{path}: expected labels as int64 (N,), found {labels.dtype} {labels.shape}"
-        )
-    if len(labels) != count:
-        raise MisconfigurationException(f"{path}: {len(labels)} labels for {count} images")
-    return labels.astype(np.int64)
-
-
-def check_range(path: Path, labels: np.ndarray, num_classes: int) -> None:
-    """Raises where a label is no class."""
-    wrong = np.flatnonzero((labels < -1) | (labels >= num_classes))
-    if len(wrong):
-        raise MisconfigurationException(
-            f"{path}: label {labels[wrong[0]]} in row {wrong[0]} ({len(wrong)} such rows): "
-            f"labels are 0 ... {num_classes - 1}, or -1 where unknown"
-        )
 
 
 def check_images(path: Path, images: np.ndarray, channels: int, center_crop: int | None) -> None:
@@ -57,27 +36,25 @@ def check_images(path: Path, images: np.ndarray, channels: int, center_crop: int
         )
 
 
-def read_classes(path: Path) -> list[str] | None:
-    """One class name a line; None where there is no such file."""
-    return path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else None
-
-
 def write_arrays(folder: Path, arrays: dict[str, np.ndarray], class_names: list[str]) -> None:
     """Each file appears whole or not at all: a name that exists can be trusted."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".part-{os.getpid()}"
-    temporary.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
-    os.replace(temporary, folder / "classes.txt")
+    with writing(folder / "classes.txt") as path:
+        path.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
     for name, array in arrays.items():
-        with open(temporary, "wb") as file:
-            header = {"descr": array.dtype.str, "fortran_order": False, "shape": array.shape}
-            np.lib.format.write_array_header_1_0(file, header)
+        with writing(folder / f"{name}.npy") as path, open(path, "wb") as file:
+            write_header(file, array.dtype, array.shape)
             for start in range(0, len(array), 1000):  # a large transposed array is never held twice
                 file.write(np.ascontiguousarray(array[start : start + 1000]).data)
-        os.replace(temporary, folder / f"{name}.npy")
 
 
-def _load(path: Path) -> np.ndarray:
+def write_header(file, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """Of an .npy file. It is as long whatever the number of rows."""
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def load(path: Path) -> np.ndarray:
+    """A memory map of a .npy file; nothing is unpickled."""
     try:
         return np.lib.format.open_memmap(path, mode="r")
     except ValueError as error:

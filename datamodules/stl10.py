@@ -10,8 +10,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from datamodules.base import ImageDataModule
 from datamodules.download import pack
+from datamodules.images import ImageDataModule
 from datamodules.splits import Stored
 
 
@@ -48,15 +48,13 @@ class STL10(ImageDataModule):
         if split == "train":
             shutil.copy(folder / Download.base_folder / Download.folds_list_file, self.folder)
         labels = None if split == "unlabeled" else source.labels.astype(np.int64)
-        return source.data.transpose(0, 2, 3, 1), labels
+        return Stored(source.data.transpose(0, 2, 3, 1), labels)
 
     def read(self) -> dict[str, Stored]:
         arrays = super().read()
         if self.fold is None:
             return arrays
-        images, labels = arrays["train"]
-        rows = self.fold_rows()
-        return arrays | {"train": (images[rows], labels[rows])}
+        return arrays | {"train": arrays["train"].take(self.fold_rows())}
 
     def fold_rows(self) -> np.ndarray:
         """Rows of the fold among the labelled training images."""

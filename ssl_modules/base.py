@@ -77,8 +77,7 @@ class SSLModule(LightningModule):
                 f"give data.init_args.views {self.num_views} recipes"
             )
         if self.ckpt and not self.trainer.ckpt_path:  # a resumed run has its own weights
-            data = self.trainer.datamodule
-            load_encoder(self.encoder, self.ckpt, {"mean": data.mean, "std": data.std})
+            load_encoder(self.encoder, self.ckpt, self.trainer.datamodule.state_dict())
         rank_zero_info(self.start_line())
 
     def on_train_batch_start(self, batch: tuple, batch_idx: int) -> None:
@@ -162,10 +161,19 @@ class SSLModule(LightningModule):
                 mean.reset()
 
     def on_train_epoch_end(self) -> None:
-        self.log_means("train")
+        if not self.validates_by_steps():
+            self.log_means("train")
 
     def on_validation_epoch_end(self) -> None:
         self.log_means("val")
+        if self.validates_by_steps():
+            self.log_means("train")  # since the last time, so that both curves have the same points
+
+    def validates_by_steps(self) -> bool:
+        """Whether validations come every so many batches, whatever the epoch, and have begun to."""
+        trainer = self.trainer
+        batches = trainer.fit_loop.epoch_loop.total_batch_idx + 1
+        return trainer.check_val_every_n_epoch is None and batches >= (trainer.val_check_batch or 0)
 
     def on_test_epoch_end(self) -> None:
         self.log_means("test")
@@ -176,6 +184,11 @@ class SSLModule(LightningModule):
 
     def test_step(self, batch: tuple, batch_idx: int) -> dict[str, Any]:
         return self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: tuple, batch_idx: int) -> Tensor:
+        """Features (B, D), float32."""
+        (view, *_), *_ = batch
+        return self.encode(view).float()
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Raises where the checkpoint's weights are not this module's, naming the keys."""
@@ -191,6 +204,7 @@ class SSLModule(LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = self.optimizer(self.parameter_groups())
+        self.trainer.fit_loop.setup_data()  # else num_training_batches is unknown where max_epochs is -1
         total = self.trainer.estimated_stepping_batches
         batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         warmup = round(self.warmup_epochs * batches)

@@ -76,6 +76,9 @@ class Classifier(SSLModule):
             self.encoder.eval()  # batch norm keeps its statistics, too
         return self
 
+    def __getstate__(self) -> dict:
+        return super().__getstate__() | {"cache": {}}  # a copy may be shown other examples
+
     def setup(self, stage: str) -> None:
         if self.head is None:
             with torch.random.fork_rng(devices=[]):

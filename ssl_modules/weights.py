@@ -1,6 +1,7 @@
 """Weights that move between methods: any checkpoint's encoder into any module with the same encoder."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -18,16 +19,21 @@ def misfit(own: dict[str, Tensor], found: dict[str, Tensor]) -> str:
     return "; ".join(said)
 
 
-def load_encoder(encoder: nn.Module, path: str, normalisation: dict[str, list[float]]) -> None:
+def said(state: dict[str, Any]) -> str:
+    """'mean [0.5] and std [0.25]'"""
+    return " and ".join(f"{name} {value}" for name, value in state.items())
+
+
+def load_encoder(encoder: nn.Module, path: str, data_state: dict[str, Any]) -> None:
     """Load a checkpoint's encoder, in place.
 
     Args:
         encoder: built like the one in the checkpoint.
         path: of a checkpoint of any method.
-        normalisation: `mean` and `std` of the present data, which must be those the encoder was trained with.
+        data_state: the present data module's `state_dict()`, which must be the one that the encoder was trained with.
 
     Raises:
-        MisconfigurationException: no such file, other weights (which), or other normalisation.
+        MisconfigurationException: no such file, other weights (which), or data that are presented otherwise.
     """
     if not Path(path).is_file():
         raise MisconfigurationException(f"model.init_args.ckpt: there is no {Path(path).absolute()}")
@@ -38,11 +44,10 @@ def load_encoder(encoder: nn.Module, path: str, normalisation: dict[str, list[fl
         raise MisconfigurationException(
             f"{path}: its encoder does not fit this one: {wrong}. Use the encoder block of its run's config.yaml"
         )
-    stored = [v for v in checkpoint.values() if isinstance(v, dict) and v.keys() == normalisation.keys()]
-    for theirs in stored:  # the data module's state
-        if theirs != normalisation:
+    for theirs in checkpoint.values():
+        if isinstance(theirs, dict) and theirs.keys() == data_state.keys() and theirs != data_state:
             raise MisconfigurationException(
-                f"{path}: its encoder was trained with mean {theirs['mean']} and std {theirs['std']}, this run has "
-                f"{normalisation['mean']} and {normalisation['std']}: set data.init_args.mean and std alike"
+                f"{path}: its encoder was trained with {said(theirs)}, this run has {said(data_state)}: "
+                "set these options of data.init_args alike"
             )
     encoder.load_state_dict(found)

@@ -10,6 +10,7 @@ import torch
 import cli
 from datamodules.layout import write_arrays
 from tests.methods import METHODS, build
+from tests.tweets import write_tweets
 
 CLASSES = ["circle", "line", "square", "star"]
 
@@ -48,9 +49,10 @@ def write_random(
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory) -> Path:
-    """Holds the data set `tiny`: 96 training and 32 test images, 16x16x3, 4 classes. Not to be written to."""
+    """Holds `tiny`, 96 training and 32 test images, 16x16x3, 4 classes, and `tweets`. Not to be written to."""
     folder = tmp_path_factory.mktemp("data")
     write_random(folder / "tiny")
+    write_tweets(folder / "tweets")
     return folder
 
 
@@ -73,8 +75,12 @@ def method(case):
 
 @pytest.fixture
 def batch(case, method):
-    """As many random views of 12 images as the method needs, every label known."""
+    """As many random views of 12 images as the method needs, or one of 12 tweets, every label known."""
     generator = torch.Generator().manual_seed(1)
+    if case.text:
+        view = torch.randint(32, 127, (12, 20), generator=generator)
+        view[torch.arange(20) > torch.arange(7, 19)[:, None]] = 0  # 8 to 19 characters
+        return [view], torch.arange(12) % 2, torch.arange(12), 7
     pixels = [torch.rand(12, 3, 16, 16, generator=generator) for _ in range(method.num_views)]
     views = [(p - case.mean) / case.std for p in pixels]
     return views, torch.arange(12) % 4, torch.arange(12), 7

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from torch import Tensor
 
@@ -46,3 +47,11 @@ def write_galaxies(folder: Path, count: int = 40, side: int = 48) -> np.ndarray:
 def galaxies_of(images: Tensor) -> list[int]:
     """Which galaxies stored images (N, S, S, 3) show."""
     return [round((mean - 20) / 5) for mean in images.float().mean((1, 2, 3)).tolist()]
+
+
+def present(name: str) -> Path:
+    """A folder with real data; skips the test where it is missing."""
+    folder = Path(__file__).parent.parent / "data" / name
+    if not folder.is_dir():
+        pytest.skip(f"data/{name} is not there")
+    return folder

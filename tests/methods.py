@@ -13,11 +13,13 @@ from ssl_modules.barlow_twins import BarlowTwins
 from ssl_modules.base import SSLModule
 from ssl_modules.classifier import Classifier
 from ssl_modules.cmc import CMC
+from ssl_modules.networks.char_lstm import CharLSTM
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
 from ssl_modules.networks.lab_pair import LabPair
 from ssl_modules.networks.residual_autoencoder import ResidualEncoder
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.networks.vae import VAEMLP, VAEConv
+from ssl_modules.next_character import NextCharacter
 from ssl_modules.rotnet import RotNet
 from ssl_modules.simclr import SimCLR
 from ssl_modules.vae import VAE
@@ -39,13 +41,18 @@ def small_vae(norm: str) -> nn.Module:
     return VAEConv(16, width=8, stages=2, residual=True, latent=8, norm=norm)
 
 
+def small_lstm(norm: str) -> nn.Module:
+    return CharLSTM(16)
+
+
 class Case(NamedTuple):
-    """A method and its arguments for small tests, on 16x16 images of 3 channels and 4 classes.
+    """A method and its arguments for small tests, on 16x16 images of 3 channels and 4 classes, or on tweets of 2.
 
     Args:
         encoder: builds one; `norm` is "batch", or "group" where images must not influence each other.
         reads_labels: of the few whose loss may.
         mean, std: what pixels in [0, 1] are normalised with.
+        text: whether it reads tweets.
     """
 
     method: type[SSLModule]
@@ -54,6 +61,7 @@ class Case(NamedTuple):
     reads_labels: bool = False
     mean: float = 0.5
     std: float = 0.25
+    text: bool = False
 
 
 METHODS = [  # one line a method: it has to keep every promise of test_methods.py
@@ -68,6 +76,8 @@ METHODS = [  # one line a method: it has to keep every promise of test_methods.p
     Case(VAE, {}, lambda norm: VAEMLP(16, hidden=32, latent=8), mean=0, std=1),
     Case(VAE, {"likelihood": "gaussian", "free_bits": 0.1}, small_vae, mean=0, std=1),
     Case(VAE, {"conditional": True, "num_classes": 4}, small_vae, reads_labels=True, mean=0, std=1),
+    Case(NextCharacter, {}, small_lstm, text=True),
+    Case(Classifier, {"num_outputs": 2}, small_lstm, reads_labels=True, text=True),
 ]
 
 

@@ -17,7 +17,7 @@ from callbacks.features import Features
 from callbacks.knn import KNN
 from callbacks.watch_test import WatchTest
 from datamodules.arrays import Arrays
-from datamodules.base import ImageDataModule
+from datamodules.images import ImageDataModule
 from datamodules.recipe import Recipe
 from ssl_modules.classifier import Classifier
 from ssl_modules.losses.supervised import label_losses
@@ -160,7 +160,7 @@ def test_another_encoder_or_normalisation_is_refused_in_one_line(data_dir, tmp_p
         train(wider, tiny(data_dir), tmp_path)
     assert "\n" not in str(error.value)
     with pytest.raises(
-        MisconfigurationException, match=r"trained with mean \[0\.5, .* this run has \[0\.0"
+        MisconfigurationException, match=r"trained with mean \[0\.5, .* this run has mean \[0\.0"
     ) as error:
         train(classifier(ckpt=path), tiny(data_dir, mean=[0.0], std=[1.0]), tmp_path)
     assert "\n" not in str(error.value)

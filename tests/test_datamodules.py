@@ -1,5 +1,6 @@
 """What every data module promises, one table for all; and what a bad file leads to."""
 
+import os
 import re
 from types import SimpleNamespace
 
@@ -14,10 +15,12 @@ from datamodules.augment import Recipe
 from datamodules.cifar10 import CIFAR10
 from datamodules.digits import Digits
 from datamodules.galaxy_zoo import GalaxyZoo
+from datamodules.image_folder import ImageFolder
 from datamodules.mnist import MNIST
 from datamodules.splits import carve
 from datamodules.stl10 import STL10
 from tests.conftest import random_split, write_random
+from tests.folders import write_folders
 from tests.galaxies import write_galaxies
 
 CROP = Recipe(scale=(0.5, 1.0), ratio=(0.75, 1.33))
@@ -70,6 +73,11 @@ def explicit_files(folder, **options):
     return Arrays("course", data_dir=folder, files=files, **options)
 
 
+def image_folder(folder, **options):
+    write_folders(folder / "pictures")
+    return ImageFolder("pictures", data_dir=folder, size=16, **options)
+
+
 def unlabelled(folder, **options):
     (folder / "plain").mkdir(parents=True)
     np.save(folder / "plain" / "train_images.npy", random_split(50)[0])
@@ -82,6 +90,7 @@ DATA_SETS = {  # one line a data set: (how to make it small, classes, channels, 
     "MNIST": (mnist, 10, 1, 28, (90, 10, 40)),
     "STL10": (stl10, 10, 3, 96, (90, 10, 40)),
     "GalaxyZoo": (galaxies, 3, 3, 16, (32, 4, 4)),
+    "ImageFolder": (image_folder, 3, 3, 16, (21, 3, 0)),
     "Arrays": (arrays, 4, 3, 16, (88, 8, 32)),
     "Arrays, files": (explicit_files, 4, 1, 16, (60, 40, 0)),
     "Arrays, no labels": (unlabelled, None, 3, 16, (45, 5, 0)),
@@ -234,7 +243,7 @@ def test_augmentation_is_a_function_of_the_key(data_dir):
 
 def test_carving_is_disjoint_whole_and_class_by_class():
     labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [100, 50, 10]))
-    kept, carved = carve(labels, share=0.2, seed=0)
+    kept, carved = carve(labels, 0.2, seed=0)
     assert sorted([*kept, *carved]) == list(range(160))
     assert (np.diff(kept) > 0).all() and (np.diff(carved) > 0).all()
     assert np.bincount(labels[carved]).tolist() == [20, 10, 2]
@@ -422,6 +431,28 @@ def test_files_that_are_no_plain_array_are_refused_by_name(own_dir, kind, damage
     assert str(path) in refusal(Arrays("tiny", data_dir=own_dir))
 
 
+@pytest.mark.parametrize("kind", ["images", "labels"])
+def test_a_file_that_may_not_be_read_is_told(data_dir, monkeypatch, kind):
+    path, whole = data_dir / "tiny" / f"train_{kind}.npy", np.lib.format.open_memmap
+
+    def refused(asked, *args, **more):
+        if asked == path:
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole(asked, *args, **more)
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", refused)
+    text = refusal(Arrays("tiny", data_dir=data_dir))
+    assert f"{path}: Permission denied" in text and "data_dir" in text
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not stop root")
+@pytest.mark.parametrize("make", [Arrays, ImageFolder, CIFAR10, GalaxyZoo])
+def test_a_folder_that_may_not_be_entered_is_told(tmp_path, make):
+    (tmp_path / "closed").mkdir(mode=0)
+    options = {} if make in (CIFAR10, GalaxyZoo) else {"name": "mine"}
+    assert "Permission denied" in refusal(make(data_dir=tmp_path / "closed", **options))
+
+
 def test_splits_of_different_shapes_are_refused(own_dir):
     images, labels = random_split(20, channels=1)
     np.save(own_dir / "tiny" / "val_images.npy", images)
@@ -463,3 +494,10 @@ def test_mean_and_std_travel_in_the_checkpoint_and_must_match(data_dir):
         with pytest.raises(MisconfigurationException, match="mean") as error:
             data.load_state_dict(state)
         assert "\n" not in str(error.value) and "[0.0, 0.0, 0.0]" in str(error.value)
+
+
+def test_raw_features_are_the_image_or_its_means(tmp_path):
+    data, generator = Arrays("", data_dir=str(tmp_path)), torch.Generator().manual_seed(0)
+    small, large = (torch.rand(2, 3, side, side, generator=generator) for side in (8, 64))
+    assert torch.equal(data.raw(small), small.flatten(1))
+    torch.testing.assert_close(data.raw(large)[0, 0], large[0, 0, :2, :2].mean())

@@ -6,6 +6,7 @@ import torchvision
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from ssl_modules.networks.char_lstm import CharLSTM
 from ssl_modules.networks.conv import Conv2d, SmallMapConvolution, weight_gradient
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
 from ssl_modules.networks.lab_pair import LabPair
@@ -17,7 +18,7 @@ from ssl_modules.networks.vae import VAEMLP, VAEConv
 from ssl_modules.networks.vgg import VGG11
 
 TINY = {"widths": [8, 16], "blocks": [1, 2]}
-ENCODERS = {  # name: (constructor, its arguments, side of the images, dim)
+ENCODERS = {  # name: (constructor, its arguments, side of the images or None for text, dim)
     "wide3": (ResNet, {"preset": "wide3"}, 16, 256),
     "resnet20": (ResNet, {"preset": "resnet20"}, 8, 64),
     "resnet18": (ResNet, {"preset": "resnet18"}, 8, 512),
@@ -43,6 +44,8 @@ ENCODERS = {  # name: (constructor, its arguments, side of the images, dim)
     "vgg11": (VGG11, {}, 32, 512),
     "vgg11 as in the paper": (VGG11, {"batch_norm": False, "dropout": 0.5}, 32, 512),
     "vgg11, one channel, 64 pixels": (VGG11, {"in_channels": 1, "img_size": 64, "hidden_dim": 24}, 64, 24),
+    "character lstm": (CharLSTM, {}, None, 128),
+    "character lstm, maximum": (CharLSTM, {"hidden_dim": 24, "pool": "max"}, None, 24),
 }
 MUST_BE_POOLED = [
     name for name, (make, *_) in ENCODERS.items() if make in (ResNet, LabPair) or "resnet" in name
@@ -51,10 +54,12 @@ MUST_BE_POOLED = [
 
 @pytest.fixture(params=ENCODERS)
 def encoder(request):
-    """(encoder in eval mode, two images for it, the dim that it should have)"""
+    """(encoder in eval mode, two images or texts for it, the dim that it should have)"""
     make, arguments, side, dim = ENCODERS[request.param]
     torch.manual_seed(0)
     encoder = make(**arguments).eval()
+    if side is None:
+        return encoder, torch.randint(1, 128, (2, 30)), dim
     images = torch.randn(2, arguments.get("in_channels", 3), side, side)
     assert encoder.pooled or request.param not in MUST_BE_POOLED
     return encoder, images, dim

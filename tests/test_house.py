@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jsonargparse import Namespace
 
 import cli
 from datamodules.cifar10 import CIFAR10
@@ -18,9 +19,10 @@ from datamodules.mnist import MNIST
 from datamodules.stl10 import STL10
 from tests.conftest import command_line, write_random
 from tests.galaxies import write_galaxies
+from tests.tweets import write_tweets
 
 ROOT = Path(cli.__file__).parent
-ROOMS = ("ssl_modules", "datamodules", "callbacks", "reports")
+ROOMS = ("ssl_modules", "datamodules", "callbacks", "reports", "anatomy")
 FILES = [path.relative_to(ROOT) for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 CONFIGS = [path.name for path in sorted((ROOT / "configs").glob("*.yaml")) if path.name != "defaults.yaml"]
 DIGITS = ROOT / "configs" / "simclr_digits.yaml"
@@ -101,6 +103,7 @@ def small_data(tmp_path_factory):
     write_random(folder / "mnist", train=120, test=20, classes=MNIST.class_names, size=28, channels=1)
     write_random(folder / "stl10", train=60, test=20, classes=STL10.class_names, size=96, unlabeled=40)
     write_galaxies(folder / "galaxyzoo", count=80)
+    write_tweets(folder / "tweets", unlabeled=60)
     return folder
 
 
@@ -117,8 +120,10 @@ def test_every_config_runs(config, small_data, tmp_path, capsys):
         "--runs_dir": tmp_path,
         "--without": "[WandbLogger, Protocol]",  # Protocol takes its time and has its own tests
     }
-    if "unlabeled:" in (ROOT / "configs" / config).read_text(encoding="utf-8"):
-        options["--data.init_args.unlabeled"] = "null"  # the stand-in has fewer
+    text = (ROOT / "configs" / config).read_text(encoding="utf-8")
+    for name, instead in {"unlabeled": "null", "labels_per_class": "null", "val_size": 0.1}.items():
+        if f"    {name}:" in text:
+            options[f"--data.init_args.{name}"] = instead  # the stand-in has fewer
     given = [str(part) for option in options.items() for part in option]
     assert command_line("fit", "--config", ROOT / "configs" / config, *given) == 0
     folder = tmp_path / Path(config).stem / "version_0"
@@ -348,7 +353,7 @@ def test_help_and_slips_of_the_verb_come_without_importing_torch(tmp_path):
 import sys, cli
 assert cli.main(["--help"]) == 0 and cli.main([]) == 0
 assert cli.main(["fitt"]) == 2
-assert cli.main(["report", sys.argv[1]]) == 2
+assert cli.main(["report", sys.argv[1]]) == cli.main(["results", sys.argv[1]]) == 2
 heavy = {"torch", "lightning", "timm", "wandb", "jsonargparse", "sklearn"} & set(sys.modules)
 assert not heavy, heavy
 """
@@ -359,8 +364,26 @@ assert not heavy, heavy
         assert f"  {verb} " in done.stdout
 
 
-@pytest.mark.parametrize("verb", ["fit", "validate", "test"])
-def test_help_of_a_verb_lists_its_options(verb, capsys):
+@pytest.mark.parametrize("verb", ["fit", "validate", "test", "predict", "inspect"])
+def test_help_of_a_verb_lists_its_options_and_ends_with_an_example(verb, capsys):
     assert command_line(verb, "--help") == 0
     out, _ = capsys.readouterr()
     assert "--ckpt_path" in out and "--runs_dir" in out
+    assert out.splitlines()[-1].startswith(f"  python cli.py {verb} ")
+
+
+def test_an_eye_given_twice_replaces_the_first_unless_it_has_a_name_of_its_own():
+    from launch.lightning_cli import chosen
+
+    def item(path, **options):
+        return Namespace(class_path=path, init_args=Namespace(**options))
+
+    first, again = item("callbacks.embedding.Map", name=None), item("callbacks.embedding.Map", name=None)
+    other = item("callbacks.embedding.Map", name="latent_map")
+    assert chosen([first, again, other], []) == [again, other]
+    loggers = [
+        item("a.WandbLogger", name=None, save_dir="."),
+        item("a.WandbLogger", name="mine", save_dir="."),
+    ]
+    assert chosen(loggers, []) == loggers[1:]
+    assert chosen([first, other], ["Map"]) == []

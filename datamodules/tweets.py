@@ -1,0 +1,135 @@
+"""Tweets, negative or positive: CSV files -> batches of ASCII codes, each of tweets about equally long."""
+
+import os
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+from datamodules.base import DataModule
+from datamodules.splits import carve
+from datamodules.texts import TextRows
+from datamodules.tweet_files import read_tweets, read_unlabelled, to_ascii
+
+
+class Tweets(DataModule):
+    """Tweets with labels 0 and 1, in `data_dir/name`: train.csv or tweetstrain.csv, and so on for val and test.
+
+    A view is int64 (B, T): the ASCII codes of each tweet, 1 to 127, then 0 up to the longest tweet of the batch. A
+    tweet without any characters stays, as zeros.
+
+    Args:
+        name: subfolder of `data_dir`.
+        data_dir: where the data sets live.
+        train_on: `labeled` trains on the training split; `unlabeled` on unlabeled.txt, a tweet a line, while
+            validation, kNN and probes keep to the labelled ones.
+        non_ascii: `transliterate` takes off accents, straightens curly quotes and dashes, and drops what has no
+            likeness in ASCII; `drop` drops all that is not ASCII.
+        max_length: in characters; a longer tweet is cut there.
+        val_size: share of each class that is carved from the training split where there is no val split; from 1 a
+            number of tweets, as many of each class; none with 0.
+        split_seed: of that carving. It has nothing to do with the run's seed.
+    """
+
+    num_classes = 2
+    class_names: ClassVar[list[str]] = ["negative", "positive"]
+    raw_name = "characters"
+    augments = False
+
+    def __init__(
+        self,
+        name: str = "tweets",
+        data_dir: str = "data",
+        train_on: Literal["labeled", "unlabeled"] = "labeled",
+        non_ascii: Literal["transliterate", "drop"] = "transliterate",
+        max_length: int = 280,
+        val_size: float = 0.1,
+        split_seed: int = 0,
+        **shared,
+    ):
+        super().__init__(views=["as read"], **shared)
+        if max_length < 1:
+            raise MisconfigurationException(f"max_length: {max_length}: a tweet has at least 1 character")
+        self.folder = Path(data_dir) / name
+        self.train_on, self.non_ascii, self.max_length = train_on, non_ascii, max_length
+        self.val_size, self.split_seed = val_size, split_seed
+
+    def setup(self, stage: str) -> None:
+        if self.datasets:
+            return
+        splits = {}
+        for split, path in self.files().items():
+            if split == "unlabeled":
+                splits[split] = TextRows(self.encoded(path, read_unlabelled(path)))
+            else:
+                texts, labels, sources = read_tweets(path)
+                splits[split] = TextRows(self.encoded(path, texts), labels, sources if any(sources) else None)
+        if "val" not in splits and self.val_size:
+            parts = carve(splits["train"].labels.numpy(), self.val_size, self.split_seed)
+            splits["train"], splits["val"] = (splits["train"].part(rows) for rows in parts)
+        if "unlabeled" in splits:
+            splits["bank"], splits["train"] = splits["train"], splits.pop("unlabeled")
+        self.datasets = splits
+
+    def files(self) -> dict[str, Path]:
+        """The file of each split that has one. Raises where one is missing, with where it was looked for."""
+        names = {split: (f"{split}.csv", f"tweets{split}.csv") for split in ("train", "val", "test")}
+        if self.train_on == "unlabeled":
+            names["unlabeled"] = ("unlabeled.txt",)
+        try:
+            there = os.listdir(self.folder) if self.folder.exists() else []
+        except OSError as error:
+            raise MisconfigurationException(
+                f"{self.folder.absolute()} cannot be read: {error.strerror}: give yourself the right to, or point "
+                "--data.init_args.data_dir elsewhere"
+            ) from error
+        found = {split: self.folder / name for split in names for name in names[split] if name in there}
+        for split in {"train", *names} - {"val", "test"} - found.keys():
+            raise MisconfigurationException(
+                f"no {' or '.join(names[split])} in {self.folder.absolute()}: put tweets there (README, Data), "
+                "or point --data.init_args.data_dir to where they are"
+            )
+        return found
+
+    def encoded(self, path: Path, texts: list[str]) -> list[bytes]:
+        """Texts as ASCII of at most `max_length`; says once how many are cut or empty."""
+        whole = [to_ascii(text, self.non_ascii == "transliterate") for text in texts]
+        long, empty = sum(len(text) > self.max_length for text in whole), whole.count(b"")
+        if long or empty:
+            rank_zero_info(
+                f"{path}: of {len(whole)} tweets {long} are longer than {self.max_length} characters and cut there, "
+                f"{empty} have none and stay empty"
+            )
+        return [text[: self.max_length] for text in whole]
+
+    def groups_of(self, split: str) -> list[str] | None:
+        """The source of each tweet of a split; None where the file names none."""
+        return self.datasets[split].groups
+
+    def prepare(self, batch: tuple, device: torch.device, augment: bool) -> tuple:
+        """Stored codes uint8 (B, T), labels, index, key -> ([codes int64 (B, T)], labels, index, key) on `device`."""
+        codes, labels, index, key = batch
+        codes, labels, index = (column.to(device, non_blocking=True) for column in (codes, labels, index))
+        return [codes.long()], labels, index, key
+
+    def display(self, view: Tensor) -> list[str]:
+        """Codes (B, T) -> the tweets as they are read."""
+        return [bytes(row[row > 0].tolist()).decode() for row in view.cpu()]
+
+    def raw(self, view: Tensor) -> Tensor:
+        """Codes (B, T) -> how often each character occurs, float32 (B, 128)."""
+        counts = torch.zeros(len(view), 128, device=view.device)
+        return counts.scatter_add_(1, view, (view > 0).float())
+
+    def state_dict(self) -> dict:
+        return {"non_ascii": self.non_ascii}
+
+    def load_state_dict(self, state: dict) -> None:
+        if state["non_ascii"] != self.non_ascii:
+            raise MisconfigurationException(
+                f"the checkpoint was trained with non_ascii {state['non_ascii']}, this run has {self.non_ascii}: "
+                "set data.init_args.non_ascii to the checkpoint's"
+            )
