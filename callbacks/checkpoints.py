@@ -10,6 +10,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 
+def kept(folder: Path) -> list[Path]:
+    """The `epoch=N.ckpt` in a folder, oldest first."""
+    numbered = {path.stem.removeprefix("epoch="): path for path in folder.glob("epoch=*.ckpt")}
+    return [numbered[n] for n in sorted(filter(str.isdigit, numbered), key=int)]
+
+
 class Checkpoints(Checkpoint):
     """Saves `last` at each epoch's start, every so many steps and at the end, `best` by the module's `monitor`.
 

@@ -20,9 +20,12 @@ def spread(features: Tensor) -> Tensor:
 def effective_rank(features: Tensor) -> Tensor:
     """exp(entropy of the normalised singular values) of features (N, D): how many directions carry them, 1 to D.
 
-    RankMe, Garrido et al. 2022, eq. 1-2, https://arxiv.org/abs/2210.02885
+    NaN if a feature is not finite. RankMe, Garrido et al. 2022, eq. 1-2, https://arxiv.org/abs/2210.02885
     """
-    singular = torch.linalg.eigvalsh(features.double().T @ features.double()).clamp(min=0).sqrt()
+    gram = features.double().T @ features.double()
+    if not gram.isfinite().all():
+        return gram.new_tensor(float("nan"))
+    singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
     p = singular / singular.sum().clamp(min=1e-12) + 1e-7
     return (-(p * p.log()).sum()).exp()
 
@@ -68,10 +71,14 @@ class Collapse(Callback):
         features = Features.of(trainer).split(trainer).features
         std, rank = spread(features), effective_rank(features)
         module.log_dict({"val/feature_std": std, "val/effective_rank": rank.float()})
+        if rank.isnan():
+            rank_zero_warn(
+                "the features are not finite: the weights have diverged. Try a lower learning rate or float32"
+            )
         if std < self.min_spread or rank < self.min_rank:
             rank_zero_warn(
-                f"the features have collapsed: all images look alike to the encoder (spread {std:.3f}, effective rank "
-                f"{rank:.1f} of {features.shape[1]}). Try a lower learning rate, "
+                f"the features have collapsed: all examples look alike to the encoder (spread {std:.3f}, "
+                f"effective rank {rank:.1f} of {features.shape[1]}). Try a lower learning rate, "
                 "batch norm in the projector, or weaker weight decay."
             )
             trainer.should_stop |= self.stop

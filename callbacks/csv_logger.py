@@ -4,6 +4,8 @@ import csv
 import os
 from pathlib import Path
 
+import numpy as np
+from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -33,6 +35,11 @@ class CSVLogger(Logger):
     @property
     def path(self) -> Path:
         return Path(self._save_dir) / "metrics.csv"
+
+    @staticmethod
+    def of(trainer: Trainer) -> "CSVLogger | None":
+        """The trainer's one, if any."""
+        return next((logger for logger in trainer.loggers if isinstance(logger, CSVLogger)), None)
 
     @rank_zero_only
     def log_hyperparams(self, params: dict) -> None:
@@ -64,6 +71,16 @@ class CSVLogger(Logger):
             reader = csv.DictReader(file)
             rows = [row for row in reader if None not in row.values() and row["step"].isdigit()]
             return list(reader.fieldnames or []), rows
+
+    def series(self) -> dict[str, np.ndarray]:
+        """Metric -> (n, 3): epoch, step and value of each row that has it; of rows of the same step the last counts."""
+        found: dict[str, dict[int, tuple]] = {}
+        for row in self.rows()[1]:
+            for name, cell in row.items():
+                if cell and name not in ("epoch", "step"):
+                    step = int(row["step"])
+                    found.setdefault(name, {})[step] = float(row["epoch"] or "nan"), step, float(cell)
+        return {name: np.array(list(rows.values())) for name, rows in found.items()}
 
     def rewrite(self, columns: list[str], rows: list[dict[str, str]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

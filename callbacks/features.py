@@ -9,6 +9,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
+from callbacks.linear_probe import LinearProbe
+
 
 class FeatureSet(NamedTuple):
     """Features (N, D) float32, labels (N,) or (N, T), and positions in their split (N,), in the order of the split."""
@@ -82,6 +84,7 @@ class Features(Callback):
         self.rows: list[tuple[Tensor, Tensor, Tensor]] = []
         self.seen: FeatureSet | None = None
         self.banked: tuple[int, FeatureSet] | None = None
+        self.probe: tuple[FeatureSet, LinearProbe] | None = None  # of a bank, see callbacks.heads
 
     @staticmethod
     def of(trainer: Trainer) -> "Features":

@@ -1,7 +1,9 @@
 """Where pictures go: the run folder, with the data behind them, and every logger that takes images."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -11,18 +13,33 @@ from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 
 matplotlib.use("Agg")
+DPI = 150
+
+
+def figure_path(trainer: Trainer, name: str) -> Path:
+    """Where the picture of this epoch goes."""
+    return Path(trainer.default_root_dir) / "figures" / name / f"epoch={trainer.current_epoch}.png"
 
 
 @rank_zero_only
-def save_figure(trainer: Trainer, name: str, figure: Figure, **data: np.ndarray) -> None:
-    """Write `figures/NAME/epoch=N.png` and `.npz`, and send the picture to W&B and TensorBoard."""
-    path = Path(trainer.default_root_dir) / "figures" / name / f"epoch={trainer.current_epoch}.png"
+def save_figure(
+    trainer: Trainer, name: str, figure: Figure, facts: dict[str, Any] | None = None, **data: np.ndarray
+) -> None:
+    """Write `figures/NAME/epoch=N.png` and the data behind it, and send the picture to W&B and TensorBoard.
+
+    Args:
+        facts: plain types, to `.json` beside the picture.
+        data: arrays, to `.npz`.
+    """
+    path = figure_path(trainer, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
-    figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight", facecolor="white")
+    figure.savefig(temporary, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
     os.replace(temporary, path)
     if data:
         np.savez_compressed(path.with_suffix(".npz"), **data)
+    if facts:
+        path.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             logger.log_image(name, [str(path)])

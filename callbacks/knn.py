@@ -38,6 +38,8 @@ class KNN(Callback):
         if self.due(trainer):
             queries = Features.of(trainer).split(trainer).labelled()
             bank = Features.of(trainer).bank(trainer, module)
+            if not len(bank.labels):
+                return
             classes = trainer.datamodule.num_classes
             accuracy = knn_accuracy(queries, bank, classes, self.k, self.temperature)
             module.log(f"val/knn{self.k}_top1", accuracy, prog_bar=True)

@@ -1,36 +1,22 @@
-"""The numbers for tables: one fixed protocol for the final encoder, the untrained one and raw pixels."""
+"""The numbers for tables: one fixed protocol for the final encoder, the untrained one and the raw input."""
 
 import copy
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
 
 from callbacks.features import Features, FeatureSet, encode
 from callbacks.knn import knn_accuracy
 from callbacks.linear_probe import few_label_accuracy, fit_probe
-
-ENCODERS = {
-    "": "this run",
-    "untrained/": "untrained",
-    "pixels/": "pixels",
-}  # prefix of the metric's name: in words
-
-
-def pixels(view: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C * h * w): the image itself, averaged down to at most 32 x 32."""
-    size = [min(32, side) for side in view.shape[2:]]
-    return F.adaptive_avg_pool2d(view, size).flatten(1)
 
 
 class Protocol(Callback):
     """kNN and a converged linear probe on frozen features, with all labels and with few, on validation when training
     ends and on test when the trainer tests: `SPLIT/knn{k}_top1`, `SPLIT/probe_top1`, `SPLIT/probe{n}_top1`.
 
-    The same for the encoder before training (`untrained/SPLIT/...`) and for raw pixels (`pixels/SPLIT/...`). References
-    are all labelled training examples, without augmentation. Cost: four forward passes over the data, once.
+    The same for the encoder before training (`untrained/SPLIT/...`) and for the raw input (`pixels/SPLIT/...`).
+    References are all labelled training examples, without augmentation. Cost: four passes over the data, once.
 
     Args:
         k, temperature: of the kNN vote.
@@ -68,28 +54,28 @@ class Protocol(Callback):
         self, trainer: Trainer, module: LightningModule, name: str, split: FeatureSet, loader
     ) -> None:
         untrained = self.untrained.to(trainer.strategy.root_device)
-        bank_loader = trainer.datamodule.bank_dataloader
+        data, floor = trainer.datamodule, f"{trainer.datamodule.raw_name}/"
         if not self.banks:
             self.banks = {
-                "untrained/": encode(trainer, untrained, bank_loader()).labelled(),
-                "pixels/": encode(trainer, untrained, bank_loader(), via=pixels).labelled(),
+                "untrained/": encode(trainer, untrained, data.bank_dataloader()).labelled(),
+                floor: encode(trainer, untrained, data.bank_dataloader(), via=data.raw).labelled(),
             }
         self.banks[""] = Features.of(trainer).bank(trainer, module)
-        splits = {
-            "": split,
-            "untrained/": encode(trainer, untrained, loader()),
-            "pixels/": encode(trainer, untrained, loader(), via=pixels),
-        }
+        if not len(self.banks[""].labels):
+            rank_zero_info(f"no training example has a label: the protocol's numbers on {name} are skipped")
+            return
+        splits = {"": split}
+        if f"untrained/{name}/probe_top1" not in self.numbers:  # the same for all checkpoints of a folder
+            splits["untrained/"] = encode(trainer, untrained, loader())
+            splits[floor] = encode(trainer, untrained, loader(), via=data.raw)
         numbers = {}
-        for prefix in ENCODERS:
-            scores = self.scores(
-                self.banks[prefix], splits[prefix].labelled(), trainer.datamodule.num_classes
-            )
+        for prefix in splits:
+            scores = self.scores(self.banks[prefix], splits[prefix].labelled(), data.num_classes)
             numbers |= {f"{prefix}{name}/{measure}": score for measure, score in scores.items()}
         for logger in trainer.loggers:
             logger.log_metrics({"epoch": trainer.current_epoch, **numbers}, step=trainer.global_step)
         self.numbers |= numbers
-        rank_zero_info("\n" + self.table(name))  # a progress bar may be in the line
+        rank_zero_info("\n" + self.table(name, list(splits)))  # a progress bar may be in the line
 
     def scores(self, bank: FeatureSet, split: FeatureSet, classes: int) -> dict[str, float]:
         """Measure -> accuracy, as a fraction."""
@@ -102,15 +88,18 @@ class Protocol(Callback):
             f"probe{self.few}_top1": few_label_accuracy(*data, per_class=self.few, draws=self.draws),
         }
 
-    def table(self, split: str) -> str:
-        """The numbers of a split as text, a row a measure."""
+    def table(self, split: str, prefixes: list[str]) -> str:
+        """The numbers of a split as text, a row a measure, a column an encoder."""
         measures = {
             f"knn{self.k}_top1": f"kNN, k {self.k}",
             "probe_top1": "linear probe, all labels",
             f"probe{self.few}_top1": f"linear probe, {self.few} labels a class",
         }
-        lines = [f"{split + ', top-1 %':<32}" + "".join(f"{words:>12}" for words in ENCODERS.values())]
+        lines = [
+            f"{split + ', top-1 %':<32}"
+            + "".join(f"{prefix.strip('/') or 'this run':>12}" for prefix in prefixes)
+        ]
         for measure, words in measures.items():
-            numbers = [100 * self.numbers[f"{prefix}{split}/{measure}"] for prefix in ENCODERS]
+            numbers = [100 * self.numbers[f"{prefix}{split}/{measure}"] for prefix in prefixes]
             lines.append(f"{words:<32}" + "".join(f"{number:>12.1f}" for number in numbers))
         return "\n".join(lines)

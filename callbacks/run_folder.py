@@ -94,8 +94,12 @@ class RunFolder(Callback):
             "num_classes": trainer.datamodule.num_classes,
             "class_names": trainer.datamodule.class_names,
             "examples": {name: len(split) for name, split in trainer.datamodule.datasets.items()},
-            "image_size": list(trainer.datamodule.datasets["train"].images.shape[1:]),
         }
+        rows = trainer.datamodule.datasets["train"]
+        if hasattr(rows, "images"):
+            self.facts |= {"unit": "images", "image_size": list(rows.images.shape[1:])}
+        else:
+            self.facts["unit"] = "examples"
         for logger in trainer.loggers:
             logger.log_hyperparams(self.hparams)
         self.write(trainer, "running")

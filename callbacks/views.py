@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from matplotlib import pyplot as plt
 
 from callbacks.figures import save_figure
@@ -11,7 +12,7 @@ from callbacks.figures import save_figure
 class Views(Callback):
     """A picture of training images beside augmented views of them, drawn by the run's own recipes when training starts.
 
-    Cost: a fraction of a second, once.
+    Text has no picture: a line says so, and quotes the first one as it is read. Cost: a fraction of a second, once.
 
     Args:
         images: rows of the picture.
@@ -25,15 +26,18 @@ class Views(Callback):
         if trainer.global_step or not trainer.is_global_zero:
             return
         data = trainer.datamodule
-        *stored, _ = next(iter(data.bank_dataloader()))
-        stored = [column[: self.images] for column in stored]
+        rows = data.datasets.get("bank", data.datasets["train"])
+        stored = rows.__getitems__(np.arange(min(self.images, len(rows))))
         (upright,), *_ = data.prepare((*stored, 0), torch.device("cpu"), augment=False)
-        views = []
+        original = data.display(upright)
+        if isinstance(original, list):
+            rank_zero_info(f"Views: text has no picture; the first example is read as {original[0]!r}")
+            return
+        original, views = original.numpy(), []
         for key in range(self.draws):
             drawn, *_ = data.prepare((*stored, key), torch.device("cpu"), augment=True)
             views += [data.display(view).numpy() for view in drawn]
         views = np.stack(views[: self.draws], 1)  # (n, draws, H, W, C)
-        original = data.display(upright).numpy()
         save_figure(trainer, "views", draw_views(original, views), original=original, views=views)
 
 

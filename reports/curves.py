@@ -5,6 +5,7 @@ import re
 import numpy as np
 
 from reports.chart import Line, chart, number
+from reports.measures import FLOORS
 from reports.run import Run
 
 # title, what the axis shows, factor, [(pattern of the metric, label, style)]
@@ -44,7 +45,7 @@ CHARTS = [
         [("val/effective_rank", "val", "main")],
     ),
 ]
-TABLE_NUMBERS = re.compile(r"((untrained|pixels)/.*|test/.*|val/probe\d*_\w+)")
+TABLE_NUMBERS = re.compile(rf"(({'|'.join(FLOORS)})/.*|test/.*|val/probe\d*_\w+)")
 ROWS = 40
 
 

@@ -1,17 +1,25 @@
-"""The table numbers: accuracy by protocol, for the final encoder, the untrained one and raw pixels."""
+"""The table numbers: accuracy by protocol, for the final encoder, the untrained one and the raw input."""
 
 import re
 from dataclasses import dataclass, field
 
 from reports.run import Run
 
-NAME = re.compile(r"(?:(?P<of>untrained|pixels)/)?(?P<split>val|test)/(?P<kind>probe|knn)(?P<n>\d*)_top1")
+RAW = ("pixels", "characters")  # floors that need no encoder
+FLOORS = {"untrained": "the untrained encoder"} | {name: f"raw {name}" for name in RAW}
+NAME = re.compile(
+    rf"(?:(?P<of>{'|'.join(FLOORS)})/)?(?P<split>val|test)/(?:(?P<kind>probe|knn)(?P<n>\d*)_)?top1"
+)
+KINDS = ("head", "probe", "knn")
 SPLITS = {"test": "test", "val": "validation"}
 
 
 @dataclass
 class Measure:
-    """One protocol. `found`: (of, split) -> fraction; of is "" for this run, "untrained" or "pixels"."""
+    """One protocol: `kind` is probe, knn or, for the run's own classifier, head.
+
+    `found`: (of, split) -> fraction; of is "" for this run or a floor.
+    """
 
     kind: str
     n: int | None
@@ -19,12 +27,14 @@ class Measure:
 
     @property
     def title(self) -> str:
-        if self.kind == "knn":
-            return "Nearest neighbours"
+        if self.kind != "probe":
+            return "Nearest neighbours" if self.kind == "knn" else "Classifier"
         return f"Linear probe, {labels(self.n)}" if self.n else "Linear probe"
 
     @property
     def protocol(self) -> str:
+        if self.kind == "head":
+            return "top-1; the head that was trained, at the last epoch"
         if self.kind == "knn":
             return f"top-1; vote of the {self.n} nearest training examples" if self.n else "top-1"
         return f"top-1; frozen features, {'mean of several draws' if self.n else 'all training labels'}"
@@ -50,16 +60,16 @@ def labels(n: int) -> str:
 
 
 def measures(run: Run) -> list[Measure]:
-    """All labels first, then few, then neighbours."""
+    """The run's own classifier first, then the probe with all labels, with few, then neighbours."""
     found: dict[tuple[str, int | None], Measure] = {}
     for metric in run.metrics:
         name = NAME.fullmatch(metric)
         value = run.last(metric)
         if name and value is not None:
-            key = (name["kind"], int(name["n"]) if name["n"] else None)
+            key = (name["kind"] or "head", int(name["n"]) if name["n"] else None)
             measure = found.setdefault(key, Measure(*key))
             measure.found[name["of"] or "", name["split"]] = value
-    return sorted(found.values(), key=lambda m: (m.kind == "knn", m.n is not None, -(m.n or 0)))
+    return sorted(found.values(), key=lambda m: (KINDS.index(m.kind), m.n is not None, -(m.n or 0)))
 
 
 def chance(run: Run) -> float | None:
@@ -99,7 +109,7 @@ def scale(measure: Measure, guess: float | None) -> list[Mark]:
     marks = []
     if guess is not None:
         marks.append(Mark("chance", guess, f"chance {guess:.0f}" if guess >= 1 else f"chance {guess:.1f}"))
-    for of in ("pixels", "untrained"):
+    for of in FLOORS:
         if (value := measure.percent(of)) is not None:
             marks.append(Mark(of, value, f"{of} {value:.1f}"))
     marks.sort(key=lambda mark: mark.at)

@@ -9,19 +9,31 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reports import curves, facts, verdict, words
-from reports.measures import SPLITS, chance, measures, scale
+from reports.measures import FLOORS, SPLITS, chance, measures, scale
 from reports.run import Run, read
 
 # Titles of the figures we know; a figure without one goes by the name of its folder.
 FIGURES = {
     "views": "Augmented views",
     "tsne": "Map of features",
+    "umap": "Map of features by UMAP",
+    "pca": "Map of features by PCA",
+    "latent_map": "Map of the latent space",
+    "clustering": "Clusters and classes",
     "retrieval": "Nearest neighbours",
     "cam": "Where it looks",
-    "filters": "First-layer filters",
-    "hardest": "Hardest examples",
+    "filters": "Weights",
+    "hardest": "Hardest and easiest examples",
+    "hardest_training": "Hardest and easiest training examples",
     "confusion": "Confusions",
     "reconstructions": "Reconstructions",
+    "samples": "Images drawn from the prior",
+    "class_samples": "Images drawn for each class",
+    "traversals": "What the latent's components do",
+    "interpolations": "Between two images",
+    "cka": "Similarity of layers",
+    "study": "Two measures, checkpoint by checkpoint",
+    "curves": "Training curves, for paper",
 }
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -96,7 +108,7 @@ def headline(run: Run) -> dict:
             }
         )
     splits = {row["split"] for row in rows}
-    floor = any(mark.kind in ("untrained", "pixels") for row in rows for mark in row["marks"])
+    floor = any(mark.kind in FLOORS for row in rows for mark in row["marks"])
     return {"rows": rows, "split": splits.pop() if len(splits) == 1 else "", "floor": floor}
 
 
@@ -104,8 +116,9 @@ def figures(run: Run) -> tuple[list[dict], list[str]]:
     """Every figure with all its epochs, oldest first, as data URIs; and the files that are no whole PNG."""
     shown, broken = [], []
     order = {name: place for place, name in enumerate(FIGURES)}
-    for folder in sorted(run.figures, key=lambda name: (order.get(name, len(order)), name)):
-        title = FIGURES.get(folder, folder.replace("_", " "))
+    for folder in sorted(run.figures, key=lambda name: (order.get(name.partition(".")[0], len(order)), name)):
+        kind, _, part = folder.partition(".")  # "filters.encoder.stem.0": one of several
+        title = FIGURES.get(kind, kind.replace("_", " ")) + (f" of {part}" if part else "")
         frames = []
         for epoch, file in run.figures[folder]:
             data = file.read_bytes()

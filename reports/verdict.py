@@ -2,13 +2,12 @@
 
 import numpy as np
 
-from reports.measures import SPLITS, Measure, chance, labels, measures
+from reports.measures import FLOORS, SPLITS, Measure, chance, labels, measures
 from reports.run import Run, dig
 
 PAR = 2.0  # points within which two accuracies, one seed each, count as equal
 MOVING = 1.0  # points gained in the last quarter of a run that still count as improving
 LOW_RANK, LOW_STD = 2.0, 1e-3  # effective rank or spread of features below which they have collapsed
-FLOORS = {"untrained": "the untrained encoder", "pixels": "raw pixels"}
 
 
 def verdict(run: Run) -> list[str]:
@@ -42,6 +41,7 @@ def learned(run: Run) -> str:
     known = [m for m in measures(run) if m.percent() is not None]
     if not known:
         return "No accuracy of a fixed protocol is known, so what it learned cannot be said."
+    known.sort(key=lambda m: m.gain("untrained") is None)  # what has a floor says most
     main, others = known[0], [m for m in known[1:] if m.split == known[0].split]
     gains = [g for m in (main, *others) if (g := m.gain("untrained")) is not None]
     right = f"is right on *{main.percent():.1f} %* of the {SPLITS[main.split]} split"
@@ -62,6 +62,8 @@ def _opening(gains: list[float]) -> str:
 
 
 def _subject(measure: Measure) -> str:
+    if measure.kind == "head":
+        return "its own classifier"
     if measure.kind == "knn":
         return f"a vote of the {measure.n or ''} nearest neighbours".replace("  ", " ")
     return (
@@ -97,6 +99,10 @@ def _briefly(measure: Measure, first: bool) -> str:
     gain = measure.gain("untrained")
     if measure.kind == "knn":
         who = f"{'The' if first else 'the'} {measure.n or ''} nearest neighbours reach".replace("  ", " ")
+    elif measure.kind == "head":
+        who = f"{'Its' if first else 'its'} own classifier reaches"
+    elif measure.n is None:
+        who = f"{'A' if first else 'a'} linear probe reaches"
     else:
         who = f"{'With' if first else 'with'} {labels(measure.n)} the probe reaches"
     change = "" if gain is None else f" ({signed(gain)} against untrained)"

@@ -63,7 +63,8 @@ def setup(run: Run) -> list[tuple[str, str]]:
         views = [f"{len(views)} of each example, each drawn from: {views[0]}"]
     elif len(views) > 1:
         views = [f"{i}: {view}" for i, view in enumerate(views, start=1)]
-    length = [f"{trainer['max_epochs']} epochs"] if trainer.get("max_epochs") else []
+    limits = {"epochs": trainer.get("max_epochs"), "steps": trainer.get("max_steps")}
+    length = [f"{limit:,} {unit}" for unit, limit in limits.items() if (limit or -1) > 0]
     length += [f"batches of {batch}"] if batch else []
     rows = [
         ("Method", ": ".join(t for t in (method(run), words(model)) if t)),

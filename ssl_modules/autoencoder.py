@@ -55,7 +55,7 @@ class Autoencoder(SSLModule):
         self.loss, self.beta = loss, beta
         self.nonlinearity, self.value_range = OUTPUTS[output]
         if beta:
-            self.head = nn.Linear(self.encoder.dim, 4)
+            self.turn_head = nn.Linear(self.encoder.dim, 4)
             self.measure("reconstruction", "rotation_top1")
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -68,6 +68,10 @@ class Autoencoder(SSLModule):
         else:
             errors = (reconstructions - images).square()
         return features, reconstructions, errors.flatten(1).mean(1)
+
+    def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images (B, C, S, S) as drawn from their features, in the same scale. Labels are not read."""
+        return self(images)[1]
 
     def training_step(self, batch: tuple, batch_idx: int) -> dict:
         (images, *_), _, _, key = batch
@@ -89,7 +93,7 @@ class Autoencoder(SSLModule):
         # the curve that val/loss compares with: train/loss holds the turns, too
         measures = {"reconstruction": loss} if self.beta else {}
         if turn is not None:
-            scores = self.head(features).float()  # (B, 4)
+            scores = self.turn_head(features).float()  # (B, 4)
             loss = loss + self.beta * F.cross_entropy(scores, turn)
             measures["rotation_top1"] = (scores.argmax(1) == turn).float().mean()
         more = {"losses": errors, "reconstructions": reconstructions, "targets": images}

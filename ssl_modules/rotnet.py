@@ -20,7 +20,7 @@ class RotNet(SSLModule):
 
     def __init__(self, **shared):
         super().__init__(**shared)
-        self.head = nn.Linear(self.encoder.dim, 4)
+        self.turn_head = nn.Linear(self.encoder.dim, 4)
         self.measure("rotation_top1")
 
     def training_step(self, batch: tuple, batch_idx: int) -> dict:
@@ -38,7 +38,7 @@ class RotNet(SSLModule):
 
     def classify(self, features: Tensor, targets: Tensor) -> dict:
         """Features (4B, D) of all turns and which turn each is -> the step output."""
-        logits = self.head(features).float()  # (4B, 4)
+        logits = self.turn_head(features).float()  # (4B, 4)
         losses = F.cross_entropy(logits, targets, reduction="none").view(4, -1).mean(0)  # (B,)
         correct = (logits.argmax(1) == targets).float().mean()
         return self.report(losses.mean(), features[: len(losses)], {"rotation_top1": correct}, losses=losses)

@@ -78,6 +78,10 @@ class VAE(SSLModule):
             z = torch.cat([z, (labels[:, None] == classes).to(z.dtype)], dim=1)  # (B, D + K)
         return self.decoder(z).float()
 
+    def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images (B, C, H, W) as told from the mean of their posteriors, in [0, 1]; labels (B,) if conditional."""
+        return self.decode(self.encode(images), labels).sigmoid()
+
     def negative_log_likelihood(self, outputs: Tensor, images: Tensor) -> Tensor:
         """What `decode` gave, and the images, (B, C, H, W) both -> (B,)"""
         if self.likelihood == "bernoulli":

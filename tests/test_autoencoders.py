@@ -240,7 +240,7 @@ def test_with_beta_the_cross_entropy_of_the_turns_is_added_in_loops(loss, beta):
     out = method.training_step(batch_of(view), 0)
     turns = turns_of(out["targets"], view)
     assert len(set(turns)) > 1
-    scores = method.head(out["features"]).detach()
+    scores = method.turn_head(out["features"]).detach()
     reconstruction = np.mean(errors_in_loops(out["reconstructions"], out["targets"], loss))
     assert out["losses"].mean().item() == pytest.approx(reconstruction, rel=1e-5)
     expected = reconstruction + beta * cross_entropy_in_loops(scores, turns)
@@ -263,7 +263,7 @@ def test_with_beta_the_cross_entropy_of_the_turns_is_added_in_loops(loss, beta):
 )
 def test_known_values_for_a_decoder_that_says_nothing(loss, output, pixel, expected):
     method = small(residual=False, loss=loss, output=output, beta=10.0)
-    for parameter in [*method.decoder.parameters(), *method.head.parameters()]:
+    for parameter in [*method.decoder.parameters(), *method.turn_head.parameters()]:
         nn.init.zeros_(parameter)
     view = torch.full((4, 3, 16, 16), pixel)
     assert method.training_step(batch_of(view), 0)["loss"].item() == pytest.approx(
@@ -320,7 +320,7 @@ def test_it_learns_to_draw_eight_images_and_to_name_their_turns():
     for key in range(100):
         out = method.training_step(batch_of(view, key), 0)
         turns = torch.tensor(turns_of(out["targets"], view))
-        right.append((method.head(out["features"]).argmax(1) == turns).float().mean())
+        right.append((method.turn_head(out["features"]).argmax(1) == turns).float().mean())
         errors.append(out["losses"].mean())
         optimizer.zero_grad()
         out["loss"].backward()

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from callbacks.collapse import Collapse, alignment, effective_rank, spread, uniformity
 from callbacks.csv_logger import CSVLogger
 from callbacks.features import FeatureSet
-from callbacks.protocol import pixels
 from callbacks.views import draw_views
 from tests.test_watching import logged, train, watchers
 
@@ -39,6 +38,10 @@ def test_effective_rank_is_the_papers():
     assert float(effective_rank(features)) == pytest.approx(
         math.exp(-sum(x * math.log(x) for x in p)), rel=1e-6
     )
+
+
+def test_features_that_are_not_finite_have_no_rank():
+    assert effective_rank(torch.tensor([[1.0, 2.0], [float("nan"), 0.0]])).isnan()
 
 
 def test_alignment_and_uniformity_are_the_papers():
@@ -97,12 +100,6 @@ def test_views_show_colour_as_colour():
 def test_unlabelled_rows_leave_a_feature_set():
     rows = FeatureSet(random(3, 2), torch.tensor([1, -1, 0]), torch.arange(3))
     assert rows.labelled().index.tolist() == [0, 2]
-
-
-def test_pixels_are_the_image_or_its_means():
-    small, large = random(2, 3, 8, 8), random(2, 3, 64, 64)
-    assert torch.equal(pixels(small), small.flatten(1))
-    torch.testing.assert_close(pixels(large)[0, 0], large[0, 0, :2, :2].mean())
 
 
 def test_csv_is_on_disk_at_once_and_grows_columns(tmp_path):

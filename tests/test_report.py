@@ -163,6 +163,11 @@ def test_nothing_is_loaded_from_anywhere_and_every_picture_has_words(make):
     assert all("aria-label" in svg for svg in re.findall(r"<svg[^>]*>", html))
 
 
+def test_pictures_of_one_kind_are_told_apart(make):
+    html = page(read(make(figures={"filters.encoder.stem.0": [0], "filters.head": [0]})))
+    assert "<h3>Weights of encoder.stem.0</h3>" in html and "<h3>Weights of head</h3>" in html
+
+
 def test_without_scripts_the_newest_picture_stands_and_sliders_are_hidden(make):
     html = page(read(make(figures={"tsne": [10, 0, 2], "views": [0]})))
     standing = [image for image in re.findall(r"<img[^>]*>", html) if " hidden" not in image]
@@ -280,6 +285,20 @@ def test_protocols_are_read_from_the_names(make):
     found = measures(read(make([{"epoch": 0, "step": 9, **dict.fromkeys(names, 0.5)}])))
     assert [(m.kind, m.n) for m in found] == [("probe", None), ("probe", 50), ("probe", 1), ("knn", 5)]
     assert found[2].title == "Linear probe, 1 label a class"
+
+
+def test_a_classifier_is_known_by_its_own_accuracy(make):
+    last = {"epoch": 2, "step": 29, "test/top1": 0.25}
+    run = read(make([*epochs(3, **{"val/top1": lambda e: 0.1 * e}), last]))
+    (head,) = measures(run)
+    assert (head.title, head.percent(), head.percent(split="val")) == ("Classifier", 25.0, 30.0)
+    assert "Its own classifier is right on *25.0 %*" in verdict(run)[0]
+
+
+def test_beside_a_classifier_the_probe_says_more_since_it_has_a_floor(make):
+    run = read(make([{**FINAL[0], "val/top1": 0.9}]))
+    assert measures(run)[0].kind == "head"
+    assert "linear probe" in verdict(run)[0].split(",")[0]
 
 
 def test_labels_of_the_scale_never_touch(make):

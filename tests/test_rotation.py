@@ -59,7 +59,7 @@ def test_loss_and_accuracy_are_those_of_all_four_turns_of_each_image(batch_of_on
     losses, hits = [], []
     for image in batch_of_one_view[0][0]:
         for k in range(4):
-            logits = method.head(method.encode(torch.rot90(image, k, (1, 2))[None]))
+            logits = method.turn_head(method.encode(torch.rot90(image, k, (1, 2))[None]))
             losses.append(F.cross_entropy(logits, torch.tensor([k])))
             hits.append(float(logits.argmax() == k))
     torch.testing.assert_close(out["loss"], torch.stack(losses).mean(), atol=1e-5, rtol=1e-5)

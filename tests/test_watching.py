@@ -7,13 +7,22 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import Trainer, seed_everything
 
+from callbacks.cam import CAM
 from callbacks.checkpoints import Checkpoints
+from callbacks.cka import CKA
+from callbacks.clustering import Clustering
 from callbacks.collapse import Collapse
+from callbacks.confusion import Confusion
 from callbacks.csv_logger import CSVLogger
+from callbacks.curves import Curves
+from callbacks.embedding import Map
 from callbacks.features import Features
+from callbacks.filters import Filters
+from callbacks.hardest import Hardest
 from callbacks.knn import KNN
 from callbacks.online_probe import OnlineProbe
 from callbacks.protocol import Protocol
+from callbacks.retrieval import Retrieval
 from callbacks.throughput import Throughput
 from callbacks.views import Views
 from datamodules.augment import Recipe
@@ -39,6 +48,15 @@ def watchers() -> list:
         Collapse(),
         Views(),
         Protocol(),
+        CKA(every_n_epochs=1),
+        Curves(),
+        CAM(per_class=1, mistakes=1),
+        Confusion(),
+        Filters(),
+        Hardest(count=1, training=True),
+        Map(points=60, every_n_epochs=1),
+        Retrieval(queries=1),
+        Clustering(points=60),
         Checkpoints(3),
     ]
     return [Features(), *eyes]

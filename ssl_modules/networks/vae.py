@@ -77,13 +77,18 @@ class VAEMLP(GaussianEncoder):
 
 
 class ResidualBlock(nn.Module):
-    """leaky(x + residual(x)): two 3x3 convolutions, (B, C, h, w) -> (B, C, h, w). He et al. 2015, arXiv:1512.03385"""
+    """leaky(x + residual(x)): two 3x3 convolutions, (B, C, h, w) -> (B, C, h, w). He et al. 2015, arXiv:1512.03385
+
+    The last norm starts at a tenth, so that an untrained block passes on little but what it is given (near the zero of
+    Goyal et al. 2017, section 5.1, arXiv:1706.02677); without this the deep network hardly uses its latents at first.
+    """
 
     def __init__(self, channels: int, norm: str):
         super().__init__()
         layers = [Conv2d(channels, channels, 3, 1, 1), norm_layer(norm, channels), leaky_relu()]
         layers += [Conv2d(channels, channels, 3, 1, 1), norm_layer(norm, channels)]
         self.residual = nn.Sequential(*layers)
+        nn.init.constant_(layers[-1].weight, 0.1)
         self.activation = leaky_relu()
 
     def forward(self, x: Tensor) -> Tensor:

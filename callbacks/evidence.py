@@ -1,0 +1,67 @@
+"""Where on an image is the evidence for a class? Maps for a linear classifier of a convolutional encoder's features."""
+
+import torch
+from torch import Tensor, nn
+
+
+def class_activation(maps: Tensor, weight: Tensor) -> Tensor:
+    """Maps (B, D, h, w), weights (K, D) of a linear classifier on their mean -> evidence (B, K, h, w).
+
+    The mean of the evidence over space is the logit, less its bias. Zhou et al. 2016, https://arxiv.org/abs/1512.04150
+    """
+    return torch.einsum("bdhw,kd->bkhw", maps, weight)
+
+
+def grad_cam(maps: Tensor, gradients: Tensor) -> Tensor:
+    """Maps (B, C, h, w), gradients of K scores with respect to them (B, K, C, h, w) -> evidence (B, K, h, w), >= 0.
+
+    A map's weight is the mean of its gradient over space. Where features are the mean of the maps, this is the positive
+    part of `class_activation`, divided by h * w. Selvaraju et al. 2017, eq. 1-2, https://arxiv.org/abs/1610.02391
+    """
+    return torch.einsum("bchw,bkc->bkhw", maps, gradients.mean((3, 4))).relu()
+
+
+@torch.inference_mode(False)
+def maps_and_gradients(
+    encoder: nn.Module, view: Tensor, weight: Tensor, classes: Tensor
+) -> tuple[Tensor, Tensor] | None:
+    """An encoder's maps (B, C, h, w), and how the scores of K classes change with them (B, K, C, h, w).
+
+    No parameter gets a gradient.
+
+    Args:
+        encoder: in eval mode, so that images do not influence each other.
+        weight: of a linear classifier of its features, for all classes.
+        classes: (B, K), the ones to look at.
+
+    Returns:
+        None where no layer inside the encoder puts out what its `maps` returns.
+    """
+    view = view.clone()  # one made in inference mode has no gradients
+    weight = weight[classes]  # (B, K, D)
+    layer = layer_of_maps(encoder, view)
+    if layer is None:
+        return None
+    caught = []
+
+    def catch(_: nn.Module, __: tuple, output: Tensor) -> Tensor:
+        caught.append(output.detach().requires_grad_())
+        return caught[0]
+
+    with torch.enable_grad(), layer.register_forward_hook(catch):
+        scores = (encoder(view).float()[:, None] * weight).sum((0, 2))  # (K,); a bias has no say in gradients
+        gradients = [torch.autograd.grad(score, caught[0], retain_graph=True)[0] for score in scores]
+    return caught[0].detach().float(), torch.stack(gradients, 1).float()
+
+
+def layer_of_maps(encoder: nn.Module, view: Tensor) -> nn.Module | None:
+    """The outermost layer whose output is `encoder.maps(view)`, if that is (B, C, h, w); None if there is none."""
+    outputs: list[tuple[nn.Module, Tensor]] = []
+    hooks = [
+        layer.register_forward_hook(lambda layer, _, output: outputs.append((layer, output)))
+        for layer in encoder.modules()
+    ]
+    maps = encoder.maps(view)
+    for hook in hooks:
+        hook.remove()
+    return next((layer for layer, output in reversed(outputs) if output is maps and maps.ndim == 4), None)

@@ -1,0 +1,184 @@
+"""Several runs -> the tables of a paper, in Markdown: numbers by protocol, spread over seeds, cost, origin."""
+
+import copy
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+
+from reports.measures import FLOORS, KINDS, SPLITS, labels, measures
+from reports.run import Run, dig
+from reports.verdict import progress
+from reports.words import dataset, hardware, method
+
+COST = ("Run", "Seeds", "Minutes", "Per second", "Hardware", "Commit")
+NOTES = """\
+Top-1 in %, at the last epoch. Linear probe: logistic regression on the frozen features, with all training labels or
+with few of each class (mean of several draws). kNN: vote of the nearest training examples. Classifier: the head that
+was trained. Untrained: the same encoder before training. Several seeds: mean ± standard deviation over runs whose
+configs differ in the seed alone; a number without ± is of one seed, whose spread is not known."""
+
+
+@dataclass
+class Group:
+    """Runs whose configs differ in the seed alone, a run a seed; a run that was cut short is a group of its own."""
+
+    runs: list[Run]
+
+    @property
+    def first(self) -> Run:
+        return self.runs[0]
+
+    @property
+    def name(self) -> str:
+        """EXPERIMENT/VERSION, or the experiment and its versions; how far it came where it was cut short."""
+        versions = ", ".join(run.version.removeprefix("version_") for run in self.runs)
+        said = f"{self.first.experiment}/{versions}"
+        if self.first.finished:
+            return said
+        far = progress(self.first)
+        return f"{said}, **cut short**" + (f" after {far}" if far else "")
+
+    @property
+    def seeds(self) -> str:
+        return ", ".join(str(seed(run)) for run in self.runs)
+
+
+def seed(run: Run) -> object:
+    return run.provenance.get("seed", run.config.get("seed_everything", "?"))
+
+
+def key(run: Run) -> str:
+    """What runs share that differ in the seed alone. A resumed run is one that was never stopped."""
+    config = copy.deepcopy(run.config)
+    config.pop("seed_everything", None)
+    start = Path(str(config.get("ckpt_path") or "")).parts
+    if start[-4:-1] == (*run.path.parts[-2:], "checkpoints"):
+        config["ckpt_path"] = None
+    return json.dumps([run.provenance.get("verb"), config], sort_keys=True, default=str)
+
+
+def groups(runs: list[Run]) -> list[Group]:
+    """In the order of their first runs; of several whole runs of a config and a seed the last counts."""
+    found: dict[str, dict[object, Run]] = {}
+    for run in runs:
+        if run.finished and run.config:
+            found.setdefault(key(run), {})[seed(run)] = run
+        else:
+            found[str(run.path)] = {None: run}
+    return [Group(list(of_seed.values())) for of_seed in found.values()]
+
+
+def column(kind: str, n: int | None) -> str:
+    """The head of a measure's column."""
+    if kind == "knn":
+        return f"kNN, k {n}" if n else "kNN"
+    if kind == "head":
+        return "Classifier"
+    return f"Linear probe, {labels(n)}" if n else "Linear probe"
+
+
+def spread(values: list[float | None]) -> str:
+    """mean ± standard deviation, in the values' unit; a dash where a run has none."""
+    if None in values or not values:
+        return "-"
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def numbers(groups: list[Group]) -> list[list[str]]:
+    """A column a measure; a row for each group, and for each of its floors."""
+    tables = [[{(m.kind, m.n): m for m in measures(run)} for run in group.runs] for group in groups]
+    known = {kind for table in tables for measured in table for kind in measured}
+    columns = sorted(known, key=lambda kind: (KINDS.index(kind[0]), kind[1] is not None, -(kind[1] or 0)))
+    rows = [["Run", "Method", "Data", "Split", "Encoder", *(column(*kind) for kind in columns), "Seeds"]]
+    for group, table in zip(groups, tables, strict=True):
+        found = {place for measured in table for m in measured.values() for place in m.found}
+        split = "test" if ("", "test") in found else "val"
+        ends = [method(group.first), data(group.first), SPLITS[split] if found else "-"]
+        for of in ("", *FLOORS):
+            if of and (of, split) not in found:
+                continue
+            cells = [
+                spread([percent(measured.get(kind), of, split) for measured in table]) for kind in columns
+            ]
+            if of:
+                rows.append(["", "", "", "", of, *cells, ""])
+            else:
+                rows.append([group.name, *ends, "trained", *cells, seeds(group)])
+    return rows
+
+
+def data(run: Run) -> str:
+    """The data module, and what it reads where its name does not say that."""
+    kind, name = dataset(run), dig(run.config, "data", "init_args", "name")
+    return f"{kind}: {name}" if isinstance(name, str) and name.lower() != kind.lower() else kind
+
+
+def percent(measure, of: str, split: str) -> float | None:
+    value = measure.found.get((of, split)) if measure else None
+    return None if value is None else 100 * value
+
+
+def seeds(group: Group) -> str:
+    return f"{len(group.runs)} ({group.seeds})" if len(group.runs) > 1 else "1"
+
+
+def costs(groups: list[Group]) -> list[list[str]]:
+    """What a run took, and where it comes from."""
+    rows = [list(COST)]
+    for group in groups:
+        said = [run.provenance for run in group.runs]
+        minutes = [s["wall_s"] / 60 for s in said if s.get("wall_s") is not None]
+        speeds = [s["images_per_s"] for s in said if s.get("images_per_s")]
+        unit = said[0].get("unit", "images")
+        rows.append(
+            [
+                group.name,
+                group.seeds,
+                spread(minutes),
+                f"{mean(speeds):,.0f} {unit}" if speeds else "-",
+                each(hardware(run) for run in group.runs),
+                each(commit(s) for s in said),
+            ]
+        )
+    return rows
+
+
+def commit(said: dict) -> str:
+    """Seven letters of it, and whether files differed from it."""
+    return f"{said['commit'][:7]}{' with changes' * bool(said.get('dirty'))}" if said.get("commit") else ""
+
+
+def each(values) -> str:
+    return "; ".join(dict.fromkeys(value for value in values if value)) or "-"
+
+
+def markdown(runs: list[Run]) -> str:
+    """Numbers, cost and commands, and what their words mean."""
+    runs = list({run.path: run for run in runs}.values())
+    found = groups(runs)
+    commands = [f"- {g.name}: `{g.first.provenance.get('command', 'not recorded')}`" for g in found]
+    notes = [NOTES]
+    if same := len(runs) - sum(len(group.runs) for group in found):
+        notes.append(
+            f"Left out: {same} run{'s' * (same > 1)} of a config and a seed that a later run has, too."
+        )
+    return "\n\n".join([table(numbers(found)), table(costs(found)), "\n".join(commands), *notes]) + "\n"
+
+
+def table(rows: list[list[str]]) -> str:
+    """Rows of cells as Markdown; the first is the head."""
+    clean = [[" ".join(str(cell).split()).replace("|", "\\|") for cell in row] for row in rows]
+    head, *body = ["| " + " | ".join(row) + " |" for row in clean]
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
+
+
+def write(runs: list[Run], file: Path) -> Path:
+    """`markdown` in a file, whole or not at all."""
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        part.write_text(markdown(runs), encoding="utf-8")
+        return part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,264 @@
+"""The bound that a VAE minimises: each term is its equation, and what is drawn has the moments it should."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch.distributions import Bernoulli, Normal, kl_divergence
+
+from ssl_modules.gaussians import aggregate, class_gaussians, draw
+from ssl_modules.losses.elbo import bernoulli_nll, free_bits, gaussian_nll, kl_to_standard_normal
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def gaussians(images=5, dim=3, dtype=torch.float32):
+    """mean, log-variance"""
+    return (torch.randn(images, dim, generator=seeded(seed)).to(dtype) for seed in (0, 1))
+
+
+def pictures(images=4, dtype=torch.float32):
+    """What a decoder gives, any number, and images in [0, 1]"""
+    outputs = 2 * torch.randn(images, 2, 3, 3, generator=seeded())
+    return outputs.to(dtype), torch.rand(images, 2, 3, 3, generator=seeded(1)).to(dtype)
+
+
+def kl_written_out(mean, log_variance):
+    """Kingma & Welling 2013, appendix B: -(1 + log s^2 - m^2 - s^2) / 2, one component at a time."""
+    return torch.stack([
+        torch.stack([-(1 + v - m**2 - v.exp()) / 2 for m, v in zip(*rows, strict=True)])
+        for rows in zip(mean, log_variance, strict=True)
+    ])  # fmt: skip
+
+
+def bernoulli_written_out(logits, images):
+    """-(x log p + (1 - x) log(1 - p)), one pixel at a time."""
+    losses = []
+    for row, image in zip(logits.flatten(1), images.flatten(1), strict=True):
+        p = [1 / (1 + (-value).exp()) for value in row]
+        losses.append(-sum(x * q.log() + (1 - x) * (1 - q).log() for q, x in zip(p, image, strict=True)))
+    return torch.stack(losses)
+
+
+def gaussian_written_out(mean, images, sigma=0.3):
+    """-log of exp(-(x - m)^2 / 2 s^2) / (s sqrt(2 pi)), one pixel at a time."""
+    losses = []
+    for row, image in zip(mean.flatten(1), images.flatten(1), strict=True):
+        peak = 1 / (sigma * math.sqrt(2 * math.pi))
+        density = [peak * (-((x - m) ** 2) / (2 * sigma**2)).exp() for m, x in zip(row, image, strict=True)]
+        losses.append(-sum(d.log() for d in density))
+    return torch.stack(losses)
+
+
+def free_bits_written_out(kl, floor=0.4):
+    total = kl.new_zeros(())
+    for j in range(kl.shape[1]):
+        mean = sum(kl[i, j] for i in range(len(kl))) / len(kl)
+        total = total + (mean if mean > floor else floor)
+    return total
+
+
+def divergences(dtype=torch.float32):
+    return (torch.rand(6, 5, generator=seeded()).to(dtype) * torch.arange(5) / 3,)
+
+
+def floored(kl):
+    return free_bits(kl, 0.4)
+
+
+def narrow(mean, images):
+    return gaussian_nll(mean, images, 0.3)
+
+
+LOSSES = {  # name: (ours, the equation, inputs of a dtype)
+    "kl": (kl_to_standard_normal, kl_written_out, lambda dtype: gaussians(dtype=dtype)),
+    "bernoulli": (bernoulli_nll, bernoulli_written_out, lambda dtype: pictures(dtype=dtype)),
+    "gaussian": (narrow, gaussian_written_out, lambda dtype: pictures(dtype=dtype)),
+    "free bits": (floored, free_bits_written_out, divergences),
+}
+
+
+@pytest.fixture(params=LOSSES)
+def loss(request):
+    return LOSSES[request.param]
+
+
+def test_it_is_the_equation_and_so_is_its_gradient(loss):
+    ours, equation, inputs = loss
+    single, double = ([t.requires_grad_() for t in inputs(d)] for d in (torch.float32, torch.float64))
+    value, expected = ours(*single), equation(*double)
+    assert value.dtype == torch.float32 and value.shape == expected.shape
+    torch.testing.assert_close(value.double(), expected, atol=1e-5, rtol=1e-5)
+    weight = torch.randn(value.shape, generator=seeded(2), dtype=torch.float64)
+    gradients = torch.autograd.grad((value * weight).sum(), single)
+    for gradient, other in zip(
+        gradients, torch.autograd.grad((expected * weight).sum(), double), strict=True
+    ):
+        torch.testing.assert_close(gradient.double(), other, atol=1e-5, rtol=1e-4)
+
+
+def test_gradcheck(loss):
+    ours, _, inputs = loss
+    numbers = [t.requires_grad_() for t in inputs(torch.float64)]  # computed in float32: a wide step
+    assert torch.autograd.gradcheck(ours, numbers, eps=1e-2, atol=2e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_inputs_are_computed_in_float32(loss, dtype):
+    ours, _, inputs = loss
+    halves = list(inputs(dtype))
+    value = ours(*halves)
+    assert value.dtype == torch.float32 and torch.equal(value, ours(*(t.float() for t in halves)))
+
+
+def test_autocast_changes_not_one_bit_inputs_stay_and_nothing_is_drawn(loss):
+    ours, _, inputs = loss
+    numbers, state = list(inputs(torch.float32)), torch.get_rng_state()
+    copies = copy.deepcopy(numbers)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = ours(*numbers)
+    assert torch.equal(value, ours(*copies)) and torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(a, b) for a, b in zip(numbers, copies, strict=True))
+
+
+def test_the_order_of_the_images_is_the_order_of_their_losses(loss):
+    ours, _, inputs = loss
+    numbers = list(inputs(torch.float32))
+    shuffle = torch.randperm(len(numbers[0]), generator=seeded())
+    value, shuffled = ours(*numbers), ours(*(t[shuffle] for t in numbers))
+    torch.testing.assert_close(shuffled, value[shuffle] if value.ndim else value)
+
+
+# --- known values
+
+
+def test_kl_is_zero_at_mean_0_and_sigma_1_and_nowhere_else():
+    zero = torch.zeros(4, 7)
+    assert torch.equal(kl_to_standard_normal(zero, zero), zero)
+    assert (kl_to_standard_normal(*gaussians(100)) > 0).all()
+
+
+def test_kl_is_that_of_torch_distributions():
+    mean, log_variance = gaussians(50)
+    expected = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0, 1))
+    torch.testing.assert_close(kl_to_standard_normal(mean, log_variance), expected)
+
+
+def test_kl_known_values_and_its_mirror():
+    mean, log_variance = torch.tensor([[3.0, -3.0, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, 2.0, -2.0]])
+    expected = torch.tensor([[4.5, 4.5, (math.e**2 - 3) / 2, (math.e**-2 + 1) / 2]])
+    torch.testing.assert_close(kl_to_standard_normal(mean, log_variance), expected)
+
+
+def test_kl_is_exact_where_the_posterior_is_almost_the_prior():
+    tiny = torch.full((1, 1), 1e-3)
+    expected = kl_written_out(torch.zeros(1, 1).double(), tiny.double()).float()
+    torch.testing.assert_close(kl_to_standard_normal(torch.zeros(1, 1), tiny), expected, atol=0, rtol=1e-3)
+
+
+def test_kl_and_draw_are_finite_for_a_wide_and_a_narrow_posterior():
+    log_variance = torch.tensor([[-100.0, -30.0, 30.0, 80.0]], requires_grad=True)
+    loss = kl_to_standard_normal(torch.zeros(1, 4), log_variance).sum()
+    (loss + draw(torch.zeros(1, 4), log_variance, seeded()).sum()).backward()
+    assert loss.isfinite() and log_variance.grad.isfinite().all()
+
+
+def test_bernoulli_is_that_of_torch_distributions_and_counts_every_pixel():
+    logits, images = pictures()
+    expected = -Bernoulli(logits=logits).log_prob(images.round()).sum((1, 2, 3))
+    torch.testing.assert_close(bernoulli_nll(logits, images.round()), expected)
+    assert bernoulli_nll(torch.zeros(1, 2, 3, 3), images[:1]).item() == pytest.approx(18 * math.log(2))
+
+
+def test_bernoulli_is_the_same_for_the_negative_and_least_where_the_probabilities_are_the_pixels():
+    logits, images = pictures()
+    torch.testing.assert_close(bernoulli_nll(-logits, 1 - images), bernoulli_nll(logits, images))
+    best = bernoulli_nll(images.logit(), images)
+    assert (best > 0).all() and (best < bernoulli_nll(images.logit() + 0.1, images)).all()
+
+
+def test_bernoulli_is_finite_for_any_logit():
+    logits = torch.tensor([-1e4, 1e4]).reshape(2, 1, 1, 1).requires_grad_()
+    bernoulli_nll(logits, torch.tensor([1.0, 0.0]).reshape(2, 1, 1, 1)).sum().backward()
+    assert logits.grad.flatten().tolist() == [-1, 1]
+
+
+@pytest.mark.parametrize("sigma", [0.1, 1.0, 5.0])
+def test_gaussian_is_that_of_torch_distributions(sigma):
+    mean, images = pictures()
+    expected = -Normal(mean, sigma).log_prob(images).sum((1, 2, 3))
+    torch.testing.assert_close(gaussian_nll(mean, images, sigma), expected)
+
+
+def test_free_bits_of_nothing_is_the_mean_divergence_of_an_image():
+    kl = kl_to_standard_normal(*gaussians())
+    torch.testing.assert_close(free_bits(kl, 0.0), kl.sum(1).mean())
+
+
+def test_below_the_floor_information_costs_nothing_and_above_it_its_price():
+    kl = torch.tensor([[0.1, 0.2, 1.0], [0.3, 0.6, 3.0]], requires_grad=True)  # means 0.2, 0.4, 2
+    loss = free_bits(kl, 0.3)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.3 + 0.4 + 2)
+    assert kl.grad.tolist() == [[0, 0.5, 0.5], [0, 0.5, 0.5]]
+
+
+# --- Gaussians
+
+
+def test_a_draw_is_the_mean_and_noise_in_units_of_sigma_and_lets_gradients_through():
+    mean, log_variance = (t.requires_grad_() for t in gaussians())
+    noise = torch.randn(5, 3, generator=seeded(4))
+    z = draw(mean, log_variance, seeded(4))
+    torch.testing.assert_close(z, mean + (log_variance / 2).exp() * noise)
+    by_mean, by_log_variance = torch.autograd.grad(z.sum(), (mean, log_variance))
+    assert torch.equal(by_mean, torch.ones(5, 3))
+    torch.testing.assert_close(by_log_variance, noise * (log_variance / 2).exp() / 2)
+    assert draw(mean.bfloat16(), log_variance, seeded(4)).dtype == torch.float32
+
+
+def test_draws_have_the_moments_of_the_posterior():
+    mean, log_variance = torch.tensor([[1.0, -2.0]]), torch.tensor([[0.0, math.log(9)]])
+    z = draw(mean.expand(200_000, -1), log_variance.expand(200_000, -1), seeded())
+    torch.testing.assert_close(z.mean(0), mean[0], atol=0.03, rtol=0)
+    torch.testing.assert_close(z.std(0), torch.tensor([1.0, 3.0]), atol=0.03, rtol=0)
+
+
+def test_the_aggregate_has_mean_and_covariance_of_the_mixture():
+    mean, log_variance = gaussians(7, 3, torch.float64)
+    centre, second = sum(mean) / 7, torch.zeros(3, 3).double()
+    for m, v in zip(mean, log_variance, strict=True):  # E[z z^T] of each posterior
+        second += (torch.outer(m, m) + v.exp().diag()) / 7
+    found = aggregate(mean, log_variance)
+    torch.testing.assert_close(found.mean.double(), centre, atol=1e-6, rtol=1e-5)
+    covariance = (found.factor @ found.factor.T).double()
+    torch.testing.assert_close(covariance, second - torch.outer(centre, centre), atol=1e-5, rtol=1e-5)
+    assert torch.equal(found.factor, found.factor.tril())
+
+
+def test_what_the_aggregate_draws_has_the_moments_of_draws_from_the_posteriors():
+    mean, log_variance = gaussians(4, 3)
+    ours = aggregate(mean, log_variance).draw(200_000, seeded())
+    theirs = draw(mean.repeat(50_000, 1), log_variance.repeat(50_000, 1), seeded(1))
+    torch.testing.assert_close(ours.mean(0), theirs.mean(0), atol=0.03, rtol=0)
+    torch.testing.assert_close(ours.T.cov(), theirs.T.cov(), atol=0.05, rtol=0.02)
+
+
+def test_the_aggregate_of_one_image_is_its_posterior_however_many_latents():
+    mean, log_variance = gaussians(1, 64)
+    found = aggregate(mean, log_variance)
+    assert torch.equal(found.mean, mean[0])
+    torch.testing.assert_close(found.factor, (log_variance[0] / 2).exp().diag())
+
+
+def test_each_class_has_the_aggregate_of_its_own_images():
+    mean, log_variance = gaussians(6)
+    labels = torch.tensor([2, -1, 0, 2, -1, 2])
+    found = class_gaussians(mean, log_variance, labels)
+    assert list(found) == [0, 2]
+    for label, rows in {0: [2], 2: [0, 3, 5]}.items():
+        expected = aggregate(mean[rows], log_variance[rows])
+        assert all(torch.equal(a, b) for a, b in zip(found[label], expected, strict=True))

@@ -1,0 +1,120 @@
+"""What all eyes share: when they look, which examples they show, and class scores for any method."""
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from callbacks.drawing import OTHER, PALETTE, class_colors, class_name, grid, show, title
+from callbacks.examples import evenly, examples, features_of
+from callbacks.eye import Eye
+from callbacks.features import Features
+from callbacks.heads import linear_head
+from callbacks.online_probe import OnlineProbe
+from datamodules.arrays import Arrays
+from datamodules.recipe import Recipe
+from tests.methods import METHODS, build, train
+
+
+class Diary(Eye):
+    """Notes when it looked, and whether features of the split were there."""
+
+    def __init__(self, every_n_epochs=0):
+        super().__init__(every_n_epochs)
+        self.looks = []
+
+    def look(self, trainer, module, split):
+        assert len(Features.of(trainer).split(trainer).features) == len(trainer.datamodule.datasets[split])
+        self.looks.append((trainer.current_epoch, split))
+
+
+def tiny(data_dir, **options):
+    case = METHODS[0]
+    options = {"batch_size": 16, "mean": [case.mean], "std": [case.std], "views": [{}, {}]} | options
+    options["views"] = [Recipe(**view) for view in options["views"]]
+    return Arrays("tiny", data_dir=str(data_dir), **options)
+
+
+def fit(data_dir, tmp_path, *eyes, case=METHODS[0], **options):
+    module = build(case)
+    data = tiny(data_dir, views=[{}] * module.num_views, mean=[case.mean], std=[case.std])
+    return train(module, data, tmp_path, callbacks=[Features(), *eyes], **options)
+
+
+@pytest.mark.parametrize(
+    "options, looked", [({"max_epochs": 5}, [1, 3, 4]), ({"max_epochs": 9, "max_steps": 15}, [1, 2])]
+)
+def test_it_looks_every_so_many_epochs_and_in_the_last(data_dir, tmp_path, options, looked):
+    eye = Diary(2)
+    fit(data_dir, tmp_path, eye, **options)
+    assert eye.looks == [(epoch, "val") for epoch in looked]
+
+
+def test_the_test_that_ends_a_fit_is_for_numbers_alone(data_dir, tmp_path):
+    eye = Diary()
+    trainer = fit(data_dir, tmp_path, eye)
+    trainer.test(trainer.model, trainer.datamodule, verbose=False)
+    assert eye.looks == [(0, "val")]
+    fresh = Diary()
+    trainer = Trainer(
+        callbacks=[Features(), fresh], logger=False, enable_progress_bar=False, accelerator="cpu"
+    )
+    module, data = build(METHODS[0]), tiny(data_dir)
+    trainer.validate(module, data, verbose=False)
+    trainer.test(module, data, verbose=False)
+    assert [split for _, split in fresh.looks] == ["val", "test"]
+
+
+def test_examples_are_those_asked_for_as_network_and_person_see_them(data_dir, tmp_path):
+    trainer = fit(data_dir, tmp_path)
+    found, data = examples(trainer, "val", [3, 0]), trainer.datamodule
+    images, labels, _ = data.datasets["val"].__getitems__(torch.tensor([3, 0]).numpy())
+    assert found.shown.tolist() == images.tolist() and found.labels.tolist() == labels.tolist()
+    assert found.index.tolist() == [3, 0]
+    module = trainer.lightning_module.train()
+    alone = features_of(trainer, module, found.view[:1])
+    torch.testing.assert_close(
+        features_of(trainer, module, found.view)[:1], alone
+    )  # eval mode: no batch statistics
+    assert module.training and not alone.requires_grad
+    assert len(examples(trainer, "bank", [0]).view) == 1
+
+
+def test_every_class_has_its_share():
+    labels = torch.tensor([2, 2, 2, 0, 0, 5, 2])
+    assert evenly(labels, 3).tolist() == [3, 0, 5]  # the first of each class, by class
+    assert sorted(evenly(labels, 5).tolist()) == [0, 1, 3, 4, 5]
+    assert len(evenly(labels, 100)) == len(labels)
+
+
+def test_any_method_has_class_scores(data_dir, tmp_path):
+    probe = OnlineProbe()
+    trainer = fit(data_dir, tmp_path, probe)
+    module = trainer.lightning_module
+    head, name = linear_head(trainer, module)
+    features = Features.of(trainer).split(trainer).features
+    torch.testing.assert_close(head.scores(features), probe.scores(features), atol=1e-4, rtol=1e-4)
+    assert name == "online probe"
+    trainer = fit(data_dir, tmp_path)
+    head, name = linear_head(trainer, trainer.lightning_module)
+    assert head.weight.shape == (4, module.encoder.dim) and name == "linear probe"
+    classifier = next(case for case in METHODS if case.reads_labels)
+    trainer = fit(data_dir, tmp_path, OnlineProbe(), case=classifier)
+    module = trainer.lightning_module
+    head, name = linear_head(trainer, module)
+    assert torch.equal(head.weight, module.head.weight) and name == "classifier"
+
+
+def test_beyond_ten_classes_the_frequent_keep_their_colours():
+    assert class_colors(torch.arange(3).numpy(), 3) == list(PALETTE[:3])
+    labels = torch.tensor([11] * 3 + [-1] * 9 + [k for k in range(10) for _ in range(k)])
+    colors = class_colors(labels.numpy(), 12)
+    assert len(colors) == 12 and colors[11] != OTHER and colors[0] == OTHER and len(set(colors)) == 10
+
+
+def test_pictures_and_texts_are_shown():
+    figure, axes = grid(1, 2)
+    show(axes[0, 0], torch.zeros(4, 4, 1).byte().numpy(), "grey", frame="#bd1f01")
+    show(axes[0, 1], "it is a text")
+    title(figure, "Both", "an image and a text")
+    assert [t.get_text() for t in axes[0, 1].texts] == ["it is a text"] and len(axes[0, 0].images) == 1
+    assert class_name(["a", "b"], -1) == "?" and class_name(["a", "b"], 1) == "b"

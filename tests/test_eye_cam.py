@@ -1,0 +1,251 @@
+"""Class activation maps: the evidence adds up to the logits; the surest answers are found; looking leaves no trace."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import nn
+
+from callbacks.cam import CAM, asked, chosen_classes, pick
+from callbacks.confusion import Confusion
+from callbacks.evidence import class_activation, grad_cam, layer_of_maps, maps_and_gradients
+from callbacks.features import Features
+from callbacks.filters import Filters
+from callbacks.hardest import Hardest
+from callbacks.heads import linear_head
+from callbacks.spotlight import spotlight
+from ssl_modules.networks.conv_autoencoder import ConvEncoder
+from ssl_modules.networks.residual_autoencoder import ResidualEncoder
+from ssl_modules.networks.resnet import ResNet
+from ssl_modules.networks.vae import VAEConv
+from ssl_modules.networks.vgg import VGG11
+from tests.conftest import CLASSES, command_line
+from tests.eyes import assert_training_is_as_without, fit, named, tiny, tweets, write_numbers, written
+from tests.methods import build
+
+DIGITS = Path(__file__).parents[1] / "configs" / "simclr_digits.yaml"
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def small(encoder: nn.Module) -> nn.Module:
+    """With running statistics that are not those of an untrained network."""
+    encoder(torch.rand(8, 3, encoder_size(encoder), encoder_size(encoder)))
+    return encoder.eval()
+
+
+def encoder_size(encoder: nn.Module) -> int:
+    return 32 if isinstance(encoder, VGG11) else 16
+
+
+def test_the_mean_of_the_evidence_is_the_logit_less_its_bias():
+    maps, head = random(3, 5, 4, 2), nn.Linear(5, 7).requires_grad_(False)
+    evidence = class_activation(maps, head.weight)
+    torch.testing.assert_close(evidence.mean((2, 3)), head(maps.mean((2, 3))) - head.bias)
+    by_hand = sum(float(maps[1, d, 3, 1] * head.weight[6, d]) for d in range(5))
+    assert evidence.shape == (3, 7, 4, 2) and float(evidence[1, 6, 3, 1]) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_the_same_of_a_trained_pooled_encoder(data_dir, tmp_path):
+    trainer = fit(named("Classifier"), data_dir, tmp_path, CAM(classes=[0, 1, 2, 3], per_class=1, mistakes=2))
+    _, arrays = written(tmp_path, "cam")
+    module = trainer.lightning_module.eval()
+    _, labels, _ = trainer.datamodule.datasets["val"].__getitems__(arrays["index"])
+    assert labels.tolist() == arrays["labels"].tolist()
+    stored = trainer.datamodule.datasets["val"].__getitems__(arrays["index"])
+    (view,), *_ = trainer.datamodule.prepare((*stored, 0), torch.device("cpu"), augment=False)
+    with torch.no_grad():
+        logits = module.head(module.encode(view))
+    classes = torch.from_numpy(arrays["classes"])
+    expected = logits.gather(1, classes) - module.head.bias[classes]
+    torch.testing.assert_close(torch.from_numpy(arrays["maps"]).mean((2, 3)), expected.detach())
+    torch.testing.assert_close(torch.from_numpy(arrays["prob"]), logits.softmax(1).gather(1, classes))
+    assert arrays["predicted"].tolist() == logits.argmax(1).tolist() == classes[:, 0].tolist()
+
+
+def test_grad_cam_is_the_papers():
+    maps, gradients = random(2, 3, 4, 4), random(2, 5, 3, 4, 4, seed=1)
+    evidence = grad_cam(maps, gradients)
+    for k in range(5):
+        alpha = [float(gradients[1, k, c].mean()) for c in range(3)]
+        by_hand = max(0.0, sum(a * float(maps[1, c, 2, 3]) for c, a in enumerate(alpha)))
+        assert float(evidence[1, k, 2, 3]) == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_grad_cam_of_a_pooled_encoder_is_the_positive_part_of_its_class_activation():
+    encoder, weight = small(ResNet(widths=[8, 16], blocks=[1, 1])), random(6, 16)
+    view, classes = torch.rand(4, 3, 16, 16), torch.tensor([[0, 3], [5, 1], [2, 2], [1, 0]])
+    maps, gradients = maps_and_gradients(encoder, view, weight, classes)
+    with torch.no_grad():
+        every = class_activation(encoder.maps(view), weight)
+    expected = torch.stack([evidence[k] for evidence, k in zip(every, classes, strict=True)]).relu()
+    torch.testing.assert_close(grad_cam(maps, gradients), expected / maps[0, 0].numel())
+
+
+ENCODERS = {
+    "vgg": lambda: VGG11(hidden_dim=32),
+    "autoencoder": lambda: ConvEncoder(16, widths=(8, 16)),
+    "residual": lambda: ResidualEncoder(16, widths=(8, 16), code=24),
+    "vae": lambda: VAEConv(16, width=8, stages=2, latent=8),
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_gradients_are_those_of_the_scores_with_respect_to_the_maps(name):
+    torch.manual_seed(0)
+    encoder = small(ENCODERS[name]()).double()
+    view, weight = (
+        torch.rand(3, 3, encoder_size(encoder), encoder_size(encoder)).double(),
+        random(4, encoder.dim),
+    )
+    classes = torch.tensor([[1, 0], [3, 2], [0, 2]])
+    for parameter in encoder.parameters():
+        parameter.requires_grad_(False)  # of a frozen encoder, too
+    with torch.no_grad():
+        maps, gradients = maps_and_gradients(encoder, view, weight, classes)
+        torch.testing.assert_close(maps, encoder.maps(view).float())
+    layer, step = layer_of_maps(encoder, view), 1e-6 * random(*maps.shape).double()
+
+    def score(shift: torch.Tensor) -> torch.Tensor:
+        with layer.register_forward_hook(lambda *args: args[2] + shift):
+            return (encoder(view)[:, None] * weight[classes]).sum(2)
+
+    change = (score(step) - score(-step)) / 2
+    expected = (gradients * step[:, None]).sum((2, 3, 4))
+    torch.testing.assert_close(change, expected, rtol=1e-3, atol=1e-4 * float(change.abs().max()))
+    assert not layer._forward_hooks and all(p.grad is None for p in encoder.parameters())
+
+
+def test_gradients_come_under_inference_mode_and_change_no_parameter():
+    encoder, weight = small(VGG11(hidden_dim=32)), random(4, 32)
+    with torch.inference_mode():
+        view, classes = torch.rand(2, 3, 32, 32), torch.tensor([[0], [1]])
+        _, gradients = maps_and_gradients(encoder, view, weight.clone(), classes)
+    assert gradients.abs().sum() > 0 and all(p.grad is None for p in encoder.parameters())
+
+
+def test_the_surest_are_picked_by_brute_force():
+    prob, labels = (3 * random(60, 4)).softmax(1), torch.arange(60) % 4
+    right, wrong = pick(prob, labels, [2, 0], per_class=3, mistakes=5)
+    sure, said = prob.max(1)
+    by_hand = []
+    for k in (2, 0):
+        hits = [i for i in range(60) if said[i] == labels[i] == k]
+        by_hand += sorted(hits, key=lambda i: -float(sure[i]))[:3]
+    assert right.tolist() == by_hand
+    errors = sorted((i for i in range(60) if said[i] != labels[i]), key=lambda i: -float(sure[i]))
+    seen, kept = set(), []
+    for i in errors:
+        if (pair := (int(labels[i]), int(said[i]))) not in seen:
+            seen.add(pair)
+            kept.append(i)
+    assert wrong.tolist() == kept[:5]
+    perfect = F.one_hot(labels, 4).float()
+    assert pick(perfect, labels, [1], 2, 5)[1].tolist() == []
+
+
+def test_evidence_is_asked_for_answer_truth_and_chosen_classes_once_each():
+    predicted, labels = torch.tensor([0, 2, 3]), torch.tensor([0, 1, 3])
+    assert asked(predicted, labels, [0, 3, 6], 10).tolist() == [[0, 3, 6], [2, 1, 0], [3, 0, 6]]
+    assert asked(predicted, labels, [2], 4).tolist() == [[0, 2], [2, 1], [3, 2]]
+    assert asked(torch.tensor([1]), torch.tensor([1]), [0, 1], 2).tolist() == [[1, 0]]
+
+
+def test_classes_go_by_name_or_number():
+    assert chosen_classes(["star", 0], CLASSES) == [3, 0] and chosen_classes(None, list("abcdefghij")) == [
+        0,
+        3,
+        6,
+    ]
+    assert chosen_classes(None, ["no", "yes"]) == [0, 1]
+    for wrong in ("stars", 4, -1):
+        with pytest.raises(
+            MisconfigurationException, match=f"no class {wrong!r} .*circle, line, square, star"
+        ):
+            chosen_classes([wrong], CLASSES)
+
+
+def test_the_spotlight_is_full_at_the_maximum_and_out_where_evidence_is_negative():
+    image = np.full((8, 8, 3), (200, 100, 0), np.uint8)
+    evidence = torch.full((4, 4), -1.0)
+    picture, light = spotlight(image, evidence)
+    assert light.max() == 0 and np.ptp(picture, axis=2).max() == 0  # all grey
+    evidence[1, 2] = 5
+    picture, light = spotlight(image, evidence)
+    assert picture.shape == (160, 160, 3) and light.shape == (160, 160) and light.max() == 1
+    row, column = np.unravel_index(light.argmax(), light.shape)
+    assert (row // 40, column // 40) == (1, 2)
+    np.testing.assert_allclose(picture[row, column], image[0, 0] / 255, atol=1e-6)
+    picture, light = spotlight(image[..., :1], evidence)
+    assert picture.shape == (160, 160, 3) and picture.max() == pytest.approx(
+        200 / 255
+    )  # one channel: white light
+
+
+@pytest.mark.parametrize(
+    "method, number", [("SimCLR", 0), ("Autoencoder", 1), ("Classifier", 0), ("CMC", 0), ("VAE", 1)]
+)
+def test_any_method_with_maps_has_a_picture(method, number, data_dir, tmp_path):
+    trainer = fit(named(method, number), data_dir, tmp_path, CAM(per_class=1, mistakes=2))
+    facts, arrays = written(tmp_path, "cam")
+    n, k = arrays["classes"].shape
+    assert arrays["maps"].shape[:2] == arrays["prob"].shape == (n, k) and k == 3 and len(arrays["index"]) == n
+    expected = "class activation" if trainer.lightning_module.encoder.pooled else "Grad-CAM"
+    assert facts["evidence"] == expected and facts["classes"] == CLASSES and facts["split"] == "val"
+    assert np.isfinite(arrays["maps"]).all() and arrays["maps"].dtype == np.float32
+
+
+def test_it_says_in_a_line_why_there_is_none(data_dir, tmp_path):
+    fit(named("VAE"), data_dir, tmp_path, eye := CAM())
+    assert eye.skipped and not (tmp_path / "figures").exists()
+    numbers = tiny(named("SimCLR"), write_numbers(tmp_path))
+    fit(named("SimCLR"), data_dir, tmp_path, eye := CAM(), data=numbers)
+    assert eye.skipped
+    fit(named("Classifier", 1), data_dir, tmp_path, eye := CAM(), data=tweets(tmp_path))
+    assert eye.skipped and not (tmp_path / "figures").exists()
+
+
+def test_a_class_that_there_is_not_stops_a_run_before_it_starts(data_dir, tmp_path):
+    with pytest.raises(MisconfigurationException, match="no class 'starfish'"):
+        fit(named("SimCLR"), data_dir, tmp_path, CAM(classes=["starfish"]))
+
+
+@pytest.mark.parametrize("method", ["SimCLR", "Autoencoder", "Classifier"])
+def test_training_is_as_without_it(method, data_dir, tmp_path):
+    eye = CAM(classes=[0], per_class=1, mistakes=1, every_n_epochs=1)
+    assert_training_is_as_without(named(method), data_dir, tmp_path, eye)
+
+
+def test_validate_alone_draws_it_too_also_in_inference_mode(data_dir, tmp_path):
+    case = named("Autoencoder")
+    module, data = build(case), tiny(case, data_dir)
+    options = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    trainer = Trainer(callbacks=[Features(), CAM()], default_root_dir=tmp_path, **options)
+    trainer.validate(module, data, verbose=False)
+    facts, _ = written(tmp_path, "cam")
+    assert facts["head"] == linear_head(trainer, module)[1] == "linear probe"
+
+
+@pytest.mark.usefixtures("untouched_process")
+def test_these_eyes_look_at_a_checkpoint(tmp_path):
+    quiet = ["--trainer.accelerator", "cpu", "--without", "[WandbLogger, Protocol, Views, KNN, Collapse]"]
+    given = ["--config", DIGITS, "--runs_dir", tmp_path, *quiet, "--trainer.max_steps", 2]
+    assert command_line("fit", *given, "--test_after_fit", "false") == 0
+    (ckpt,) = tmp_path.glob("*/version_0/checkpoints/last.ckpt")
+    eyes = [
+        eye for kind in (CAM, Confusion, Hardest, Filters) for eye in ("--trainer.callbacks+", path_of(kind))
+    ]
+    assert command_line("validate", *given, "--ckpt_path", ckpt, *eyes) == 0
+    (figures,) = tmp_path.glob("*/version_1/figures")
+    kinds = {picture.parent.name.partition(".")[0] for picture in figures.glob("*/epoch=*.png")}
+    assert kinds >= {"cam", "confusion", "hardest", "filters"}
+
+
+def path_of(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__name__}"

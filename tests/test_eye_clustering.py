@@ -1,0 +1,129 @@
+"""Clusters against classes: every measure by its definition, every stage by what it must do."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from callbacks.clustering import Clustering
+from callbacks.clusters import agreement, clustered, match, reduced
+from callbacks.embedding import Map
+from callbacks.retrieval import Retrieval
+from tests.conftest import CLASSES, random_split
+from tests.eyes import (
+    assert_training_is_as_without,
+    fit,
+    last_logged,
+    named,
+    tiny,
+    tweets,
+    write_numbers,
+    written,
+)
+
+
+def groups(count: int, dim: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """(count, dim) around three centres far apart, and which (count,)."""
+    rng = np.random.default_rng(0)
+    kinds = np.arange(count) % 3
+    return 8 * rng.normal(size=(3, dim))[kinds] + 0.3 * rng.normal(size=(count, dim)), kinds
+
+
+@pytest.mark.parametrize("clusters, classes", [(2, 2), (4, 4), (3, 4), (5, 3)])
+def test_accuracy_is_the_best_of_all_matchings(clusters, classes):
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        found, labels = rng.integers(clusters, size=30), rng.integers(classes, size=30)
+        best = 0.0  # each cluster a class of its own, or none
+        for stands_for in permutations([*range(classes), *[-1] * clusters], clusters):
+            best = max(best, float((np.array(stands_for)[found] == labels).mean()))
+        matched = match(found, labels)
+        assert (matched == labels).mean() == pytest.approx(best)
+        pairs = {(a, b) for a, b in zip(found, matched, strict=True) if b >= 0}
+        assert len(pairs) == len(dict(pairs)) == len({b for _, b in pairs})
+
+
+def test_for_two_clusters_it_is_the_accuracy_or_its_complement():
+    rng = np.random.default_rng(0)
+    found, labels = rng.integers(2, size=101), rng.integers(2, size=101)
+    accuracy = (found == labels).mean()
+    assert (match(found, labels) == labels).mean() == max(accuracy, 1 - accuracy)
+
+
+def test_names_of_clusters_and_missing_classes_do_not_matter():
+    labels = np.array([7, 7, 2, 2, 2])
+    assert match(np.array([5, 5, 0, 0, 5]), labels).tolist() == [7, 7, 2, 2, 7]
+    assert match(np.array([0, 0, 1, 1, 2]), labels).tolist() == [7, 7, 2, 2, -1]
+
+
+def test_the_same_partition_agrees_wholly_and_chance_does_not():
+    labels = np.arange(3000) % 3
+    assert agreement((labels + 1) % 3, labels) == pytest.approx({"cluster_accuracy": 1, "nmi": 1, "ari": 1})
+    by_chance = agreement(np.random.default_rng(0).permutation(labels), labels)
+    assert by_chance == pytest.approx({"cluster_accuracy": 1 / 3, "nmi": 0, "ari": 0}, abs=0.03)
+
+
+@pytest.mark.parametrize("cluster", ["kmeans", "spectral", "agglomerative"])
+@pytest.mark.parametrize("reduce", ["none", "pca", "kernel_pca"])
+def test_every_choice_finds_groups_far_apart(reduce, cluster):
+    x, kinds = groups(60)
+    found = clustered(reduced(x, reduce, 4), cluster, 3)
+    assert (match(found, kinds) == kinds).all()
+    assert np.array_equal(found, clustered(reduced(x, reduce, 4), cluster, 3))
+
+
+def test_kernel_pca_is_the_eigenvectors_of_the_centred_kernel():
+    x, _ = groups(20)
+    kernel = np.exp(-((x[:, None] - x) ** 2).sum(2) / x.var(0).sum())
+    centre = np.eye(20) - 1 / 20
+    values, vectors = np.linalg.eigh(centre @ kernel @ centre)
+    expected = vectors[:, ::-1][:, :3] * np.sqrt(values[::-1][:3])
+    np.testing.assert_allclose(abs(reduced(x, "kernel_pca", 3)), abs(expected), atol=1e-6)
+    np.testing.assert_allclose(reduced(3 * x + 1, "kernel_pca", 2), reduced(x, "kernel_pca", 2), atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier", "Autoencoder"])
+def test_the_hook_measures_what_it_draws(method, data_dir, tmp_path):
+    fit(named(method), data_dir, tmp_path, Clustering())
+    facts, arrays = written(tmp_path, "clustering")
+    assert facts["clusters"] == len(CLASSES) and facts["stages"] == ["kernel_pca", "tsne", "kmeans"]
+    right = match(arrays["clusters"], arrays["labels"]) == arrays["labels"]
+    logged = last_logged(tmp_path)
+    assert facts["cluster_accuracy"] == right.mean() == pytest.approx(logged["val/cluster_accuracy"])
+    assert facts["nmi"] == pytest.approx(logged["val/nmi"], abs=1e-6)
+    assert facts["ari"] == pytest.approx(logged["val/ari"], abs=1e-6)
+    assert arrays["xy"].shape == (8, 2)
+
+
+@pytest.mark.parametrize("plane", ["none", "pca"])
+def test_stages_can_be_left_out(plane, data_dir, tmp_path):
+    eye = Clustering(reduce="none", plane=plane, cluster="agglomerative", clusters=2)
+    fit(named("SimCLR"), data_dir, tmp_path, eye)
+    _, arrays = written(tmp_path, "clustering")
+    assert set(arrays["clusters"]) == {0, 1}
+
+
+def test_texts_have_clusters_and_numbers_do_not(data_dir, tmp_path):
+    fit(named("Classifier", 1), data_dir, tmp_path, Clustering(), data=tweets(tmp_path))
+    assert written(tmp_path, "clustering")[0]["clusters"] == 2
+    numbers = tiny(named("SimCLR"), write_numbers(tmp_path))
+    fit(named("SimCLR"), data_dir, tmp_path / "numbers", eye := Clustering(), data=numbers)
+    assert eye.skipped and not (tmp_path / "numbers" / "figures").exists()
+
+
+def test_only_validation_images_need_labels(tmp_path):
+    (folder := tmp_path / "tiny").mkdir()
+    np.save(folder / "train_images.npy", random_split(48)[0])
+    for kind, array in zip(("images", "labels"), random_split(20, classes=2, seed=1), strict=True):
+        np.save(folder / f"val_{kind}.npy", array)
+    eyes = Clustering(), Map(), Retrieval()
+    fit(named("Autoencoder"), tmp_path, tmp_path, *eyes)
+    facts, arrays = written(tmp_path, "clustering")
+    assert facts["clusters"] == 2 and len(arrays["labels"]) == 20
+    assert "pred" not in written(tmp_path, "tsne")[1]
+    assert eyes[2].skipped and not (tmp_path / "figures" / "retrieval").exists()
+
+
+@pytest.mark.parametrize("method", ["SimCLR", "VAE"])
+def test_training_is_as_without_it(method, data_dir, tmp_path):
+    assert_training_is_as_without(named(method), data_dir, tmp_path, Clustering(every_n_epochs=1))

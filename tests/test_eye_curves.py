@@ -1,0 +1,108 @@
+"""Curves: the best row is the best, a picture shows what was logged, a resumed run shows all of its history."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from callbacks.checkpoints import Checkpoints
+from callbacks.csv_logger import CSVLogger
+from callbacks.curves import Curves, best_row, panels
+from callbacks.features import Features
+from callbacks.online_probe import OnlineProbe
+from callbacks.watch_test import WatchTest
+from tests.eyes import assert_training_is_as_without, fit, named, write_numbers, written
+
+
+def test_the_best_row_is_the_first_of_the_least_or_greatest_finite_values():
+    rows = np.array([[0, 9, 0.5], [1, 19, 0.2], [2, 29, np.nan], [3, 39, 0.2], [4, 49, 0.7]])
+    assert best_row(rows, "min").tolist() == [1, 19, 0.2]
+    assert best_row(rows, "max").tolist() == [4, 49, 0.7]
+
+
+def test_panels_hold_what_was_logged_more_than_once():
+    once, twice = np.zeros((1, 3)), np.zeros((2, 3))
+    names = [
+        "train/loss",
+        "val/loss",
+        "val/top1",
+        "val/kl",
+        "lr",
+        "lr-SGD",
+        "train/loss_step",
+        "val/feature_std",
+    ]
+    series = dict.fromkeys(names, twice) | {
+        "test/loss": once,
+        "val/knn20_top1": once,
+        "untrained/val/top1": twice,
+    }
+    assert panels(series, ["kl", "top1", "reconstruction"]) == {
+        "loss": ["train/loss", "val/loss"],
+        "accuracy, %": ["val/top1"],
+        "kl": ["val/kl"],
+        "learning rate": ["lr", "lr-SGD"],
+    }
+
+
+def test_series_are_the_columns_of_the_file(tmp_path):
+    logger = CSVLogger(str(tmp_path))
+    for step, metrics in enumerate([{"a": 1.0}, {"b": 2.0}, {"a": 3.0}]):
+        logger.log_metrics({"epoch": step // 2, **metrics}, step=step)
+    logger.log_metrics({"epoch": 1, "a": 4.0}, step=2)  # logged again: the last counts
+    series = CSVLogger(str(tmp_path)).series()
+    assert series["a"].tolist() == [[0, 0, 1], [1, 2, 4]] and series["b"].tolist() == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier", "Autoencoder"])
+def test_every_method_has_curves_with_the_best_iteration(method, data_dir, tmp_path):
+    case = named(method)
+    trainer = fit(case, data_dir, tmp_path, OnlineProbe(), WatchTest(), Curves(), max_epochs=3)
+    facts, arrays = written(tmp_path, "curves")
+    length = trainer.num_training_batches
+    assert facts["iterations_per_epoch"] == length and len(arrays["train/loss"]) == 3
+    with open(tmp_path / "metrics.csv", newline="") as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+    np.testing.assert_allclose(arrays["train/loss"][:, 2], losses)
+    name, mode = case.method.monitor if method != "Classifier" else ("val/top1", "max")
+    if name in arrays:  # SimCLR's is kNN's, which nobody measured here
+        best = (min if mode == "min" else max)(arrays[name][:, 2])
+        assert facts["best"]["metric"] == name and facts["best"]["value"] == best
+        assert facts["best"]["iteration"] == facts["best"]["epoch"] * length  # at the end of an epoch
+    else:
+        assert method == "SimCLR" and "best" not in facts
+    assert ("test/loss" in arrays) == (method != "SimCLR")
+    assert ("val/kl" in arrays) == (method == "VAE")
+
+
+def test_a_resumed_run_shows_all_of_its_history(data_dir, tmp_path):
+    case = named("Autoencoder")
+    eyes, last = (Checkpoints(), Curves()), tmp_path / "checkpoints" / "last.ckpt"
+    fit(case, data_dir, tmp_path, *eyes, max_epochs=2, enable_checkpointing=True)
+    fit(case, data_dir, tmp_path, *eyes, max_epochs=4, enable_checkpointing=True, resume_from=last)
+    with np.load(tmp_path / "figures" / "curves" / "epoch=4.npz") as data:
+        assert len(data["train/loss"]) == len(data["val/loss"]) == 4
+
+
+def test_iterations_are_optimizer_steps(data_dir, tmp_path):
+    options = {"accumulate_grad_batches": 2, "max_epochs": 2}
+    trainer = fit(named("Autoencoder"), data_dir, tmp_path, Curves(), **options)
+    facts, _ = written(tmp_path, "curves")
+    assert facts["iterations_per_epoch"] * 2 == trainer.global_step
+    assert facts["best"]["epoch"] in (1, 2)
+
+
+def test_data_without_classes_have_curves(tmp_path):
+    fit(named("VAE"), write_numbers(tmp_path), tmp_path, Curves(), max_epochs=2)
+    assert "val/loss" in written(tmp_path, "curves")[1]
+
+
+def test_without_numbers_there_is_no_picture_and_one_line(data_dir, tmp_path, caplog):
+    with caplog.at_level("INFO", "lightning.pytorch.utilities.rank_zero"):
+        fit(named("SimCLR"), data_dir, tmp_path, callbacks=[Features(), Curves()], logger=False)
+    told = [record.getMessage() for record in caplog.records if "Curves" in record.getMessage()]
+    assert told == ["Curves: no picture, since CSVLogger has no metric with two values"]
+
+
+def test_training_is_not_changed_by_a_bit(data_dir, tmp_path):
+    assert_training_is_as_without(named("SimCLR"), data_dir, tmp_path, Curves())

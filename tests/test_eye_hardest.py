@@ -1,0 +1,151 @@
+"""Hardest and easiest examples: those that sorting finds, of the loss that the caption says."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from callbacks.hardest import Hardest, draw, largest, words
+from callbacks.heads import linear_head
+from callbacks.online_probe import OnlineProbe
+from ssl_modules.rotation import turns
+from tests.eyes import (
+    assert_training_is_as_without,
+    fit,
+    last_logged,
+    named,
+    tiny,
+    tweets,
+    write_numbers,
+    written,
+)
+
+
+def stored_view(trainer, split):
+    data = trainer.datamodule
+    stored = data.datasets[split].__getitems__(np.arange(len(data.datasets[split])))
+    (view,), labels, *_ = data.prepare((*stored, 0), torch.device("cpu"), augment=False)
+    return view, labels
+
+
+def assert_extremes(facts, losses):
+    """The facts are of the examples that sorting by the losses (N,) finds."""
+    order = sorted(range(len(losses)), key=lambda i: float(losses[i]))
+    for kind, rows in {"easiest": order, "hardest": order[::-1]}.items():
+        found = [float(losses[entry["index"]]) for entry in facts[kind]]
+        np.testing.assert_allclose(
+            found, [float(losses[i]) for i in rows[: len(found)]], rtol=1e-3, atol=1e-6
+        )
+        np.testing.assert_allclose([entry["loss"] for entry in facts[kind]], found, rtol=1e-3, atol=1e-6)
+        assert len({entry["index"] for entry in facts[kind]}) == len(found)
+
+
+def test_the_largest_are_those_of_sorting_and_unknown_ones_are_left_out():
+    losses = torch.rand(50, generator=torch.Generator().manual_seed(0))
+    losses[[3, 30]] = torch.nan
+    known = [i for i in range(50) if i not in (3, 30)]
+    assert largest(losses, 8).tolist() == sorted(known, key=lambda i: -float(losses[i]))[:8]
+    assert largest(-losses, 8).tolist() == sorted(known, key=lambda i: float(losses[i]))[:8]
+    assert len(largest(losses, 100)) == 48
+
+
+def test_rotnets_loss_is_of_turns_on_both_splits_and_val_loss_stays_vals(data_dir, tmp_path):
+    plain = fit(named("RotNet"), data_dir, tmp_path / "plain")
+    trainer = fit(named("RotNet"), data_dir, tmp_path, OnlineProbe(), Hardest(count=5, training=True))
+    module = trainer.lightning_module.eval()
+    for split, name in {"val": "hardest", "train": "hardest_training"}.items():
+        facts, _ = written(tmp_path, name)
+        assert facts["loss"] == "RotNet's loss" and facts["head"] == "online probe"
+        view, labels = stored_view(trainer, split)
+        with torch.no_grad():
+            copies, targets = turns(view)
+            logits = torch.cat([module.turn_head(module.encode(part)) for part in copies.chunk(4)])
+            losses = F.cross_entropy(logits, targets, reduction="none").view(4, -1).mean(0)
+            said = linear_head(trainer, module)[0].scores(module.encode(view)).argmax(1)
+        assert_extremes(facts, losses)
+        for entry in facts["hardest"] + facts["easiest"]:
+            assert entry["label"] == labels[entry["index"]] and entry["pred"] == said[entry["index"]]
+    assert torch.equal(trainer.callback_metrics["val/loss"], plain.callback_metrics["val/loss"])
+    assert last_logged(tmp_path)["val/loss"] == pytest.approx(float(plain.callback_metrics["val/loss"]))
+
+
+def test_without_losses_it_is_the_cross_entropy_of_a_probe(data_dir, tmp_path):
+    trainer = fit(named("SimCLR"), data_dir, tmp_path, Hardest(count=4, training=True))
+    module = trainer.lightning_module.eval()
+    head, _ = linear_head(trainer, module)
+    for split, name in {"val": "hardest", "train": "hardest_training"}.items():
+        facts, _ = written(tmp_path, name)
+        assert facts["loss"] == "cross-entropy of the linear probe" and len(facts["hardest"]) == 4
+        view, labels = stored_view(trainer, split)
+        with torch.no_grad():
+            losses = F.cross_entropy(head.scores(module.encode(view)), labels, reduction="none")
+        assert_extremes(facts, losses)
+
+
+@pytest.mark.parametrize("method", ["Autoencoder", "VAE"])
+def test_a_generative_models_own_loss(method, data_dir, tmp_path):
+    fit(named(method), data_dir, tmp_path, Hardest(count=4))
+    facts, _ = written(tmp_path, "hardest")
+    assert facts["loss"] == f"{method}'s loss" and facts["hardest"][0]["loss"] > facts["easiest"][0]["loss"]
+    assert [entry["loss"] for entry in facts["hardest"]] == sorted(
+        (entry["loss"] for entry in facts["hardest"]), reverse=True
+    )
+
+
+def test_a_frozen_classifier_does_not_take_training_examples_for_those_of_validation(data_dir, tmp_path):
+    """Its features of validation images are kept; a training example's are others."""
+    shared = {"frozen": True}
+    trainer = fit(named("Classifier"), data_dir, tmp_path, Hardest(count=4, training=True), shared=shared)
+    facts, _ = written(tmp_path, "hardest_training")
+    view, labels = stored_view(trainer, "train")
+    module = trainer.lightning_module.eval()
+    with torch.no_grad():
+        assert_extremes(facts, F.cross_entropy(module.head(module.encode(view)), labels, reduction="none"))
+
+
+def test_texts_are_shown_as_texts(data_dir, tmp_path):
+    trainer = fit(named("Classifier", 1), data_dir, tmp_path, Hardest(count=3), data=tweets(tmp_path))
+    facts, _ = written(tmp_path, "hardest")
+    data, first = trainer.datamodule, facts["hardest"][0]
+    stored = data.datasets["val"].__getitems__(np.array([first["index"]]))
+    (view,), *_ = data.prepare((*stored, 0), torch.device("cpu"), augment=False)
+    assert data.display(view) == [first["text"]]
+    assert len(facts["hardest"]) == 3 and facts["classes"] == data.class_names
+    figure = draw(
+        {k: facts[k] for k in ("hardest", "easiest")},
+        {"hardest": ["a", "b", "$c$ & $"], "easiest": list("def")},
+        ["n", "p"],
+    )
+    texts = [text.get_text() for axis in figure.axes for text in axis.texts]
+    figure.canvas.draw()
+    assert {*"abdef", "$c$ & $"} <= set(texts)
+
+
+def test_data_without_classes_have_losses_or_no_picture(data_dir, tmp_path):
+    numbers = tiny(named("Autoencoder"), write_numbers(tmp_path))
+    fit(named("Autoencoder"), data_dir, tmp_path, Hardest(training=True), data=numbers)
+    for name in ("hardest", "hardest_training"):
+        facts, _ = written(tmp_path, name)
+        assert set(facts["hardest"][0]) == {"index", "loss"} and facts["head"] is None
+    numbers = tiny(named("SimCLR"), tmp_path)
+    fit(named("SimCLR"), data_dir, tmp_path / "none", eye := Hardest(), data=numbers)
+    assert eye.skipped and not (tmp_path / "none" / "figures").exists()
+
+
+def test_only_a_mistake_is_in_red():
+    names = ["cat", "dog"]
+    right, wrong, unknown = ({"label": label, "pred": 1, "prob": 0.9, "loss": 2.0} for label in (1, 0, -1))
+    assert [text for text, _ in words(right, names)] == ["dog", "loss 2.00"]
+    assert [text for text, _ in words(wrong, names)] == ["cat", "✗ dog", "loss 2.00"]
+    assert [text for text, _ in words(unknown, names)] == ["?", "loss 2.00"]
+    assert [text for text, _ in words({"loss": 0.00317}, None)] == ["loss 0.0032"]
+    assert (
+        words({"loss": 0.05}, None)[0][0] == "loss 0.050"
+        and words({"loss": 0}, None)[0][0] == "loss below 0.0001"
+    )
+
+
+@pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier", "RotNet"])
+def test_training_is_as_without_it(method, data_dir, tmp_path):
+    eye = Hardest(count=1, training=True, every_n_epochs=1)
+    assert_training_is_as_without(named(method), data_dir, tmp_path, eye)

@@ -1,0 +1,97 @@
+"""Reconstructions: the error is the mean over every pixel of a split, and what was turned is told from the images."""
+
+import numpy as np
+import pytest
+import torch
+
+from callbacks.reconstructions import Reconstructions, quarter_turns, squared_error
+from tests.eyes import assert_training_is_as_without, fit, last_logged, named, tiny, write_numbers, written
+
+
+def random(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_squared_error_is_the_mean_over_pixels():
+    a, b = random(2, 3, 4, 5), random(2, 3, 4, 5, seed=1)
+    errors = squared_error(a, b)
+    for i in range(2):
+        for c in range(3):
+            by_hand = sum(float(a[i, c, y, x] - b[i, c, y, x]) ** 2 for y in range(4) for x in range(5)) / 20
+            assert float(errors[i, c]) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_quarter_turns_are_found():
+    views = random(5, 3, 6, 6)
+    targets = torch.stack([torch.rot90(view, k, (1, 2)) for view, k in zip(views, range(4), strict=False)])
+    targets = torch.cat([targets, random(1, 3, 6, 6, seed=1)])
+    assert quarter_turns(views, targets).tolist() == [0, 1, 2, 3, -1]
+
+
+@pytest.mark.parametrize("method, number", [("Autoencoder", 0), ("Autoencoder", 1), ("VAE", 0), ("VAE", 2)])
+def test_the_error_of_both_splits_in_the_pixels_scale(method, number, data_dir, tmp_path):
+    case = named(method, number)
+    trainer = fit(case, data_dir, tmp_path, Reconstructions(positions=(3, 1)))
+    facts, arrays = written(tmp_path, "reconstructions")
+    module, data = trainer.lightning_module.eval(), trainer.datamodule
+    for split in ("train", "val"):
+        images, labels, index = data.datasets[split].__getitems__(np.arange(len(data.datasets[split])))
+        (view,), *_ = data.prepare((images, labels, index, 0), torch.device("cpu"), augment=False)
+        with torch.no_grad():
+            rebuilt = module.reconstruct(view, labels) * case.std + case.mean
+        pixels = images.permute(0, 3, 1, 2) / 255
+        own = (rebuilt - pixels).square().mean().item() / case.std**2
+        assert facts[f"{split}_mse"] == pytest.approx(own * case.std**2, rel=1e-4)
+        assert facts["own_scale"][split] == pytest.approx(own, rel=1e-4)
+        assert last_logged(tmp_path)[f"{split}/reconstruction_mse"] == pytest.approx(facts[f"{split}_mse"])
+        if split == "val":
+            each = (rebuilt - pixels)[[3, 1]].square().flatten(1).mean(1)
+            np.testing.assert_allclose(arrays["mse"], each, rtol=1e-4)
+            assert np.array_equal(arrays["original"], images[[3, 1]])
+    assert arrays["rebuilt"].shape == (2, 16, 16, 3) and "turned" not in arrays
+    assert trainer.lightning_module.means["val/loss"].update_count == 0  # looking left no trace in val/loss
+
+
+def test_training_images_are_shown_as_they_were_turned(data_dir, tmp_path):
+    case = named("Autoencoder", 1)
+    trainer = fit(case, data_dir, tmp_path, Reconstructions(), shared={"beta": 10.0})
+    _, arrays = written(tmp_path, "reconstructions")
+    assert set(arrays["turns"]) <= {1, 2, 3} and len(arrays["turns"]) == len(arrays["turned"]) > 0
+    stored = {image.tobytes() for image in trainer.datamodule.datasets["train"].images}
+    for image, turn in zip(arrays["turned"], arrays["turns"], strict=True):
+        assert np.ascontiguousarray(np.rot90(image, -turn)).tobytes() in stored
+    assert arrays["turned_rebuilt"].shape == arrays["turned"].shape
+
+
+def test_data_without_classes_are_reconstructed_too(tmp_path):
+    fit(named("VAE"), write_numbers(tmp_path), tmp_path, Reconstructions())
+    assert 0 < written(tmp_path, "reconstructions")[0]["val_mse"] < 1
+
+
+@pytest.mark.parametrize("method", ["SimCLR", "Classifier", "RotNet", "NextCharacter"])
+def test_methods_without_a_decoder_are_told_so_in_one_line(method, data_dir, tmp_path, caplog):
+    with caplog.at_level("INFO", "lightning.pytorch.utilities.rank_zero"):
+        fit(named(method), data_dir, tmp_path, Reconstructions(every_n_epochs=1), max_epochs=2)
+    told = [record.getMessage() for record in caplog.records if "Reconstructions" in record.getMessage()]
+    assert told == [f"Reconstructions: no picture, since {method} has no decoder"]
+    assert not (tmp_path / "figures").exists()
+
+
+def test_training_is_not_changed_by_a_bit(data_dir, tmp_path):
+    case = named("Autoencoder", 1)
+    assert_training_is_as_without(
+        case, data_dir, tmp_path, Reconstructions(every_n_epochs=1), shared={"beta": 10.0}
+    )
+
+
+def test_of_a_test_split(data_dir, tmp_path):
+    from lightning.pytorch import Trainer
+
+    from callbacks.features import Features
+    from tests.methods import build
+
+    case = named("Autoencoder")
+    options = {"logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path}
+    trainer = Trainer(accelerator="cpu", callbacks=[Features(), Reconstructions()], **options)
+    (numbers,) = trainer.test(build(case), tiny(case, data_dir), verbose=False)
+    assert numbers["test/reconstruction_mse"] == pytest.approx(numbers["test/loss"], rel=1e-5)

@@ -1,0 +1,109 @@
+"""One command validates every kept checkpoint of a run and draws two measures of them together."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from callbacks.checkpoints import kept
+from callbacks.csv_logger import CSVLogger
+from callbacks.study import draw
+from datamodules.cifar10 import CIFAR10
+from tests.conftest import command_line, write_random
+
+pytestmark = pytest.mark.usefixtures("untouched_process")
+
+CONFIG = Path(__file__).parent.parent / "configs" / "conv_autoencoder_cifar10.yaml"
+CHECKPOINTS = "{class_path: callbacks.checkpoints.Checkpoints, init_args: {keep_every_n_epochs: 1}}"
+STUDY, PROTOCOL = "callbacks.study.Study", "callbacks.protocol.Protocol"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """The folder of an autoencoder's run of three epochs, each with a checkpoint, that no eye watched."""
+    folder = tmp_path_factory.mktemp("study")
+    write_random(folder / "data" / "cifar10", train=60, test=20, classes=CIFAR10.class_names, size=32)
+    options = ["--data.init_args.data_dir", folder / "data", "--data.init_args.batch_size", 16]
+    options += ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true", "--trainer.max_epochs", 3]
+    options += ["--runs_dir", folder / "runs", "--without", "[WandbLogger, Protocol, KNN, TQDMProgressBar]"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["cli.py"])
+        assert command_line("fit", "--config", CONFIG, *options, "--trainer.callbacks+", CHECKPOINTS) == 0
+    return folder / "runs" / "conv_autoencoder_cifar10" / "version_0"
+
+
+def validate(run: Path, tmp_path: Path, ckpt_path: Path, *eyes: str) -> tuple[int, Path]:
+    """Exit status, and the new run's folder."""
+    more = [part for eye in eyes for part in ("--trainer.callbacks+", eye)]
+    options = ["--config", run / "config.yaml", "--ckpt_path", ckpt_path, "--runs_dir", tmp_path, *more]
+    return command_line("validate", *options), tmp_path / run.parent.name / "version_0"
+
+
+def test_kept_checkpoints_are_found_in_the_order_of_their_epochs(tmp_path):
+    for name in ("epoch=10.ckpt", "epoch=9.ckpt", "last.ckpt", "epoch=9-v1.ckpt", "epoch=11.ckpt.part"):
+        (tmp_path / name).touch()
+    assert [path.name for path in kept(tmp_path)] == ["epoch=9.ckpt", "epoch=10.ckpt"]
+
+
+def test_all_checkpoints_of_a_run_in_one_picture(run, tmp_path):
+    reconstructions = "callbacks.reconstructions.Reconstructions"
+    status, folder = validate(run, tmp_path, run / "checkpoints", reconstructions, PROTOCOL, STUDY)
+    assert status == 0
+    trained, studied = (CSVLogger(str(path)).series() for path in (run, folder))
+    epoch, step, mse = studied["val/reconstruction_mse"].T
+    assert epoch.tolist() == [1, 2, 3] and step.tolist() == [3, 6, 9]  # of checkpoints, not of this run
+    # weights are each checkpoint's; the network reads pixels in [-1, 1]
+    np.testing.assert_allclose(4 * mse, trained["val/loss"][:, 2], rtol=1e-5)
+    np.testing.assert_allclose(
+        studied["val/effective_rank"][:, 2], trained["val/effective_rank"][:, 2], rtol=1e-3
+    )
+    assert len(studied["val/probe_top1"]) == 3 and len(studied["untrained/val/probe_top1"]) == 1
+    (picture,) = (folder / "figures" / "study").glob("*.png")
+    with np.load(picture.with_suffix(".npz")) as data:
+        assert data["epochs"].tolist() == [1, 2, 3]
+        np.testing.assert_array_equal(data["left"], studied["train/reconstruction_mse"][:, 2])
+        np.testing.assert_array_equal(data["right"], studied["val/probe_top1"][:, 2])
+    names = {path.name for path in (folder / "figures" / "reconstructions").glob("*.png")}
+    assert names == {f"epoch={n}.png" for n in (1, 2, 3)}
+    assert "</html>" in (folder / "report.html").read_text()
+
+
+def test_a_metric_that_nobody_logged_is_named(run, tmp_path):
+    with pytest.warns(UserWarning, match="there is no val/probe_top1; logged were .*val/loss"):
+        status, folder = validate(run, tmp_path, run / "checkpoints", STUDY)
+    assert status == 0 and not (folder / "figures" / "study").exists()
+
+
+def test_one_checkpoint_keeps_its_epoch_and_step(run, tmp_path):
+    cka = "callbacks.cka.CKA"
+    status, folder = validate(run, tmp_path, run / "checkpoints" / "epoch=2.ckpt", cka)
+    assert status == 0 and (folder / "figures" / "cka" / "epoch=2.png").exists()
+    assert CSVLogger(str(folder)).series()["val/loss"][:, :2].tolist() == [[2, 6]]
+
+
+def test_a_folder_without_kept_checkpoints_is_refused_in_one_line(run, tmp_path, capsys):
+    (tmp_path / "none").mkdir()
+    shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path / "none")
+    status, folder = validate(run, tmp_path, tmp_path / "none")
+    error = capsys.readouterr().err
+    assert status == 2 and error.startswith("error: ") and error.count("\n") == 1
+    assert "no epoch=N.ckpt" in error and "keep_every_n_epochs" in error and not folder.exists()
+
+
+def test_only_validate_takes_a_folder(run, tmp_path, capsys):
+    options = ["--config", run / "config.yaml", "--runs_dir", tmp_path]
+    assert command_line("test", *options, "--ckpt_path", run / "checkpoints") == 2
+    assert "no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("right, rank", [([3.0, 2.0, 1.0], -1), ([1.0, 5.0, 9.0], 1), ([1.0, 9.0, 5.0], 0.5)])
+def test_the_rank_correlation_is_spearmans(right, rank):
+    _, found = draw(np.arange(3), np.array([0.1, 0.2, 0.3]), np.array(right), ("left", "right"))
+    assert found == pytest.approx(rank, abs=1e-5)
+
+
+def test_the_run_says_what_was_validated(run, tmp_path):
+    _, folder = validate(run, tmp_path, run / "checkpoints")
+    assert yaml.safe_load((folder / "config.yaml").read_text())["ckpt_path"] == str(run / "checkpoints")
