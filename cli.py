@@ -3,23 +3,24 @@
 import sys
 from pathlib import Path
 
+from launch.examples import examples
+
 ROOT = Path(__file__).parent
 VERBS = {
     "fit": "train a method, test it once at the end, and write the report",
-    "validate": "the protocol's numbers of a checkpoint on the validation split",
+    "validate": "the protocol's numbers of a checkpoint, or of all kept ones in a folder, on the validation split",
     "test": "the protocol's numbers of a checkpoint on the test split",
+    "predict": "features of a split, or of a folder of images, as an .npz file",
+    "export": "a checkpoint's encoder as safetensors with a card, and as ONNX",
+    "inspect": "a network layer by layer: sizes, receptive fields, parameters, multiply-adds",
     "report": "write report.html of run folders again",
+    "results": "the numbers of several runs as tables in Markdown, mean and spread over seeds",
 }
 HELP = f"""usage: python cli.py VERB [options]
 
 {chr(10).join(f"  {verb:<10}{words}" for verb, words in VERBS.items())}
 
-examples:
-  python cli.py fit --config configs/simclr_digits.yaml
-  python cli.py fit --config configs/simclr_digits.yaml --trainer.max_epochs 100 --model.init_args.temperature 0.5
-  python cli.py fit --config configs/simclr_digits.yaml --ckpt_path last
-  python cli.py test --config RUN/config.yaml --ckpt_path RUN/checkpoints/last.ckpt
-  python cli.py report runs/simclr_digits/version_0
+{examples()}
 
 `python cli.py VERB --help` lists a verb's options, `--print_config` prints the whole configuration.
 """
@@ -30,9 +31,7 @@ def report(folders: list[str]) -> int:
     from reports.report import write
 
     if not folders or folders[0].startswith("-"):
-        print(
-            "usage: python cli.py report RUN_FOLDER ...\n\nexample: python cli.py report runs/simclr_digits/version_0"
-        )
+        print(f"usage: python cli.py report RUN_FOLDER ...\n\n{examples('report')}")
         return 0 if folders else 2
     for folder in folders:
         try:
@@ -40,6 +39,50 @@ def report(folders: list[str]) -> int:
         except ValueError as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
+    return 0
+
+
+def results(args: list[str]) -> int:
+    """Print the results of run folders as Markdown, or write them to a file."""
+    from reports.results import markdown, write
+    from reports.run import read
+
+    output, folders = None, list(args)
+    if "--output" in args[:-1]:
+        place = args.index("--output")
+        output, folders = Path(args[place + 1]), args[:place] + args[place + 2 :]
+    if not folders or any(folder.startswith("-") for folder in folders):
+        print(f"usage: python cli.py results RUN_FOLDER ... [--output FILE.md]\n\n{examples('results')}")
+        return 0 if {"-h", "--help"} & {*folders} else 2
+    runs, status = [], 0
+    for folder in folders:
+        try:
+            runs.append(read(folder))
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            status = 2
+    if runs and output:
+        print(write(runs, output))
+    elif runs:
+        print(markdown(runs), end="")
+    return status
+
+
+def inspect(file: str) -> int:
+    """Print a plain list of layers, from a YAML file, as a network."""
+    import torch
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    from anatomy.layers import network, read
+    from anatomy.table import table, trace
+
+    try:
+        layers, shape = network(read(Path(file)))
+    except MisconfigurationException as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    view = torch.zeros(1, *shape)
+    print(table(trace(layers, view), view))
     return 0
 
 
@@ -51,6 +94,10 @@ def main(args: list[str] | None = None) -> int:
         return 0
     if args[0] == "report":
         return report(args[1:])
+    if args[0] == "results":
+        return results(args[1:])
+    if args[0] == "inspect" and args[1:2] == ["--layers"] and len(args) == 3:
+        return inspect(args[2])
     if args[0] not in VERBS:
         from difflib import get_close_matches
 
@@ -58,7 +105,10 @@ def main(args: list[str] | None = None) -> int:
         hint = f", did you mean {near[0]!r}?" if near else f": one of {', '.join(VERBS)}"
         print(f"error: no verb {args[0]!r}{hint}", file=sys.stderr)
         return 2
-    from launch.lightning_cli import run
+    if args[0] == "export":
+        from launch.export import run
+    else:
+        from launch.lightning_cli import run
 
     return run(args)
 

@@ -1,7 +1,10 @@
-"""runs/EXPERIMENT/VERSION: claim a new one, find the one to go on with."""
+"""runs/EXPERIMENT/VERSION: claim a new one, find the one to go on with; and files that are whole or not there."""
 
 import json
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -56,3 +59,17 @@ def readable(path: Path) -> bool:
         rank_zero_warn(f"{path} cannot be read ({type(error).__name__}), trying the one before")
         return False
     return True
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Another path, to write to: what is there in the end appears under `path`, replacing what was."""
+    part = path.with_name(f".part-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        raise MisconfigurationException(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)

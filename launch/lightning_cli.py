@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 import yaml
 from lightning.fabric.utilities.rank_zero import _get_rank
@@ -16,13 +17,18 @@ from lightning.pytorch.trainer.connectors.accelerator_connector import _PRECISIO
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from anatomy.table import table, trace
+from callbacks.checkpoints import kept
 from callbacks.run_folder import RunFolder
+from launch.examples import examples
 from launch.folders import claim, unfinished
-from launch.parser import Parser, nearest
+from launch.parser import Help, Parser, nearest
+from launch.predict import predict
 from reports.report import write as write_report
 
 ROOT = Path(__file__).parent.parent
-VERBS = ("fit", "validate", "test")
+VERBS = ("fit", "validate", "test", "predict", "inspect")
+FOLDERLESS = ("predict", "inspect")  # verbs that make no run folder
 DEFAULTS = {"default_config_files": [str(ROOT / "configs" / "defaults.yaml")], "allow_abbrev": False}
 
 
@@ -61,6 +67,72 @@ class Trainer(pl.Trainer):
             **kwargs,
         )
 
+    def validate(self, *args: Any, ckpt_path: str | Path | None = None, **kwargs: Any) -> list[dict]:
+        """A checkpoint, or each `epoch=N.ckpt` of a folder in turn, at the epoch and step where it was taken."""
+        paths = kept(Path(ckpt_path)) if ckpt_path and Path(ckpt_path).is_dir() else [ckpt_path]
+        results = []
+        for path in paths:
+            self.go_to(path)
+            results += super().validate(*args, ckpt_path=path, **kwargs)
+        return results
+
+    def test(self, *args: Any, ckpt_path: str | Path | None = None, **kwargs: Any) -> list[dict]:
+        """At the epoch and step where the checkpoint was taken, if there is one."""
+        self.go_to(ckpt_path)
+        return super().test(*args, ckpt_path=ckpt_path, **kwargs)
+
+    def inspect(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule,
+        ckpt_path: str | Path | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Print the module layer by layer, for the data's views, of which it sees two examples.
+
+        Args:
+            ckpt_path, weights_only: of no effect, but a run's config.yaml has them.
+        """
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        model.trainer, self.datamodule = self, datamodule
+        model.setup("fit")
+        stored = datamodule.datasets["train"].__getitems__(np.arange(2))
+        batch = datamodule.prepare((*stored, 0), torch.device("cpu"), augment=True)
+        view, views = batch[0][0], len(batch[0])
+        what = f"{type(model).__name__} on {type(datamodule).__name__}"
+        print(f"{what}; multiply-adds of one example, {views} view{'s' * (views > 1)}, forward with the loss")
+        print(table(trace(model, view, lambda: model.training_step(batch, 0)), view))
+
+    def predict(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+        split: Literal["val", "test", "train", "bank"] = "val",
+        images: str | None = None,
+        output: str | None = None,
+        on_bad_image: Literal["error", "skip"] = "error",
+    ) -> None:
+        """Write the features of a split, or of a folder of images, to an .npz file, which goes on where it was cut off.
+
+        Args:
+            ckpt_path: the checkpoint.
+            weights_only: of no effect, it is read so anyway; but a run's config.yaml has it.
+            split: whose examples; `bank` are the labelled training examples.
+            images: a folder of JPGs and PNGs, also in folders in it, in place of a split.
+            output: the file; CHECKPOINT_SPLIT.npz beside the checkpoint if not given.
+            on_bad_image: what to do about images of the folder that cannot be decoded.
+        """
+        predict(self, model, datamodule, ckpt_path, split, images, output, on_bad_image)
+
+    def go_to(self, ckpt_path: str | Path | None) -> None:
+        """Count from a checkpoint's epoch and step, which figures and metrics go by; Lightning does so only in fit."""
+        if ckpt_path:
+            checkpoint = torch.load(ckpt_path, map_location="meta", weights_only=True, mmap=True)
+            self.fit_loop.load_state_dict(checkpoint["loops"]["fit_loop"])
+
 
 class CLI(LightningCLI):
     """LightningCLI with run folders: config -> Trainer, module, data -> fit, test once, report."""
@@ -76,7 +148,8 @@ class CLI(LightningCLI):
             subclass_mode_data=True,
             auto_configure_optimizers=False,
             seed_everything_default=0,
-            parser_kwargs={"allow_abbrev": False} | {verb: DEFAULTS for verb in VERBS},
+            parser_kwargs={"allow_abbrev": False, "formatter_class": Help}
+            | {verb: DEFAULTS | {"epilog": examples(verb)} for verb in VERBS},
         )
 
     def add_arguments_to_parser(self, parser: Parser) -> None:
@@ -108,6 +181,13 @@ class CLI(LightningCLI):
         if loggers:
             trainer.logger = loggers = chosen(loggers, config.without)
         config.without = []  # done: the stored config has what is left
+        if self.subcommand in FOLDERLESS:
+            bar = [item for item in trainer.callbacks if class_name(item) == "TQDMProgressBar"]
+            trainer.callbacks, trainer.logger = bar, False
+            trainer.devices, trainer.num_nodes, trainer.strategy = 1, 1, "auto"
+            if self.subcommand == "inspect":
+                trainer.accelerator = "cpu"
+            return
         text = self._parser(self.subcommand).dump(config, skip_none=False)
         folder = self.run_folder(config)
         trainer.default_root_dir = str(folder)
@@ -123,13 +203,20 @@ class CLI(LightningCLI):
         if config.ckpt_path == "last":
             folder, config.ckpt_path = unfinished(experiment)
             return folder
-        if config.ckpt_path and not Path(config.ckpt_path).is_file():
+        if config.ckpt_path and Path(config.ckpt_path).is_dir() and self.subcommand == "validate":
+            if not kept(Path(config.ckpt_path)):
+                raise MisconfigurationException(
+                    f"--ckpt_path {config.ckpt_path}: no epoch=N.ckpt in it; train with keep_every_n_epochs of "
+                    "callbacks.checkpoints.Checkpoints"
+                )
+        elif config.ckpt_path and not Path(config.ckpt_path).is_file():
             raise MisconfigurationException(f"--ckpt_path {config.ckpt_path}: no such file")
         return claim(experiment) if not _get_rank() else experiment / "of_rank_0"
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         trainer = super().instantiate_trainer(**kwargs)
-        trainer.callbacks.insert(0, self.run)
+        if self.subcommand not in FOLDERLESS:
+            trainer.callbacks.insert(0, self.run)
         return trainer
 
     def after_fit(self) -> None:
@@ -149,6 +236,7 @@ class CLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         verbs = LightningCLI.subcommands()
+        verbs["inspect"] = verbs["predict"] = {"model", "datamodule"}
         return {verb: verbs[verb] for verb in VERBS}
 
 
@@ -165,9 +253,16 @@ def check_names(without: list[str], items: list) -> None:
             )
 
 
+def figures_name(item: Any) -> str | None:
+    """The option `name` of a callback; what a logger calls a run is no name of figures."""
+    is_logger = "save_dir" in (item.get("init_args") or {})
+    return None if is_logger else (item.get("init_args") or {}).get("name")
+
+
 def chosen(items: list, without: list[str]) -> list:
-    """Callbacks or loggers, less those switched off by name; of a class named twice the later one counts."""
-    latest = {item.class_path: item for item in items}
+    """Callbacks or loggers, less those switched off by name. Of a class given twice the later one counts, but an eye
+    that gets another `name` for its figures stands beside the first."""
+    latest = {(item.class_path, figures_name(item)): item for item in items}
     return [item for item in latest.values() if class_name(item) not in without]
 
 
@@ -196,8 +291,9 @@ def leave(folder: Path) -> None:
 
 
 def quiet_lightning() -> None:
-    """Leave out advertisements, a warning about frozen encoders, and one that Lightning 2.6 gets from torch 2.14."""
+    """Leave out advertisements, warnings of what is meant, and one that Lightning 2.6 gets from torch 2.14."""
     rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     rank_zero.addFilter(lambda record: "Tip:" not in record.msg)
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
+    warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # no val split

@@ -12,11 +12,16 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
 
 import yaml
+from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch.cli import LightningArgumentParser
 
 UNKNOWN = re.compile(r"Option '([^']+)' is not accepted|not accept option '([^']+)'|arguments: --([\w.+]+)")
 BAD_CLASS = re.compile(r"class_path '([^']+)':\s+(.*)")
 NO_NAME = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
+
+
+class Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """jsonargparse's, with the lines of the examples as they are."""
 
 
 class Parser(LightningArgumentParser):

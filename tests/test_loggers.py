@@ -85,6 +85,7 @@ def no_account(monkeypatch, tmp_path):
 def test_wandb_offline_has_config_metrics_and_pictures(no_account, tmp_path):
     folder = fit(tmp_path, "[Protocol,KNN,Collapse]")
     wandb.finish()
+    wandb.teardown()  # its process writes last
     config, history = {}, []
     for record in wandb_records(folder):
         kind = record.WhichOneof("record_type")
@@ -153,3 +154,13 @@ def test_lars_of_timm_is_an_optimizer_like_torchs(tmp_path):
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     groups = state["optimizer_states"][0]["param_groups"]
     assert [group["weight_decay"] for group in groups] == [1e-6, 0] and "trust_coeff" in groups[0]
+
+
+def test_a_model_of_timm_is_an_encoder_like_ours(tmp_path):
+    encoder = (
+        "{class_path: ssl_modules.networks.timm_model.Timm, init_args: {name: resnet10t, in_channels: 1}}"
+    )
+    folder = fit(tmp_path, "[WandbLogger]", "--model.init_args.encoder", encoder)
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert any(key.startswith("encoder.model.") for key in state)
+    assert rows(folder, "val/knn20_top1") and rows(folder, "untrained/val/probe_top1")

@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.folders import write_folders
+from tests.tweets import write_tweets
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 FILES = {
@@ -25,7 +28,16 @@ SHORT = "--trainer.max_epochs 1 --trainer.limit_train_batches 3 --trainer.limit_
 def project(tmp_path_factory) -> Path:
     """A folder to work in, as a user has it: the project's files, the README's examples, a small CIFAR-10."""
     folder = tmp_path_factory.mktemp("project")
-    for name in ("cli.py", "configs", "ssl_modules", "datamodules", "callbacks", "reports", "launch"):
+    for name in (
+        "cli.py",
+        "configs",
+        "ssl_modules",
+        "datamodules",
+        "callbacks",
+        "reports",
+        "launch",
+        "anatomy",
+    ):
         (folder / name).symlink_to(ROOT / name)
     for name, code in FILES.items():
         (folder / name).write_text(code)
@@ -36,6 +48,8 @@ def project(tmp_path_factory) -> Path:
             folder / f"data/cifar10/{split}_images.npy", rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
         )
         np.save(folder / f"data/cifar10/{split}_labels.npy", np.arange(count) % 10)
+    write_tweets(folder / "data/tweets", train=300, unlabeled=300)
+    write_folders(folder / "photos", 2)
     return folder
 
 
@@ -63,7 +77,7 @@ def test_every_command_runs(project):
 
 
 def test_examples_are_short():
-    assert {"my_method.py", "my_method.yaml", "my_data.py", "my_eye.py"} == FILES.keys()
+    assert {"my_method.py", "my_method.yaml", "my_data.py", "my_eye.py", "load_encoder.py"} == FILES.keys()
     assert all(len(code.splitlines()) < 40 for code in FILES.values())
 
 

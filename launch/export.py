@@ -1,0 +1,172 @@
+"""`cli.py export`: a checkpoint's encoder as a folder that stands alone: weights, a card, and ONNX by option."""
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from launch.examples import examples
+from launch.folders import whole
+from launch.onnx_file import write_onnx
+from launch.parser import Help, Parser, one_line
+from reports.measures import NAME
+from reports.run import NoRunError, Run, dig, read
+from ssl_modules.weights import misfit
+
+
+def export(ckpt_path: Path, output: Path, config: Path | None = None, onnx: bool = False) -> None:
+    """Write a checkpoint's encoder to a folder: encoder.safetensors, card.json and, by option, encoder.onnx.
+
+    The card says how to build the encoder, what it reads, and where it comes from. The README shows how to load it.
+
+    Args:
+        ckpt_path: the checkpoint, of any method.
+        output: the folder; it is made if it is not there.
+        config: the config.yaml of the run; the one in the checkpoint's run folder if not given.
+        onnx: also write encoder.onnx, for any number of examples; needs the packages onnx and onnxscript.
+    """
+    checkpoint, config = load(ckpt_path), config or ckpt_path.parent.parent / "config.yaml"
+    plan, run = read_config(config), read_run(config.parent)
+    spec = encoder_spec(plan, config)
+    encoder = build(spec).eval()
+    load_weights(encoder, checkpoint, ckpt_path)
+    shape = {"input": inputs(plan, checkpoint, run)}
+    with whole(output / "encoder.safetensors") as path:
+        save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, path)
+    with whole(output / "card.json") as path:
+        card = {"encoder": spec | {"dim": encoder.dim}, **shape, **origin(plan, checkpoint, run)}
+        path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    print(
+        f"{output / 'encoder.safetensors'}: {spec['class_path']}, {encoder.dim} features\n{output / 'card.json'}"
+    )
+    if onnx:
+        write_onnx(encoder, example(shape["input"]), output / "encoder.onnx")
+        print(output / "encoder.onnx")
+
+
+def run(args: list[str]) -> int:
+    """Exit status of `cli.py export ARGS`; what a user can put right is said in one line."""
+    sys.argv[1:] = args
+    parser = Parser(prog="cli.py export", epilog=examples("export"), formatter_class=Help, allow_abbrev=False)
+    parser.add_function_arguments(export)
+    try:
+        export(**vars(parser.parse_args(args[1:])))
+    except MisconfigurationException as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A checkpoint of Lightning. Nothing but tensors and plain types is unpickled."""
+    if not path.is_file():
+        raise MisconfigurationException(f"--ckpt_path {path}: no such file")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the damage leads to
+        raise MisconfigurationException(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}): give another one"
+        ) from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise MisconfigurationException(f"{path} is no checkpoint of a run: give RUN/checkpoints/last.ckpt")
+    return checkpoint
+
+
+def read_config(path: Path) -> dict:
+    if not path.is_file():
+        raise MisconfigurationException(
+            f"there is no {path}: give the config.yaml of the run that the checkpoint comes from by --config"
+        )
+    try:
+        plan = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        raise MisconfigurationException(f"{path} is not valid YAML: {one_line(str(error))}") from error
+    return plan if isinstance(plan, dict) else {}
+
+
+def read_run(folder: Path) -> Run | None:
+    """The run folder around a config, if it is one."""
+    try:
+        return read(folder)
+    except NoRunError:
+        return None
+
+
+def encoder_spec(plan: dict, config: Path) -> dict:
+    """class_path and init_args of the encoder; weights of somebody else are not downloaded to be replaced."""
+    spec = dig(plan, "model", "init_args", "encoder")
+    if not isinstance(spec, dict) or "class_path" not in spec:
+        raise MisconfigurationException(
+            f"{config}: no model.init_args.encoder with a class_path: give the config.yaml of the checkpoint's run"
+        )
+    arguments = dict(spec.get("init_args") or {})
+    if "pretrained" in arguments:
+        arguments["pretrained"] = False
+    return {"class_path": spec["class_path"], "init_args": arguments}
+
+
+def build(spec: dict) -> Any:
+    """class_path and init_args -> the object."""
+    module, _, name = spec["class_path"].rpartition(".")
+    try:
+        return getattr(import_module(module), name)(**spec.get("init_args") or {})
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise MisconfigurationException(
+            f"cannot build {spec['class_path']} as the config says: {one_line(str(error))}"
+        ) from error
+
+
+def load_weights(encoder: nn.Module, checkpoint: dict, path: Path) -> None:
+    weights = checkpoint["state_dict"].items()
+    found = {name.removeprefix("encoder."): value for name, value in weights if name.startswith("encoder.")}
+    if wrong := misfit(encoder.state_dict(), found):
+        raise MisconfigurationException(
+            f"{path}: its encoder is not the config's: {wrong}. Give the config.yaml of its run by --config"
+        )
+    encoder.load_state_dict(found)
+
+
+def inputs(plan: dict, checkpoint: dict, run: Run | None) -> dict:
+    """What the encoder reads: shape and type of a view, and the data module's state, such as mean and std."""
+    data = build(dig(plan, "data")) if dig(plan, "data", "class_path") else None
+    state = checkpoint.get(type(data).__qualname__) or {}
+    if "mean" not in state:
+        return {"shape": ["B", "T"], "dtype": "int64", **state}
+    stored = dig(run.provenance, "image_size") if run else None
+    side = data.size or data.center_crop or (stored[0] if stored else None)
+    return {"shape": ["B", len(state["mean"]), side, side], "dtype": "float32", **state}
+
+
+def origin(plan: dict, checkpoint: dict, run: Run | None) -> dict:
+    """Method, data, and where the numbers come from; of these only what was measured at the checkpoint's step."""
+    step, said = checkpoint.get("global_step"), run.provenance if run else {}
+    columns = run.metrics if run else {}
+    here = [name for name in columns if NAME.fullmatch(name) and abs(columns[name].step[-1] - step) <= 1]
+    return {
+        "method": dig(plan, "model", "class_path"),
+        "data": dig(plan, "data", "class_path"),
+        "experiment": run.experiment if run else None,
+        "epoch": checkpoint.get("epoch"),
+        "step": step,
+        "numbers": {name: run.last(name) for name in sorted(here)},
+        "commit": said.get("commit"),
+        "uncommitted_changes": said.get("dirty"),
+    }
+
+
+def example(reads: dict) -> Tensor:
+    """Two views of the shape on the card."""
+    if reads["dtype"] == "int64":
+        return torch.full((2, 9), ord("a"))
+    if None in reads["shape"]:
+        raise MisconfigurationException(
+            "--onnx true: nothing says how large the images are: give by --config a config with data.init_args.size"
+        )
+    return torch.zeros(2, *reads["shape"][1:])

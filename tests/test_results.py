@@ -1,0 +1,99 @@
+"""`cli.py results`: the tables say what the run folders say, and no more."""
+
+import copy
+import subprocess
+import sys
+
+import pytest
+
+from reports.results import groups, markdown
+from reports.run import read
+from tests.conftest import command_line
+from tests.test_house import ROOT
+from tests.test_report import CONFIG, FINAL, PROVENANCE, USUAL, make  # noqa: F401
+from tests.test_report import table as numbers
+
+
+@pytest.fixture
+def seeds(make):  # noqa: F811
+    """Writes a run of a seed; its probe is right on 60 % and as many points more as the seed says."""
+
+    def write(seed: int, version: str = "", state: str = "finished", **config):
+        rows = [*USUAL, {**FINAL[0], **numbers(), "test/probe_top1": 0.6 + seed / 100}]
+        said = PROVENANCE | {"seed": seed, "state": state, "wall_s": 600.0}
+        tree = copy.deepcopy(CONFIG) | {"seed_everything": seed} | config
+        return make(rows, tree, said, name=f"run{version or seed}")
+
+    return write
+
+
+def cells(text: str, run: str) -> list[str]:
+    """Of the first row of a run."""
+    line = next(line for line in text.splitlines() if line.startswith(f"| {run}"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_one_run_shows_numbers_floors_cost_and_origin_without_a_spread(seeds):
+    text = markdown([read(seeds(1))])
+    assert cells(text, "simclr_digits/0") == [
+        *("simclr_digits/0", "SimCLR", "Digits", "test", "trained"),
+        *("61.0", "41.2", "66.6", "1"),
+    ]
+    assert "| untrained | 41.1 | 26.2 | 34.5 |" in text and "| pixels | 37.2 | 21.3 | 35.2 |" in text
+    assert "| Linear probe | Linear probe, 5 labels a class | kNN, k 20 |" in text
+    assert "| 10.0 | 713 images | EPYC, 2 cores, 16 GB of memory | 3f9c2ab with changes |" in text
+    assert "`python cli.py fit --config configs/simclr_digits.yaml`" in text
+    assert "a number without ± is of one seed" in text
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_row_with_mean_and_spread(seeds):
+    runs = [read(seeds(seed)) for seed in (1, 2, 3)]
+    row = cells(markdown(runs), "simclr_digits")
+    assert row[5] == "62.0 ± 1.0" and row[-1] == "3 (1, 2, 3)"
+    other = read(seeds(4, trainer={"max_epochs": 9}))
+    assert [len(group.runs) for group in groups([*runs, other])] == [3, 1]
+
+
+def test_a_resumed_run_is_one_of_its_seeds_and_a_repeated_seed_counts_once(seeds):
+    resumed = read(seeds(2, ckpt_path="runs/run2/version_0/checkpoints/last.ckpt"))
+    elsewhere = read(seeds(3, ckpt_path="runs/other/version_0/checkpoints/last.ckpt"))
+    runs = [read(seeds(1)), resumed, elsewhere, read(seeds(1, version="again"))]
+    assert [len(group.runs) for group in groups(runs)] == [2, 1]
+    assert "Left out: 1 run of a config" in markdown(runs)
+    assert "Left out" not in markdown([runs[0], runs[0]])  # the same folder twice
+
+
+@pytest.mark.parametrize("state", ["interrupted", "failed", "running"])
+def test_a_run_cut_short_is_marked_and_in_no_mean(seeds, state):
+    text = markdown([read(seeds(1)), read(seeds(2, state=state))])
+    assert "simclr_digits/0, **cut short** after 8 epochs" in text.replace("8 of 8", "8")
+    assert "61.0 ±" not in text
+
+
+def test_what_is_no_run_is_one_line_and_the_others_are_shown(seeds, tmp_path, capsys):
+    run = seeds(1)
+    assert command_line("results", tmp_path / "nowhere", run) == 2
+    out, err = capsys.readouterr()
+    assert len(err.splitlines()) == 1 and "nowhere is no folder" in err and "61.0" in out
+    file = tmp_path / "results.md"
+    assert command_line("results", run, "--output", file) == 0
+    assert capsys.readouterr().out == f"{file}\n" and file.read_text() == out
+    assert command_line("results") == 2 and command_line("results", "--help") == 0
+    assert "example" in capsys.readouterr().out
+
+
+def test_names_cannot_break_the_table(seeds):
+    text = markdown([read(seeds(1, experiment="a|b\nc"))])
+    assert "| a\\|b c/0 |" in text
+
+
+def test_a_run_without_numbers_has_a_row(make):  # noqa: F811
+    text = markdown([read(make(rows=None, provenance=None))])
+    assert "cut short" in text and "SimCLR" in text
+
+
+def test_it_needs_no_training_libraries(seeds):
+    program = "import sys, cli; cli.main(sys.argv[1:]); print({'torch', 'lightning'} & set(sys.modules))"
+    command = [sys.executable, "-c", program, "results", str(seeds(1))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "set()", done.stderr
