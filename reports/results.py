@@ -53,9 +53,9 @@ def key(run: Run) -> str:
     """What runs share that differ in the seed alone. A resumed run is one that was never stopped."""
     config = copy.deepcopy(run.config)
     config.pop("seed_everything", None)
-    start = Path(str(config.get("ckpt_path") or "")).parts
-    if start[-4:-1] == (*run.path.parts[-2:], "checkpoints"):
-        config["ckpt_path"] = None
+    start = config.pop("ckpt_path", None)
+    if start and Path(start).parts[-4:-1] != (*run.path.parts[-2:], "checkpoints"):
+        config["ckpt_path"] = start
     return json.dumps([run.provenance.get("verb"), config], sort_keys=True, default=str)
 
 

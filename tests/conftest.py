@@ -14,6 +14,9 @@ from tests.tweets import write_tweets
 
 CLASSES = ["circle", "line", "square", "star"]
 
+# default eyes that draw when training ends: they have tests of their own, and other runs are faster without them
+PICTURES = "Curves, Map, Retrieval, CAM, Filters, Hardest, Confusion, CKA, Reconstructions, Samples, Latents"
+
 
 @pytest.fixture(scope="session", autouse=True)
 def quiet_world():

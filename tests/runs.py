@@ -10,10 +10,10 @@ from datamodules.arrays import Arrays
 from datamodules.tweets import Tweets
 from launch.lightning_cli import Trainer
 from ssl_modules.base import SSLModule
-from ssl_modules.classifier import Classifier
 from ssl_modules.next_character import NextCharacter
+from ssl_modules.rotnet import RotNet
 
-MODEL = {False: Classifier, True: NextCharacter}
+MODEL = {False: RotNet, True: NextCharacter}
 
 
 def build(encoder: dict) -> nn.Module:

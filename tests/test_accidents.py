@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.conftest import PICTURES
+
 ROOT = Path(__file__).parent.parent
 SMALL = [
     *("--model.encoder.widths", "[8,16]", "--model.encoder.blocks", "[1,1]", "--trainer.max_epochs", "3"),
-    *("--trainer.precision", "32-true", "--without", "[WandbLogger,Views]"),
+    *("--trainer.precision", "32-true", "--without", f"[WandbLogger, Views, {PICTURES}]"),
 ]
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ import cli
 from datamodules.cifar10 import CIFAR10
 from datamodules.mnist import MNIST
 from datamodules.stl10 import STL10
-from tests.conftest import command_line, write_random
+from tests.conftest import PICTURES, command_line, write_random
 from tests.galaxies import write_galaxies
 from tests.tweets import write_tweets
 
@@ -118,7 +118,7 @@ def test_every_config_runs(config, small_data, tmp_path, capsys):
         "--trainer.limit_train_batches": 2,
         "--trainer.limit_val_batches": 1,
         "--runs_dir": tmp_path,
-        "--without": "[WandbLogger, Protocol]",  # Protocol takes its time and has its own tests
+        "--without": f"[WandbLogger, Protocol, {PICTURES}]",
     }
     text = (ROOT / "configs" / config).read_text(encoding="utf-8")
     for name, instead in {"unlabeled": "null", "labels_per_class": "null", "val_size": 0.1}.items():

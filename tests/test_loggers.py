@@ -17,7 +17,7 @@ from wandb.proto import wandb_internal_pb2
 
 import cli
 from callbacks.wandb_logger import online
-from tests.conftest import command_line
+from tests.conftest import PICTURES, command_line
 
 pytestmark = pytest.mark.usefixtures("untouched_process")
 DIGITS = Path(cli.__file__).parent / "configs" / "simclr_digits.yaml"
@@ -34,7 +34,7 @@ SHORT = {
 
 def fit(folder: Path, without: str, *more: str) -> Path:
     """A short run on the digits; its folder."""
-    options = SHORT | {"--runs_dir": folder, "--without": without}
+    options = SHORT | {"--runs_dir": folder, "--without": without.replace("]", f", {PICTURES}]")}
     given = [part for option in options.items() for part in option]
     assert command_line("fit", "--config", DIGITS, *given, *more) == 0
     return folder / "simclr_digits" / "version_0"

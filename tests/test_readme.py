@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import PICTURES
 from tests.folders import write_folders
 from tests.tweets import write_tweets
 
@@ -21,7 +22,10 @@ FILES = {
 COMMANDS = [
     line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines() if line
 ]
-SHORT = "--trainer.max_epochs 1 --trainer.limit_train_batches 3 --trainer.limit_val_batches 1"
+SHORT = (
+    "--trainer.max_epochs 1 --trainer.limit_train_batches 3 --trainer.limit_val_batches 1 "
+    f"--without '[{PICTURES}]'"
+)
 
 
 @pytest.fixture(scope="module")
