@@ -12,7 +12,7 @@ from callbacks.collapse import Collapse, alignment, effective_rank, spread, unif
 from callbacks.csv_logger import CSVLogger
 from callbacks.features import FeatureSet
 from callbacks.views import draw_views
-from tests.test_watching import logged, train, watchers
+from tests.test_watching import logged, monitors, train
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -67,14 +67,14 @@ class Flat(torch.nn.Module):
 
 
 def test_collapse_is_said_in_words_and_stops_the_run_if_asked(tmp_path):
-    eyes = [eye for eye in watchers() if type(eye).__name__ in ("Features", "Throughput")]
+    eyes = [eye for eye in monitors() if type(eye).__name__ in ("Features", "Throughput")]
     with pytest.warns(UserWarning, match="the features have collapsed"):
         train(tmp_path, [*eyes, Collapse(stop=True)], epochs=3, encoder=lambda **options: Flat())
     assert {row["epoch"] for row in logged(tmp_path)} == {"0"}
 
 
 def test_what_a_watched_run_logs(tmp_path):
-    train(tmp_path, watchers())
+    train(tmp_path, monitors())
     rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
     last = {name: [row[name] for row in rows if row[name]][-1] for name in rows[0]}
     for prefix in ("", "untrained/", "pixels/"):

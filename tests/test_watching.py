@@ -40,14 +40,15 @@ class Forgetful(ResNet):
         return F.dropout(super().forward(x), 0.5, self.training)
 
 
+def monitors() -> list:
+    """What every run logs and keeps."""
+    eyes = [Throughput(), OnlineProbe(), KNN(every_n_epochs=1), Collapse(), Views(), Protocol()]
+    return [Features(), *eyes, Checkpoints(3)]
+
+
 def watchers() -> list:
+    """These, and what draws."""
     eyes = [
-        Throughput(),
-        OnlineProbe(),
-        KNN(every_n_epochs=1),
-        Collapse(),
-        Views(),
-        Protocol(),
         CKA(every_n_epochs=1),
         Curves(),
         CAM(per_class=1, mistakes=1),
@@ -57,9 +58,8 @@ def watchers() -> list:
         Map(points=60, every_n_epochs=1),
         Retrieval(queries=1),
         Clustering(points=60),
-        Checkpoints(3),
     ]
-    return [Features(), *eyes]
+    return [*monitors(), *eyes]
 
 
 def train(tmp_path, callbacks, epochs=2, workers=0, ckpt_path=None, encoder=ResNet, **trainer):
@@ -107,14 +107,14 @@ def test_training_with_every_eye_is_training_without_bit_for_bit(tmp_path, preci
 
 @pytest.mark.parametrize("workers, encoder", [(0, ResNet), (2, ResNet), (0, Forgetful)])
 def test_resuming_in_mid_epoch_is_never_having_stopped(tmp_path, workers, encoder):
-    whole = train(tmp_path / "whole", watchers(), workers=workers, encoder=encoder)
-    train(tmp_path / "parts", watchers(), workers=workers, encoder=encoder, max_steps=4)
+    whole = train(tmp_path / "whole", monitors(), workers=workers, encoder=encoder)
+    train(tmp_path / "parts", monitors(), workers=workers, encoder=encoder, max_steps=4)
     (
         tmp_path / "parts/checkpoints/last.ckpt"
     ).unlink()  # the end: go on from step 3, in the middle of epoch 0
     resumed = train(
         tmp_path / "parts",
-        watchers(),
+        monitors(),
         workers=workers,
         encoder=encoder,
         ckpt_path=tmp_path / "parts/checkpoints/previous.ckpt",
