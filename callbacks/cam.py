@@ -11,7 +11,7 @@ from callbacks.examples import examples
 from callbacks.eye import Eye
 from callbacks.features import Features, FeatureSet, looking
 from callbacks.figures import save_figure
-from callbacks.heads import linear_head
+from callbacks.heads import NO_HEAD, linear_head
 from callbacks.linear_probe import LinearProbe
 from callbacks.spotlight import draw_evidence
 
@@ -55,7 +55,9 @@ class CAM(Eye):
         seen = Features.of(trainer).split(trainer).labelled()
         if not len(seen.labels):
             return self.skip(f"no example of {split} has a label")
-        head, name = linear_head(trainer, module)
+        if (found := linear_head(trainer, module)) is None:
+            return self.skip(NO_HEAD)
+        head, name = found
         if trainer.is_global_zero:
             self.picture(trainer, module, split, seen, head, name)
         return None

@@ -12,7 +12,7 @@ from callbacks.drawing import ACCENT, INK, SPLITS, WRONG, place, shortened, titl
 from callbacks.eye import Eye
 from callbacks.features import Features
 from callbacks.figures import save_figure
-from callbacks.heads import linear_head
+from callbacks.heads import NO_HEAD, linear_head
 
 STRONGER = 3.4  # how much errors are exaggerated, so that rare ones show
 PAPER = "#f4f4f0"
@@ -36,7 +36,9 @@ class Confusion(Eye):
         features, labels, index = Features.of(trainer).split(trainer).labelled()
         if not len(labels):
             return self.skip(f"no example of {split} has a label")
-        head, name = linear_head(trainer, module)
+        if (found := linear_head(trainer, module)) is None:
+            return self.skip(NO_HEAD)
+        head, name = found
         if not trainer.is_global_zero:
             return None
         sure, predicted = head.scores(features).double().softmax(1).max(1)

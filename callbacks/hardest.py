@@ -15,7 +15,7 @@ from callbacks.examples import examples
 from callbacks.eye import Eye
 from callbacks.features import Features, FeatureSet, gather, looking
 from callbacks.figures import save_figure
-from callbacks.heads import linear_head
+from callbacks.heads import NO_HEAD, linear_head
 
 
 class Hardest(Eye):
@@ -67,10 +67,12 @@ class Hardest(Eye):
     ) -> None:
         """The extremes of a split, by the method's losses (N,) or, where there are none, by those of a probe."""
         data, loss, head, scores = trainer.datamodule, f"{type(module).__name__}'s loss", None, None
-        if data.num_classes:
-            linear, head = linear_head(trainer, module)
+        if data.num_classes and (scorer := linear_head(trainer, module)):
+            linear, head = scorer
             seen = seen if losses is not None else seen.labelled()
             scores = linear.scores(seen.features)
+        if losses is None and scores is None:
+            return self.skip(NO_HEAD)
         if losses is None:
             loss = f"cross-entropy of the {head}"
             losses = F.cross_entropy(scores, seen.labels, reduction="none")

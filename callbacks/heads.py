@@ -7,12 +7,14 @@ from callbacks.features import Features
 from callbacks.linear_probe import LinearProbe, fit_probe
 from callbacks.online_probe import OnlineProbe
 
+NO_HEAD = "there is no classifier, and no training example has a label to fit a probe on"
 
-def linear_head(trainer: Trainer, module: LightningModule) -> tuple[LinearProbe, str]:
+
+def linear_head(trainer: Trainer, module: LightningModule) -> tuple[LinearProbe, str] | None:
     """What turns features into class scores, and its name for a caption.
 
     The module's `head` where it is a linear layer, else the online probe of this fit if it saw labels, else a converged
-    probe on the bank. All processes must ask, and the data must have classes.
+    probe on the bank; None where that has no labels. All processes must ask, and the data must have classes.
     """
     head = getattr(module, "head", None)
     if isinstance(head, nn.Linear):
@@ -22,6 +24,8 @@ def linear_head(trainer: Trainer, module: LightningModule) -> tuple[LinearProbe,
             return linear, "online probe"
     features = Features.of(trainer)
     bank = features.bank(trainer, module)
+    if not len(bank.labels):
+        return None
     if features.probe is None or features.probe[0] is not bank:  # other eyes ask, too
         features.probe = bank, fit_probe(bank.features, bank.labels, trainer.datamodule.num_classes)
     return features.probe[1], "linear probe"

@@ -8,13 +8,11 @@ from lightning.pytorch import LightningModule, Trainer
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from callbacks.drawing import FAINT, grid, show, title
+from callbacks.drawing import FAINT, SPLITS, grid, show, title
 from callbacks.examples import examples
 from callbacks.eye import Eye
 from callbacks.features import looking
 from callbacks.figures import save_figure
-
-NAMES = {"val": "validation", "test": "test"}
 
 
 def squared_error(rebuilt: Tensor, targets: Tensor) -> Tensor:
@@ -67,13 +65,13 @@ class Reconstructions(Eye):
             rebuilt = module.reconstruct(chosen.view, chosen.labels)
         mse = (scale * squared_error(rebuilt, chosen.view)).mean(1)
         pairs = {
-            NAMES[split]: (
+            SPLITS[split]: (
                 chosen.shown,
                 shown(data, rebuilt),
                 [f"no. {i}: {error:.2g}" for i, error in zip(positions, mse, strict=True)],
             )
         }
-        arrays = {"original": chosen.shown, "rebuilt": pairs[NAMES[split]][1], "mse": mse.cpu().numpy()}
+        arrays = {"original": chosen.shown, "rebuilt": pairs[SPLITS[split]][1], "mse": mse.cpu().numpy()}
         if (turned := self.turned(data, len(positions))) is not None:
             targets, back, turns = turned
             pairs["training, turned"] = targets, back, [f"turned {90 * k}°" for k in turns]
@@ -119,7 +117,7 @@ def shown(data, view: Tensor) -> np.ndarray:
 
 def caption(facts: dict, split: str) -> str:
     """One line; the network's own scale where that is not the pixels'."""
-    train, other, name = facts["train_mse"], facts[f"{split}_mse"], NAMES[split]
+    train, other, name = facts["train_mse"], facts[f"{split}_mse"], SPLITS[split]
     text = f"mean squared error of pixels in [0, 1]: train {train:.3g}, {name} {other:.3g}"
     if any(std != 1 for std in facts["std"]):
         own = facts["own_scale"]

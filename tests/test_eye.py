@@ -4,12 +4,18 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
+from callbacks.cam import CAM
+from callbacks.cka import CKA
+from callbacks.confusion import Confusion
 from callbacks.drawing import OTHER, PALETTE, class_colors, class_name, grid, show, title
+from callbacks.embedding import Map
 from callbacks.examples import evenly, examples, features_of
 from callbacks.eye import Eye
 from callbacks.features import Features
+from callbacks.hardest import Hardest
 from callbacks.heads import linear_head
 from callbacks.online_probe import OnlineProbe
+from callbacks.retrieval import Retrieval
 from datamodules.arrays import Arrays
 from datamodules.recipe import Recipe
 from tests.methods import METHODS, build, train
@@ -102,6 +108,20 @@ def test_any_method_has_class_scores(data_dir, tmp_path):
     module = trainer.lightning_module
     head, name = linear_head(trainer, module)
     assert torch.equal(head.weight, module.head.weight) and name == "classifier"
+
+
+@pytest.mark.parametrize("method", ["SimCLR", "Autoencoder"])
+def test_labels_on_validation_alone_leave_a_run_whole(own_dir, tmp_path, method):
+    labels = own_dir / "tiny" / "train_labels.npy"
+    for kind in ("images", "labels"):
+        (own_dir / "tiny" / f"test_{kind}.npy").rename(own_dir / "tiny" / f"val_{kind}.npy")
+    labels.unlink()
+    case = next(case for case in METHODS if case.method.__name__ == method)
+    eyes = [CAM(), Confusion(), Hardest(count=2), Map(points=16), Retrieval(), CKA()]
+    trainer = fit(own_dir, tmp_path, *eyes, case=case)
+    assert linear_head(trainer, trainer.lightning_module) is None
+    drawn = {folder.name for folder in (tmp_path / "figures").iterdir()}
+    assert drawn == {"cka", "tsne"} | ({"hardest"} if method == "Autoencoder" else set())
 
 
 def test_beyond_ten_classes_the_frequent_keep_their_colours():
