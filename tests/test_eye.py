@@ -1,24 +1,31 @@
 """What all eyes share: when they look, which examples they show, and class scores for any method."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from lightning.pytorch import Trainer
 
 from callbacks.cam import CAM
 from callbacks.cka import CKA
+from callbacks.clustering import Clustering
 from callbacks.confusion import Confusion
 from callbacks.drawing import OTHER, PALETTE, class_colors, class_name, grid, show, title
 from callbacks.embedding import Map
 from callbacks.examples import evenly, examples, features_of
 from callbacks.eye import Eye
 from callbacks.features import Features
+from callbacks.filters import Filters
 from callbacks.hardest import Hardest
 from callbacks.heads import linear_head
 from callbacks.online_probe import OnlineProbe
 from callbacks.retrieval import Retrieval
 from datamodules.arrays import Arrays
 from datamodules.recipe import Recipe
+from tests.conftest import PICTURES, command_line
 from tests.methods import METHODS, build, train
+
+DIGITS = Path(__file__).parent.parent / "configs" / "simclr_digits.yaml"
 
 
 class Diary(Eye):
@@ -138,3 +145,18 @@ def test_pictures_and_texts_are_shown():
     title(figure, "Both", "an image and a text")
     assert [t.get_text() for t in axes[0, 1].texts] == ["it is a text"] and len(axes[0, 0].images) == 1
     assert class_name(["a", "b"], -1) == "?" and class_name(["a", "b"], 1) == "b"
+
+
+@pytest.mark.usefixtures("untouched_process")
+def test_eyes_look_at_a_checkpoint_that_none_of_them_watched(tmp_path):
+    given = ["--runs_dir", tmp_path, "--trainer.accelerator", "cpu", "--trainer.max_steps", 2]
+    given += ["--without", f"[WandbLogger, Protocol, Views, KNN, Collapse, {PICTURES}]"]
+    assert command_line("fit", "--config", DIGITS, *given, "--test_after_fit", "false") == 0
+    run = tmp_path / "simclr_digits" / "version_0"
+    eyes = CAM, Confusion, Hardest, Filters, Map, Retrieval, Clustering, CKA
+    more = [part for eye in eyes for part in ("--trainer.callbacks+", f"{eye.__module__}.{eye.__name__}")]
+    checkpoint = ["--config", run / "config.yaml", "--ckpt_path", run / "checkpoints" / "last.ckpt"]
+    assert command_line("validate", *checkpoint, "--runs_dir", tmp_path, *more) == 0
+    pictures = run.with_name("version_1").glob("figures/*/epoch=*.png")
+    kinds = {picture.parent.name.partition(".")[0] for picture in pictures}
+    assert kinds == {"cam", "confusion", "hardest", "filters", "tsne", "retrieval", "clustering", "cka"}

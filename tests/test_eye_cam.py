@@ -11,11 +11,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from callbacks.cam import CAM, asked, chosen_classes, pick
-from callbacks.confusion import Confusion
 from callbacks.evidence import class_activation, grad_cam, layer_of_maps, maps_and_gradients
 from callbacks.features import Features
-from callbacks.filters import Filters
-from callbacks.hardest import Hardest
 from callbacks.heads import linear_head
 from callbacks.spotlight import spotlight
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
@@ -23,7 +20,7 @@ from ssl_modules.networks.residual_autoencoder import ResidualEncoder
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.networks.vae import VAEConv
 from ssl_modules.networks.vgg import VGG11
-from tests.conftest import CLASSES, command_line
+from tests.conftest import CLASSES
 from tests.eyes import assert_training_is_as_without, fit, named, tiny, tweets, write_numbers, written
 from tests.methods import build
 
@@ -230,22 +227,3 @@ def test_validate_alone_draws_it_too_also_in_inference_mode(data_dir, tmp_path):
     trainer.validate(module, data, verbose=False)
     facts, _ = written(tmp_path, "cam")
     assert facts["head"] == linear_head(trainer, module)[1] == "linear probe"
-
-
-@pytest.mark.usefixtures("untouched_process")
-def test_these_eyes_look_at_a_checkpoint(tmp_path):
-    quiet = ["--trainer.accelerator", "cpu", "--without", "[WandbLogger, Protocol, Views, KNN, Collapse]"]
-    given = ["--config", DIGITS, "--runs_dir", tmp_path, *quiet, "--trainer.max_steps", 2]
-    assert command_line("fit", *given, "--test_after_fit", "false") == 0
-    (ckpt,) = tmp_path.glob("*/version_0/checkpoints/last.ckpt")
-    eyes = [
-        eye for kind in (CAM, Confusion, Hardest, Filters) for eye in ("--trainer.callbacks+", path_of(kind))
-    ]
-    assert command_line("validate", *given, "--ckpt_path", ckpt, *eyes) == 0
-    (figures,) = tmp_path.glob("*/version_1/figures")
-    kinds = {picture.parent.name.partition(".")[0] for picture in figures.glob("*/epoch=*.png")}
-    assert kinds >= {"cam", "confusion", "hardest", "filters"}
-
-
-def path_of(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__name__}"

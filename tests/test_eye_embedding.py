@@ -10,9 +10,7 @@ from sklearn.manifold import TSNE, trustworthiness
 
 from callbacks.embedding import Map, axis_names, previous, small
 from callbacks.plane import to_plane
-from tests.conftest import command_line
 from tests.eyes import assert_training_is_as_without, fit, named, tiny, tweets, write_numbers, written
-from tests.test_house import DIGITS
 
 
 def groups(count: int, dim: int = 60, apart: float = 2.0, seed: int = 0) -> np.ndarray:
@@ -149,17 +147,3 @@ def test_collapsed_features_have_none(data_dir, tmp_path):
 @pytest.mark.parametrize("method", ["SimCLR", "VAE"])
 def test_training_is_as_without_it(method, data_dir, tmp_path):
     assert_training_is_as_without(named(method), data_dir, tmp_path, Map(every_n_epochs=1))
-
-
-@pytest.mark.usefixtures("untouched_process")
-def test_these_eyes_look_at_a_checkpoint(tmp_path):
-    quiet = ["--trainer.accelerator", "cpu", "--without", "[WandbLogger, Protocol, Views, KNN, Collapse]"]
-    given = ["--config", DIGITS, "--runs_dir", tmp_path, *quiet, "--trainer.max_steps", 2]
-    assert command_line("fit", *given, "--test_after_fit", "false") == 0
-    (ckpt,) = tmp_path.glob("*/version_0/checkpoints/last.ckpt")
-    eyes = "callbacks.embedding.Map", "callbacks.retrieval.Retrieval", "callbacks.clustering.Clustering"
-    more = [part for eye in eyes for part in ("--trainer.callbacks+", eye)]
-    assert command_line("validate", *given, "--ckpt_path", ckpt, *more) == 0
-    (figures,) = tmp_path.glob("*/version_1/figures")
-    kinds = {picture.parent.name for picture in figures.glob("*/epoch=*.png")}
-    assert kinds >= {"tsne", "retrieval", "clustering"}

@@ -11,13 +11,14 @@ from callbacks.checkpoints import kept
 from callbacks.csv_logger import CSVLogger
 from callbacks.study import draw
 from datamodules.cifar10 import CIFAR10
-from tests.conftest import command_line, write_random
+from tests.conftest import PICTURES, command_line, write_random
 
 pytestmark = pytest.mark.usefixtures("untouched_process")
 
 CONFIG = Path(__file__).parent.parent / "configs" / "conv_autoencoder_cifar10.yaml"
 CHECKPOINTS = "{class_path: callbacks.checkpoints.Checkpoints, init_args: {keep_every_n_epochs: 1}}"
-STUDY, PROTOCOL = "callbacks.study.Study", "callbacks.protocol.Protocol"
+STUDY = "callbacks.study.Study"
+PROTOCOL = "{class_path: callbacks.protocol.Protocol, init_args: {draws: 1}}"
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,8 @@ def run(tmp_path_factory) -> Path:
     write_random(folder / "data" / "cifar10", train=60, test=20, classes=CIFAR10.class_names, size=32)
     options = ["--data.init_args.data_dir", folder / "data", "--data.init_args.batch_size", 16]
     options += ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true", "--trainer.max_epochs", 3]
-    options += ["--runs_dir", folder / "runs", "--without", "[WandbLogger, Protocol, KNN, TQDMProgressBar]"]
+    without = f"[WandbLogger, Protocol, KNN, TQDMProgressBar, {PICTURES}]"
+    options += ["--runs_dir", folder / "runs", "--without", without]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["cli.py"])
         assert command_line("fit", "--config", CONFIG, *options, "--trainer.callbacks+", CHECKPOINTS) == 0
@@ -71,7 +73,9 @@ def test_all_checkpoints_of_a_run_in_one_picture(run, tmp_path):
 
 
 def test_a_metric_that_nobody_logged_is_named(run, tmp_path):
-    with pytest.warns(UserWarning, match="there is no val/probe_top1; logged were .*val/loss"):
+    with pytest.warns(
+        UserWarning, match="no train/reconstruction_mse and no val/probe_top1; logged were .*val/loss"
+    ):
         status, folder = validate(run, tmp_path, run / "checkpoints", STUDY)
     assert status == 0 and not (folder / "figures" / "study").exists()
 

@@ -160,7 +160,9 @@ def test_a_model_of_timm_is_an_encoder_like_ours(tmp_path):
     encoder = (
         "{class_path: ssl_modules.networks.timm_model.Timm, init_args: {name: resnet10t, in_channels: 1}}"
     )
-    folder = fit(tmp_path, "[Protocol,WandbLogger]", "--model.init_args.encoder", encoder)
+    # In bfloat16 on 8 x 8 images its last maps are 1 x 1, where some processors' kernels diverge.
+    single = "--trainer.precision", "32-true"
+    folder = fit(tmp_path, "[Protocol,WandbLogger]", "--model.init_args.encoder", encoder, *single)
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert any(key.startswith("encoder.model.") for key in state)
     assert rows(folder, "val/knn20_top1") and rows(folder, "val/online_probe_top1")
