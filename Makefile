@@ -14,7 +14,7 @@ demo: $(VENV)/.installed  ## the main job on scikit-learn's digits: about 3 minu
 	$(PY) cli.py fit --config configs/simclr_digits.yaml
 
 test: $(VENV)/.installed lint
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(VENV)/.installed  ## what starts many processes or trains for longer
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow

@@ -62,7 +62,8 @@ class Collapse(Callback):
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         if "projections" in outputs and trainer.global_step % trainer.log_every_n_steps == 0:
-            z1, z2, *_ = outputs["projections"]
+            rows = outputs["projections"].transpose(0, 1)  # (B, V, P)
+            z1, z2, *_ = module.all_gather(rows).flatten(0, -3).unbind(1)  # (N, P) each, of all processes
             module.log_dict({"train/alignment": alignment(z1, z2), "train/uniformity": uniformity(z1)})
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:

@@ -57,7 +57,12 @@ class DataModule(LightningDataModule):
         return None
 
     def loader(self, split: str, training: bool = False) -> BatchLoader:
-        trainer = self.trainer
+        trainer, (_, world) = self.trainer, self.shard()
+        if len(self.datasets[split]) < world:
+            raise MisconfigurationException(
+                f"{len(self.datasets[split])} examples of {split} for {world} processes: each needs one, "
+                "take fewer processes or more examples"
+            )
         return BatchLoader(
             self.datasets[split],
             self.batch_size,

@@ -77,7 +77,8 @@ class Autoencoder(SSLModule):
         (images, *_), _, _, key = batch
         if not self.beta:
             return self.step(images)
-        drawn = torch.randint(4, (len(images),), generator=self.noise(key)).to(images.device)
+        rows, own = self.share(len(images))
+        drawn = torch.randint(4, (rows,), generator=self.noise(key))[own].to(images.device)
         copies, named = turns(images)  # (4B, C, S, S), (4B,)
         rows = drawn * len(images) + torch.arange(len(images), device=images.device)
         return self.step(copies[rows], named[rows])

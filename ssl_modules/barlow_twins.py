@@ -49,3 +49,7 @@ class BarlowTwins(SSLModule):
         z1, z2 = projections.chunk(2)
         loss = barlow_twins(self.gather(z1), self.gather(z2), self.off_diagonal_weight, self.centre)
         return self.report(loss, features[: len(x1)], projections=torch.stack([z1, z2]))
+
+    def start_line(self) -> str:
+        images = self.trainer.datamodule.batch_size * self.trainer.world_size
+        return f"{super().start_line()}; correlations over {images} images{self.of_batch()}"

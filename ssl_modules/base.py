@@ -81,8 +81,8 @@ class SSLModule(LightningModule):
         rank_zero_info(self.start_line())
 
     def on_train_batch_start(self, batch: tuple, batch_idx: int) -> None:
-        # dropout draws from the global generator, whose state no checkpoint holds
-        torch.manual_seed(int(torch.randint(2**62, (), generator=self.noise(batch[3]))))
+        # dropout draws from the global generator, whose state no checkpoint holds; on each process anew
+        torch.manual_seed(int(torch.randint(2**62, (), generator=self.noise(batch[3]))) + self.global_rank)
         if self.value_range and self.current_epoch == batch_idx == 0:
             (low, high), (view, *_) = self.value_range, batch[0]
             if view.min() < low - 1e-4 or view.max() > high + 1e-4:
@@ -103,6 +103,10 @@ class SSLModule(LightningModule):
             f"{optimizer.param_groups[0]['initial_lr']:g}; batch norm over {self.batch_norm_scope()}"
         )
 
+    def of_batch(self) -> str:
+        """What to add to a number of images that are compared with each other."""
+        return " (accumulation adds none)" if self.trainer.accumulate_grad_batches > 1 else ""
+
     def batch_norm_scope(self) -> str:
         modules = list(self.encoder.modules())
         if any(isinstance(m, nn.SyncBatchNorm) for m in modules):
@@ -111,9 +115,20 @@ class SSLModule(LightningModule):
         return "each process alone" if batch_norms else "nothing (the encoder has none)"
 
     def noise(self, key: int) -> torch.Generator:
-        """The method's own luck in a batch: a function of the batch's key and the process."""
-        rank = self.global_rank if self._trainer else 0
-        return torch.Generator().manual_seed(int(np.random.SeedSequence([key, rank]).generate_state(1)[0]))
+        """The method's own luck in a batch: a function of the batch's key, the same on all processes; see `share`."""
+        return torch.Generator().manual_seed(int(np.random.SeedSequence([key, 0]).generate_state(1)[0]))
+
+    def share(self, count: int) -> tuple[int, slice]:
+        """For luck that each image has its own of: how many rows to draw, for the batch of all processes, and which of
+        them belong to the `count` images here. The loader deals a training batch out in blocks, others in turns.
+        """
+        if self._trainer is None:
+            return count, slice(count)
+        rank, world = self.global_rank, self.trainer.world_size
+        if self.training:
+            return world * count, slice(rank * count, (rank + 1) * count)
+        # also where the last batch is smaller: a row is to have the same luck whatever the number of processes
+        return world * self.trainer.datamodule.batch_size, slice(rank, rank + world * count, world)
 
     def split(self) -> str:
         """Which split a step's batch is from."""
@@ -149,7 +164,7 @@ class SSLModule(LightningModule):
         due = trainer and self.training and (trainer.global_step + 1) % trainer.log_every_n_steps == 0
         if due and weight > 0:
             for name, value in measures.items():  # a log costs 0.6 ms: not each step
-                self.log(f"train/{name}_step", value.detach(), prog_bar=name == "loss")
+                self.log(f"train/{name}_step", value.detach(), prog_bar=name == "loss", sync_dist=True)
             self.log("lr", trainer.optimizers[0].param_groups[0]["lr"])
         more = {name: tensor.detach().float() for name, tensor in more.items()}
         return {"loss": loss, "features": features.detach().float(), **more}
@@ -190,6 +205,13 @@ class SSLModule(LightningModule):
         (view, *_), *_ = batch
         return self.encode(view).float()
 
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """The sums of an unfinished epoch are those of all processes."""
+        weights = checkpoint["state_dict"]
+        sums = {name: weights[name] for name in weights if name.startswith("means.")}
+        total = self.trainer.strategy.reduce(torch.stack([*sums.values()]), reduce_op="sum")
+        weights.update(zip(sums, total.unbind(), strict=True))
+
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Raises where the checkpoint's weights are not this module's, naming the keys."""
         if wrong := misfit(self.state_dict(), checkpoint["state_dict"]):
@@ -197,6 +219,9 @@ class SSLModule(LightningModule):
                 f"the checkpoint does not fit this {type(self).__name__}: {wrong}. "
                 "Use the config.yaml of the run that it comes from"
             )
+        if self._trainer and self.global_rank:  # the first process goes on with the sums of all
+            weights = checkpoint["state_dict"]
+            weights.update({k: torch.zeros_like(v) for k, v in weights.items() if k.startswith("means.")})
 
     def parameter_groups(self) -> list[dict]:
         """What the optimizer is given."""

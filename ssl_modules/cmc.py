@@ -89,9 +89,8 @@ class CMC(SSLModule):
     def contrast_with_bank(self, z1: Tensor, z2: Tensor, index: Tensor, key: int) -> Tensor:
         if not self.bank.numel():  # a step by hand
             self.size_bank(int(index.max()) + 1)
-        draws = torch.randint(self.bank.shape[1], (self.negatives,), generator=self.noise(key))
-        negatives = self.gather(draws.to(z1.device))[: self.negatives]  # the first process's
-        loss = bank_contrast(z1, z2, self.bank, index, negatives, self.temperature)
+        negatives = torch.randint(self.bank.shape[1], (self.negatives,), generator=self.noise(key))
+        loss = bank_contrast(z1, z2, self.bank, index, negatives.to(z1.device), self.temperature)
         with torch.no_grad():
             everywhere = (self.gather(x) for x in (z1, z2, index))
             remember(self.bank, *everywhere, self.momentum)
@@ -99,5 +98,5 @@ class CMC(SSLModule):
 
     def start_line(self) -> str:
         count = self.negatives or self.trainer.datamodule.batch_size * self.trainer.world_size - 1
-        where = "memory bank" if self.negatives else "batch"
+        where = "memory bank" if self.negatives else f"batch{self.of_batch()}"
         return f"{super().start_line()}; {count} negatives an anchor, from the {where}"

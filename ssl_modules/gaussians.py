@@ -6,19 +6,18 @@ import torch
 from torch import Tensor
 
 
-def draw(mean: Tensor, log_variance: Tensor, generator: torch.Generator) -> Tensor:
+def draw(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
     """One draw from each posterior, which gradients pass through: mean + sigma * noise.
 
     Args:
         mean, log_variance: (B, D), of Gaussians with independent components.
-        generator: on the CPU.
+        noise: (B, D), from N(0, 1).
 
     Returns:
         (B, D) float32.
 
     Kingma & Welling 2013, section 2.4, https://arxiv.org/abs/1312.6114
     """
-    noise = torch.randn(mean.shape, generator=generator).to(mean.device)
     return mean.float() + (log_variance.float() / 2).exp() * noise
 
 

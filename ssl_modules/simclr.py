@@ -42,5 +42,4 @@ class SimCLR(SSLModule):
 
     def start_line(self) -> str:
         negatives = 2 * self.trainer.datamodule.batch_size * self.trainer.world_size - 2
-        accumulated = " (accumulation adds none)" if self.trainer.accumulate_grad_batches > 1 else ""
-        return f"{super().start_line()}; {negatives} negatives an anchor{accumulated}"
+        return f"{super().start_line()}; {negatives} negatives an anchor{self.of_batch()}"

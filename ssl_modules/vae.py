@@ -97,7 +97,9 @@ class VAE(SSLModule):
     def step(self, batch: tuple, beta: float, floor: float) -> dict:
         (images, *_), labels, _, key = batch
         mean, log_variance = self.encoder.posterior(images)
-        outputs = self.decode(draw(mean, log_variance, self.noise(key)), labels)
+        rows, own = self.share(len(images))
+        noise = torch.randn(rows, self.encoder.dim, generator=self.noise(key))[own].to(mean.device)
+        outputs = self.decode(draw(mean, log_variance, noise), labels)
         errors = self.negative_log_likelihood(outputs, images)  # (B,)
         kl = kl_to_standard_normal(mean, log_variance)  # (B, D)
         loss = errors.mean() + beta * free_bits(self.gather(kl) if floor else kl, floor)

@@ -147,6 +147,7 @@ def test_pictures_and_texts_are_shown():
     assert class_name(["a", "b"], -1) == "?" and class_name(["a", "b"], 1) == "b"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("untouched_process")
 def test_eyes_look_at_a_checkpoint_that_none_of_them_watched(tmp_path):
     given = ["--runs_dir", tmp_path, "--trainer.accelerator", "cpu", "--trainer.max_steps", 2]

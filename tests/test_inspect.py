@@ -72,6 +72,10 @@ def field_by_gradient(maps, shape: tuple[int, ...]) -> tuple[int, int]:
     ids=["cifar", "patch2", "imagenet", "lab pair", "vae"],
 )
 def test_the_receptive_field_is_what_a_gradient_reaches(encoder):
+    torch.manual_seed(0)
+    for part in encoder.modules():
+        if hasattr(part, "reset_parameters"):
+            part.reset_parameters()
     encoder.eval()
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad(), Fields(image) as fields:

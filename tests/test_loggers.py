@@ -156,6 +156,7 @@ def test_lars_of_timm_is_an_optimizer_like_torchs(tmp_path):
     assert [group["weight_decay"] for group in groups] == [1e-6, 0] and "trust_coeff" in groups[0]
 
 
+@pytest.mark.slow
 def test_a_model_of_timm_is_an_encoder_like_ours(tmp_path):
     encoder = (
         "{class_path: ssl_modules.networks.timm_model.Timm, init_args: {name: resnet10t, in_channels: 1}}"

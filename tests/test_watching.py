@@ -98,7 +98,7 @@ def logged(folder) -> list[dict]:
     return [{k: v for k, v in row.items() if v and k not in timed} for row in rows]
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["32-true", pytest.param("bf16-mixed", marks=pytest.mark.slow)])
 def test_training_with_every_eye_is_training_without_bit_for_bit(tmp_path, precision):
     plain = train(tmp_path / "plain", [], precision=precision)
     watched = train(tmp_path / "watched", watchers(), precision=precision)

@@ -1,25 +1,143 @@
-"""What tests/test_distributed.py runs as two processes."""
+"""A short training whose every number is noted. As a program, under torchrun, it does all of them on two processes:
+`torchrun --nproc-per-node 2 -m tests.two_processes FOLDER`.
+"""
 
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.loggers import Logger
 from torch import nn
 
-from ssl_modules.barlow_twins import BarlowTwins
+from callbacks.collapse import Collapse
+from callbacks.features import Features
+from callbacks.knn import KNN
+from callbacks.online_probe import OnlineProbe
+from callbacks.protocol import Protocol
+from datamodules.arrays import Arrays
+from datamodules.augment import Recipe
+from datamodules.layout import write_arrays
+from datamodules.tweets import Tweets
+from ssl_modules.autoencoder import Autoencoder
+from ssl_modules.classifier import Classifier
+from ssl_modules.networks.conv_autoencoder import ConvEncoder
 from ssl_modules.simclr import SimCLR
+from ssl_modules.vae import VAE
+from tests.conftest import CLASSES, random_split
+from tests.methods import METHODS, Case, build, train
+from tests.tweets import write_tweets
+
+RECIPE = Recipe(scale=(0.5, 1.0), flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4, hue=0.1, blur=0.5)
+TURNS = Case(Autoencoder, {"beta": 1.0}, lambda norm: ConvEncoder(16, widths=(8, 16)), mean=0, std=1)
+CASES = [*METHODS, TURNS]  # by their place in it
+SIMCLR, CLASSIFIER = ([case.method for case in CASES].index(method) for method in (SimCLR, Classifier))
+BATCH, STEPS = 16, 10
 
 
-def with_layer_norms(projector: nn.Sequential) -> nn.Sequential:
-    """In place of batch norms: those across processes do not exist on CPUs."""
-    return nn.Sequential(
-        *(nn.LayerNorm(p.num_features) if hasattr(p, "num_features") else p for p in projector)
+class Run(NamedTuple):
+    """What to train: a row of CASES, with options of the Trainer, and one process's batch if not BATCH / processes."""
+
+    case: int
+    options: tuple[tuple[str, Any], ...] = ()
+    batch: int | None = None
+
+
+HALF = (("precision", "bf16-mixed"),)
+ON_TWO = {
+    **{f"{row}_{case.method.__name__}": Run(row) for row, case in enumerate(CASES)},
+    "accumulated": Run(SIMCLR, (("accumulate_grad_batches", 2),)),
+    "accumulated to a batch": Run(CLASSIFIER, (("accumulate_grad_batches", 2),), BATCH // 4),
+    "SimCLR in bf16": Run(SIMCLR, HALF),
+    "Classifier in bf16": Run(CLASSIFIER, HALF),
+}
+
+
+def write_data(folder: Path) -> None:
+    """`odd`, of which no split can be halved, and `tweets`."""
+    arrays = {}
+    for seed, (split, count) in enumerate({"train": 101, "val": 13, "test": 31}.items()):
+        arrays[f"{split}_images"], arrays[f"{split}_labels"] = random_split(count, seed=seed)
+    write_arrays(folder / "odd", arrays, CLASSES)
+    write_tweets(folder / "tweets", train=115, test=31)
+
+
+def data_of(case: Case, folder: Path, batch_size: int) -> LightningDataModule:
+    if case.text:
+        return Tweets(data_dir=folder, batch_size=batch_size, val_size=7)
+    views = [RECIPE] * case.method.num_views
+    scale = {"mean": [case.mean], "std": [case.std]}
+    return Arrays("odd", data_dir=folder, views=views, batch_size=batch_size, **scale)
+
+
+def without_batch_norm(module: nn.Module) -> nn.Module:
+    """Layer norms in their place: those across processes do not exist on CPUs."""
+    for name, part in module.named_children():
+        if isinstance(part, nn.BatchNorm1d):
+            setattr(module, name, nn.LayerNorm(part.num_features))
+        else:
+            without_batch_norm(part)
+    return module
+
+
+class Notes(Callback):
+    """The loss of each step, and the gradients and weights after the first and the last one."""
+
+    def __init__(self):
+        self.losses, self.gradients, self.weights = [], [], []
+
+    def on_before_optimizer_step(self, trainer, module, optimizer) -> None:
+        self.gradients.append({name: p.grad.clone() for name, p in module.named_parameters()})
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        self.losses.append(trainer.strategy.reduce(outputs["loss"].detach().clone(), reduce_op="mean"))
+
+
+class Book(Logger):
+    """All that is logged, in memory."""
+
+    name = version = "book"
+
+    def __init__(self):
+        super().__init__()
+        self.values = defaultdict(list)
+
+    def log_hyperparams(self, params: Any) -> None:
+        """Not of interest."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        for name, value in metrics.items():
+            self.values[name].append(float(value))
+
+
+def observe(run: Run, folder: Path, processes: int) -> dict[str, Any]:
+    """Train for so many optimizer steps, test, and return what was noted."""
+    case, notes, book = CASES[run.case], Notes(), Book()
+    rate = 1e-5 if case.method is VAE else 0.05  # its loss is a sum over pixels
+    method = build(case, "group", optimizer=lambda groups: torch.optim.SGD(groups, lr=rate, momentum=0.9))
+    data = data_of(case, folder, run.batch or BATCH // processes)
+    eyes = [Features(), OnlineProbe(), KNN(every_n_epochs=1), Collapse(), Protocol(draws=2), notes]
+    options = {"max_steps": STEPS, "max_epochs": -1, "log_every_n_steps": 1, "logger": [book]}
+    options |= {"devices": processes, "strategy": "ddp" if processes > 1 else "auto"}
+    trainer: Trainer = train(
+        without_batch_norm(method), data, folder, callbacks=eyes, **options, **dict(run.options)
     )
+    trainer.test(method, data, verbose=False)
+    assert len(notes.gradients) == STEPS
+    return {
+        "losses": torch.stack(notes.losses),
+        "gradients": notes.gradients[0],
+        "weights": {name: p.detach() for name, p in method.named_parameters()},
+        "bank": getattr(method, "bank", torch.zeros(0)),
+        "numbers": dict(book.values),
+    }
 
 
-class SimCLRLayerNorm(SimCLR):
-    def __init__(self, **shared):
-        super().__init__(**shared)
-        self.projector = with_layer_norms(self.projector)
-
-
-class BarlowTwinsLayerNorm(BarlowTwins):
-    def __init__(self, **shared):
-        super().__init__(hidden_dim=64, out_dim=32, **shared)
-        self.projector = with_layer_norms(self.projector)
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    place = Path(sys.argv[1])
+    found = {name: observe(run, place, processes=2) for name, run in ON_TWO.items()}
+    if torch.distributed.get_rank() == 0:
+        torch.save(found, place / "two_processes.pt")
