@@ -13,7 +13,7 @@ VERBS = {
     "predict": "features of a split, or of a folder of images, as an .npz file",
     "export": "a checkpoint's encoder as safetensors with a card, and as ONNX",
     "inspect": "a network layer by layer: sizes, receptive fields, parameters, multiply-adds",
-    "report": "write report.html of run folders again",
+    "report": "the page of a run folder, or one that compares several",
     "results": "the numbers of several runs as tables in Markdown, mean and spread over seeds",
 }
 HELP = f"""usage: python cli.py VERB [options]
@@ -24,48 +24,6 @@ HELP = f"""usage: python cli.py VERB [options]
 
 `python cli.py VERB --help` lists a verb's options, `--print_config` prints the whole configuration.
 """
-
-
-def report(folders: list[str]) -> int:
-    """Write report.html of each run folder."""
-    from reports.report import write
-
-    if not folders or folders[0].startswith("-"):
-        print(f"usage: python cli.py report RUN_FOLDER ...\n\n{examples('report')}")
-        return 0 if folders else 2
-    for folder in folders:
-        try:
-            print(write(Path(folder)))
-        except ValueError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-    return 0
-
-
-def results(args: list[str]) -> int:
-    """Print the results of run folders as Markdown, or write them to a file."""
-    from reports.results import markdown, write
-    from reports.run import read
-
-    output, folders = None, list(args)
-    if "--output" in args[:-1]:
-        place = args.index("--output")
-        output, folders = Path(args[place + 1]), args[:place] + args[place + 2 :]
-    if not folders or any(folder.startswith("-") for folder in folders):
-        print(f"usage: python cli.py results RUN_FOLDER ... [--output FILE.md]\n\n{examples('results')}")
-        return 0 if {"-h", "--help"} & {*folders} else 2
-    runs, status = [], 0
-    for folder in folders:
-        try:
-            runs.append(read(folder))
-        except ValueError as error:
-            print(f"error: {error}", file=sys.stderr)
-            status = 2
-    if runs and output:
-        print(write(runs, output))
-    elif runs:
-        print(markdown(runs), end="")
-    return status
 
 
 def inspect(file: str) -> int:
@@ -92,10 +50,10 @@ def main(args: list[str] | None = None) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(HELP)
         return 0
-    if args[0] == "report":
-        return report(args[1:])
-    if args[0] == "results":
-        return results(args[1:])
+    if args[0] in ("report", "results"):
+        from launch import pages
+
+        return getattr(pages, args[0])(args[1:])
     if args[0] == "inspect" and args[1:2] == ["--layers"] and len(args) == 3:
         return inspect(args[2])
     if args[0] not in VERBS:
@@ -114,4 +72,8 @@ def main(args: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # outside training, which has more to say
+        print("error: stopped by Ctrl-C", file=sys.stderr)
+        sys.exit(130)

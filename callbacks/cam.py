@@ -1,5 +1,6 @@
 """Where does it look? The parts of an image that speak for a class."""
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from callbacks.drawing import SPLITS, title
 from callbacks.evidence import class_activation, grad_cam, maps_and_gradients
-from callbacks.examples import examples
+from callbacks.examples import evenly, examples
 from callbacks.eye import Eye
 from callbacks.features import Features, FeatureSet, looking
 from callbacks.figures import save_figure
@@ -21,7 +22,8 @@ class CAM(Eye):
 
     Class activation maps where features are the mean of maps, Grad-CAM where maps are read otherwise. Classes are
     scored by the method's own classifier, or by a probe. Beside `figures/cam/epoch=N.png`, an `.npz` has of each image
-    `index`, `labels`, `predicted`, and for K `classes` (n, K) their raw `maps` (n, K, h, w) and `prob` (n, K).
+    `index`, `labels`, `predicted`, `original`, and for K `classes` (n, K) their raw `maps` (n, K, h, w) and `prob` (n, K).
+    The last `same` of them are chosen by class alone: every run on these data shows them.
 
     Cost: 2 s, of drawing; without an online probe or classifier also a probe on the bank, see Confusion.
 
@@ -29,6 +31,7 @@ class CAM(Eye):
         classes: whose surest images are shown, with evidence for each of them; names or numbers, three if None.
         per_class: right answers for each.
         mistakes: of any classes, no two of which confuse the same pair; with evidence for the answer and for the truth.
+        same: images of different classes that are the same in every run.
         every_n_epochs: 0 for the last epoch only.
     """
 
@@ -37,10 +40,11 @@ class CAM(Eye):
         classes: list[str | int] | None = None,
         per_class: int = 2,
         mistakes: int = 8,
+        same: int = 4,
         every_n_epochs: int = 0,
     ):
         super().__init__(every_n_epochs)
-        self.classes, self.per_class, self.mistakes = classes, per_class, mistakes
+        self.classes, self.per_class, self.mistakes, self.same = classes, per_class, mistakes, same
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.datamodule.num_classes:
@@ -76,9 +80,7 @@ class CAM(Eye):
         prob = head.scores(seen.features).double().softmax(1)  # (N, K)
         chosen = chosen_classes(self.classes, names)
         right, wrong = pick(prob, seen.labels, chosen, self.per_class, self.mistakes)
-        rows = torch.cat([right, wrong])
-        if not len(rows):
-            return self.skip(f"of {split} there is no mistake, and no right answer of the classes to show")
+        rows = torch.cat([right, wrong, evenly(seen.labels, self.same)])
         shown = examples(trainer, split, seen.index[rows].cpu())
         classes = asked(prob[rows].argmax(1), shown.labels, chosen, len(names))  # (n, K)
         found = evidence(trainer, module, shown.view, head, classes)
@@ -86,7 +88,7 @@ class CAM(Eye):
             return self.skip(f"no layer of {type(module.encoder).__name__} puts out its maps (B, C, h, w)")
         maps, kind = found
         prob = prob[rows].gather(1, classes).float()
-        figure = draw_evidence(shown, maps, classes, prob, len(right), names)
+        figure = draw_evidence(shown, maps, classes, prob, len(right), len(wrong), names)
         size = " x ".join(map(str, maps.shape[2:]))
         under = f"{SPLITS[split].capitalize()} images. The light falls where the evidence is, each on its own scale; "
         under += f"the contour is at half of the maximum. Maps of {size} cells, enlarged."
@@ -94,6 +96,7 @@ class CAM(Eye):
         columns = {"index": shown.index, "labels": shown.labels, "predicted": classes[:, 0]}
         columns |= {"maps": maps, "classes": classes, "prob": prob}
         arrays = {key: column.cpu().numpy() for key, column in columns.items()}
+        arrays |= {"original": shown.shown, "same": np.array(len(rows) - len(right) - len(wrong))}
         facts = {"split": split, "evidence": kind, "head": name, "classes": names}
         return save_figure(trainer, "cam", figure, facts=facts, **arrays)
 

@@ -5,14 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from callbacks.drawing import FAINT, SPLITS, class_colors, place, title
-from callbacks.examples import evenly, examples
+from callbacks.examples import evenly, examples, small
 from callbacks.eye import Eye
 from callbacks.features import Features
 from callbacks.figures import figure_path, save_figure
@@ -128,10 +126,3 @@ def thumbnails(trainer: Trainer, split: str, index: np.ndarray) -> dict[str, np.
     if isinstance(shown[0], list):
         return {"texts": np.concatenate(shown)}
     return {"images": np.concatenate([small(images) for images in shown])}
-
-
-def small(images: np.ndarray) -> np.ndarray:
-    """uint8 (n, H, W, C), C 1 or 3 -> uint8 (n, 32, 32, 3)"""
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).float()
-    x = F.interpolate(x, (32, 32), mode="bilinear", antialias=True)
-    return x.round().byte().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
@@ -54,3 +55,10 @@ def evenly(labels: Tensor, count: int) -> Tensor:
         rank[labels == kind] = torch.arange(int((labels == kind).sum()), device=labels.device)
     first = (rank * len(kinds) + torch.searchsorted(kinds, labels)).argsort()[:count]
     return first[labels[first].argsort(stable=True)]
+
+
+def small(images: np.ndarray) -> np.ndarray:
+    """uint8 (n, H, W, C), C 1 or 3 -> uint8 (n, 32, 32, 3)"""
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    x = F.interpolate(x, (32, 32), mode="bilinear", antialias=True)
+    return x.round().byte().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()

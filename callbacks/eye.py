@@ -15,17 +15,18 @@ class Eye(Callback):
 
     def __init__(self, every_n_epochs: int = 0):
         self.every_n_epochs = every_n_epochs
-        self.fitted = self.skipped = False
+        self.fitted = False
+        self.skipped: str | None = None
 
     def look(self, trainer: Trainer, module: LightningModule, split: str) -> None:
         """Draw what there is to see in `split`, "val" or "test", whose features have just been collected."""
         raise NotImplementedError
 
     def skip(self, reason: str) -> None:
-        """Say once, in one line, why there is no picture."""
+        """Say once, in one line, why there is no picture; the report says it too."""
         if not self.skipped:
             rank_zero_info(f"{type(self).__name__}: no picture, since {reason}")
-        self.skipped = True
+        self.skipped = reason
 
     def due(self, trainer: Trainer) -> bool:
         done = trainer.current_epoch + 1

@@ -47,6 +47,7 @@ def precision(labels: Tensor, neighbours: Tensor) -> float:
 class Retrieval(Eye):
     """Examples beside the labelled training examples nearest to them, by features and, as the floor, by the raw input.
 
+    Beside `figures/retrieval/epoch=N.png`, a `.json` has positions, classes and similarities, and an `.npz` the images.
     `SPLIT/precision_at_10`, and `pixels/SPLIT/precision_at_10` of the floor, are the shares of neighbours that have the
     query's class. Where labels are numbers, neighbours are shown and nothing is measured.
 
@@ -98,11 +99,13 @@ class Retrieval(Eye):
         shown = {"query": examples(trainer, split, queries.index[chosen].cpu()).shown}
         for name, of in found.items():
             shown[name] = examples(trainer, "bank", of.index[chosen].flatten().cpu()).shown
-        paint = draw_texts if isinstance(shown["query"], list) else draw_images
+        texts = isinstance(shown["query"], list)
+        facts |= {"texts": shown} if texts else {}
+        paint = draw_texts if texts else draw_images
         figure = paint(facts["queries"], shown, data.class_names)
         what = f"{SPLITS[split].capitalize()} examples beside the training examples nearest to them"
         title(figure, what, self.under(facts))
-        save_figure(trainer, "retrieval", figure, facts)
+        save_figure(trainer, "retrieval", figure, facts, **({} if texts else shown))
 
     def under(self, facts: dict) -> str:
         text = "Numbers are cosine similarities."

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import warnings
 from collections import Counter
+from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 
 import torch
+import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -51,6 +53,21 @@ def hardware() -> dict:
     }
 
 
+def stages(ckpt: str | None) -> list[dict]:
+    """What led to the encoder of a checkpoint in a run folder, oldest first: each run's name, config and provenance."""
+    run = Path(ckpt or "").absolute().parent.parent
+    if not ckpt or not (run / "config.yaml").is_file():
+        return []
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    path = run / "provenance.json"
+    said = json.loads(path.read_text()) if path.is_file() else {}
+    config = {key: config.get(key) for key in ("seed_everything", "trainer", "model", "data")}
+    config["trainer"] = {key: (config["trainer"] or {}).get(key) for key in ("max_epochs", "max_steps")}
+    facts = {key: said.get(key) for key in ("method", "data", "class_names", "commit", "epochs", "state")}
+    name = "/".join(run.parts[-2:])
+    return [*(said.get("stages") or []), {"run": name, "config": config, "provenance": facts}]
+
+
 class RunFolder(Callback):
     """Writes config.yaml and provenance.json, gives the full config to every logger, and collects warnings.
 
@@ -66,13 +83,14 @@ class RunFolder(Callback):
         self.facts: dict = {}
         self.began = perf_counter()
         self.wall_before = 0.0
+        self.exception: BaseException | None = None  # what ended the run
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         if self.facts or not trainer.is_global_zero:
             return
-        before = self.folder / "provenance.json"
-        if before.is_file():  # a resumed run
-            self.wall_before = json.loads(before.read_text()).get("wall_s") or 0.0
+        with suppress(FileNotFoundError, ValueError):  # new, or cut short by a crash of the system
+            before = json.loads((self.folder / "provenance.json").read_text())  # of a run that goes on
+            self.wall_before = before.get("wall_s") or 0.0
         (self.folder / "config.yaml").write_text(self.config)
         self.collect_warnings()
         sha, dirty = commit()
@@ -100,6 +118,8 @@ class RunFolder(Callback):
             self.facts |= {"unit": "images", "image_size": list(rows.images.shape[1:])}
         else:
             self.facts["unit"] = "examples"
+        if found := stages(self.hparams["model"]["init_args"].get("ckpt")):
+            self.facts["stages"] = found
         for logger in trainer.loggers:
             logger.log_hyperparams(self.hparams)
         self.write(trainer, "running")
@@ -117,8 +137,10 @@ class RunFolder(Callback):
         self.write(trainer, "running")
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
-        state = "interrupted" if isinstance(exception, KeyboardInterrupt) else "failed"
-        self.write(trainer, state, error=f"{type(exception).__name__}: {exception}")
+        self.exception = exception
+        state = "interrupted" if isinstance(exception, KeyboardInterrupt | SystemExit) else "failed"
+        with suppress(OSError):  # a disk that is full may be what ended the run
+            self.write(trainer, state, error=f"{type(exception).__name__}: {exception}")
 
     @rank_zero_only
     def write(self, trainer: Trainer, state: str, error: str | None = None) -> None:
@@ -133,6 +155,9 @@ class RunFolder(Callback):
             "max_epochs": trainer.max_epochs,
             "steps": trainer.global_step,
             "warnings": [{"text": text, "count": count} for text, count in self.warnings.items()],
+            "skipped": {
+                type(eye).__name__: eye.skipped for eye in trainer.callbacks if getattr(eye, "skipped", None)
+            },
         }
         if "train/images_per_s" in metrics:
             self.facts["images_per_s"] = round(float(metrics["train/images_per_s"]), 1)

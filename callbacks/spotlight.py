@@ -27,13 +27,14 @@ def spotlight(image: np.ndarray, evidence: Tensor) -> tuple[np.ndarray, np.ndarr
 
 
 def draw_evidence(
-    shown: Examples, maps: Tensor, classes: Tensor, prob: Tensor, right: int, names: list[str]
+    shown: Examples, maps: Tensor, classes: Tensor, prob: Tensor, right: int, wrong: int, names: list[str]
 ) -> Figure:
-    """Images with the evidence beside each: the first `right` with that for all classes, the others with two."""
+    """Images with the evidence beside each: the first `right`, then `wrong` mistakes, then the rest, which are what they
+    are. Mistakes, also among the rest, with two classes, others with all."""
     groups, names = [], [shortened(name, 15) for name in names]
     for row in range(len(classes)):
         image, says, truth = shown.shown[row], names[int(classes[row, 0])], names[int(shown.labels[row])]
-        mistake = row >= right
+        mistake = int(classes[row, 0]) != int(shown.labels[row])
         cells = [(image, None, f"\N{BALLOT X} says {says}\nis {truth}" if mistake else truth)]
         for k in range(2 if mistake else classes.shape[1]):
             caption = f"{names[int(classes[row, k])]}: {100 * prob[row, k]:.0f} %"
@@ -42,8 +43,9 @@ def draw_evidence(
     sections = {
         "Confident and right: the surest of a class, and what speaks for it and for others": groups[:right],
         "Confident and wrong: the surest mistakes, and what speaks for the answer and for the truth": groups[
-            right:
+            right : right + wrong
         ],
+        "The same images in every run, whatever it says of them": groups[right + wrong :],
     }
     return lay_out({heading: found for heading, found in sections.items() if found})
 

@@ -16,7 +16,11 @@ EXAMPLES = {
     ],
     "export": [f"{LAST} --output encoder", f"{LAST} --output encoder --onnx true"],
     "inspect": ["--config configs/simclr_digits.yaml", "--layers configs/layers/coursework.yaml"],
-    "report": ["runs/simclr_digits/version_0"],
+    "report": [
+        "runs/simclr_digits/version_0",
+        "runs/simclr_cifar10/version_0 --ceiling runs/supervised_cifar10/version_0",
+        "runs/simclr_cifar10/version_0 runs/rotnet_cifar10/version_0 --output comparison.html",
+    ],
     "results": ["runs/*/version_*", "runs/simclr_digits/version_* --output results.md"],
 }
 

@@ -88,7 +88,7 @@ def _line(run: Run, metric: str, label: str, style: str, factor: float) -> Line:
 def _drawn(run: Run, title: str, unit: str, lines: dict[str, Line]) -> list[dict]:
     lost = sum(int((~np.isfinite(run.metrics[metric].value)).sum()) for metric in lines)
     lines = {metric: line for metric, line in lines.items() if len(line.x)}
-    if not lines:
+    if not any(len(line.x) > 1 for line in lines.values()):
         return []
     x_label = "epoch" if run.steps_per_epoch else "step"
     said = [
@@ -99,13 +99,33 @@ def _drawn(run: Run, title: str, unit: str, lines: dict[str, Line]) -> list[dict
         "unit": unit,
         "metrics": ", ".join(lines),
         "lost": lost,
-        "table": _table(lines, x_label),
+        "table": table(lines, x_label),
     }
     drawn["says"] = f"{title} by {x_label}: {'; '.join(said)}."
-    return [drawn | chart(list(lines.values()), x_label)]
+    return [drawn | {"data": chart(list(lines.values()), x_label), "best": _best(lines, x_label)}]
 
 
-def _table(lines: dict[str, Line], x_label: str) -> dict:
+def _best(lines: dict[str, Line], x_label: str) -> str:
+    """Of an accuracy on validation: the highest, and when."""
+    watched = [
+        line for metric, line in lines.items() if metric.startswith("val/") and metric.endswith("top1")
+    ]
+    if not watched or len(watched[0].x) < 2:
+        return ""
+    at = int(watched[0].y.argmax())
+    return f"{watched[0].name} best at {x_label} {number(watched[0].x[at])}, {watched[0].y[at]:.1f} %"
+
+
+def last_together(run: Run, a: str, b: str) -> tuple[tuple[float, float], np.ndarray] | None:
+    """The newest finite values of two metrics, and all finite ones of the second; None where one has none."""
+    first, second = run.last(a), run.last(b)
+    if first is None or second is None:
+        return None
+    values = run.metrics[b].value
+    return (first, second), values[np.isfinite(values)]
+
+
+def table(lines: dict[str, Line], x_label: str) -> dict:
     """A row a point in time, single batches left out where there are means; at most ROWS, evenly chosen."""
     kept = {metric: line for metric, line in lines.items() if line.style != "faint"} or lines
     cells = {

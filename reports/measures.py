@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from reports.run import Run
+from reports.run import NoRunError, Run
 
 RAW = ("pixels", "characters")  # floors that need no encoder
 FLOORS = {"untrained": "the untrained encoder"} | {name: f"raw {name}" for name in RAW}
@@ -24,6 +24,10 @@ class Measure:
     kind: str
     n: int | None
     found: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, int | None]:
+        return self.kind, self.n
 
     @property
     def title(self) -> str:
@@ -104,14 +108,25 @@ class Mark:
         return left, left + width
 
 
-def scale(measure: Measure, guess: float | None) -> list[Mark]:
-    """Chance, floors and this run, left to right; labels that would touch go to rows of their own."""
+def ceilings(run: Run, other: Run) -> dict[tuple[str, int | None], float]:
+    """What another run on the same data reached, by `Measure.key`, on the split compared."""
+    if (a := run.provenance.get("data")) != (b := other.provenance.get("data")):
+        raise NoRunError(f"{other.path} is no ceiling for {run.path}: it was trained on {b}, not on {a}")
+    theirs = {measure.key: measure for measure in measures(other)}
+    found = {m.key: theirs[m.key].percent(split=m.split) for m in measures(run) if m.key in theirs}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def scale(measure: Measure, guess: float | None, ceiling: float | None = None) -> list[Mark]:
+    """Chance, floors, ceiling and this run, left to right; labels that would touch go to rows of their own."""
     marks = []
     if guess is not None:
         marks.append(Mark("chance", guess, f"chance {guess:.0f}" if guess >= 1 else f"chance {guess:.1f}"))
     for of in FLOORS:
         if (value := measure.percent(of)) is not None:
             marks.append(Mark(of, value, f"{of} {value:.1f}"))
+    if ceiling is not None:
+        marks.append(Mark("ceiling", ceiling, f"ceiling {ceiling:.1f}"))
     marks.sort(key=lambda mark: mark.at)
     ends: list[float] = []
     for mark in marks:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from reports.measures import FLOORS, SPLITS, Measure, chance, labels, measures
+from reports.measures import FLOORS, SPLITS, Measure, ceilings, chance, labels, measures
 from reports.run import Run, dig
 
 PAR = 2.0  # points within which two accuracies, one seed each, count as equal
@@ -10,9 +10,9 @@ MOVING = 1.0  # points gained in the last quarter of a run that still count as i
 LOW_RANK, LOW_STD = 2.0, 1e-3  # effective rank or spread of features below which they have collapsed
 
 
-def verdict(run: Run) -> list[str]:
+def verdict(run: Run, ceiling: Run | None = None) -> list[str]:
     """Did it end, did it learn, did it collapse, was it still improving."""
-    return [said for said in (stopped(run), learned(run), collapsed(run), improving(run)) if said]
+    return [said for said in (stopped(run), learned(run, ceiling), collapsed(run), improving(run)) if said]
 
 
 def progress(run: Run) -> str:
@@ -37,7 +37,7 @@ def stopped(run: Run) -> str:
     return said.strip()
 
 
-def learned(run: Run) -> str:
+def learned(run: Run, ceiling: Run | None = None) -> str:
     known = [m for m in measures(run) if m.percent() is not None]
     if not known:
         return "No accuracy of a fixed protocol is known, so what it learned cannot be said."
@@ -45,7 +45,9 @@ def learned(run: Run) -> str:
     main, others = known[0], [m for m in known[1:] if m.split == known[0].split]
     gains = [g for m in (main, *others) if (g := m.gain("untrained")) is not None]
     right = f"is right on *{main.percent():.1f} %* of the {SPLITS[main.split]} split"
-    said = f"{_opening(gains)}{_subject(main)} {right}{_against(main, chance(run))}."
+    said = (
+        f"{_opening(gains)}{_subject(main)} {right}{_against(main, chance(run))}{_below(run, main, ceiling)}."
+    )
     if others:
         said += f" {'; '.join(_briefly(m, first=m is others[0]) for m in others)}."
     return said[0].upper() + said[1:]
@@ -84,6 +86,13 @@ def _against(measure: Measure, guess: float | None) -> str:
     return f"{above}; no floor was measured, so how much of that is learned cannot be said"
 
 
+def _below(run: Run, measure: Measure, ceiling: Run | None) -> str:
+    most = ceilings(run, ceiling).get(measure.key) if ceiling else None
+    if most is None:
+        return ""
+    return f"; {relation(round(measure.percent() - most, 1), f'{ceiling.experiment}, the ceiling', most)}"
+
+
 def side(gain: float) -> int:
     """1 above, 0 on a par, -1 below."""
     return int(gain > PAR) - int(gain < -PAR)
@@ -114,31 +123,44 @@ def signed(points: float) -> str:
 
 
 def collapsed(run: Run) -> str:
+    if (found := collapse(run)) is None:
+        return ""
+    have, evidence = found
+    return f"The features {'*collapsed*' if have else 'have not collapsed'} ({evidence})."
+
+
+def collapse(run: Run) -> tuple[bool, str] | None:
+    """Whether features have, and the evidence; None where nobody measured."""
     rank, std = run.last("val/effective_rank"), run.last("val/feature_std")
     evidence = [f"effective rank {rank:.3g}"] if rank is not None else []
     evidence += [f"feature std {std:.2g}"] if std is not None else []
     if not evidence:
-        return ""
-    if (rank is not None and rank < LOW_RANK) or (std is not None and std < LOW_STD):
-        return f"The features *collapsed* ({', '.join(evidence)})."
-    return f"The features have not collapsed ({', '.join(evidence)})."
+        return None
+    return (rank is not None and rank < LOW_RANK) or (std is not None and std < LOW_STD), ", ".join(evidence)
 
 
 def improving(run: Run) -> str:
-    """The last quarter of the run, by the straight line through the validation accuracies in it."""
+    if (found := late(run)) is None:
+        return ""
+    gain, error, window, who = found
+    epochs = f"{window} epochs" if window > 1 else "epoch"
+    said = f"{signed(gain)} points on validation for {who} in the last {epochs}"
+    if abs(gain) <= max(MOVING, 2 * error):
+        return f"It had levelled off: {said}."
+    return f"It was *{'still improving' if gain > 0 else 'getting worse'}* at the end: {said}."
+
+
+def late(run: Run) -> tuple[float, float, int, str] | None:
+    """The last quarter of the run, by the straight line through the validation accuracies in it: gain in points, its
+    standard error, how many epochs that is, and whose accuracy."""
     probes = {"val/online_probe_top1": "the online probe", "val/bank_probe_top1": "the probe"}
     knn = {name: "nearest neighbours" for name in run.metrics if name.startswith("val/knn")}
-    for metric, who in {**probes, **knn}.items():
+    for metric, who in {**probes, **knn, "val/top1": "the classifier"}.items():
         series = run.metrics.get(metric)
         finite = np.isfinite(series.value) if series else np.zeros(0, bool)
         if run.steps_per_epoch and finite.sum() >= 4:
-            gain, error, window = late_gain(run.clock(series)[finite], 100 * series.value[finite])
-            epochs = f"{window} epochs" if window > 1 else "epoch"
-            said = f"{signed(gain)} points on validation for {who} in the last {epochs}"
-            if abs(gain) <= max(MOVING, 2 * error):
-                return f"It had levelled off: {said}."
-            return f"It was *{'still improving' if gain > 0 else 'getting worse'}* at the end: {said}."
-    return ""
+            return *late_gain(run.clock(series)[finite], 100 * series.value[finite]), who
+    return None
 
 
 def late_gain(x: np.ndarray, y: np.ndarray) -> tuple[float, float, int]:

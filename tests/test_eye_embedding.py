@@ -8,7 +8,8 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from sklearn.manifold import TSNE, trustworthiness
 
-from callbacks.embedding import Map, axis_names, previous, small
+from callbacks.embedding import Map, axis_names, previous
+from callbacks.examples import small
 from callbacks.plane import to_plane
 from tests.eyes import assert_training_is_as_without, fit, named, tiny, tweets, write_numbers, written
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from reports.chart import Line, chart, thin, ticks
+from reports.chart import Line, chart, thin
 from reports.measures import measures, scale
 from reports.report import page, write
 from reports.run import NoRunError, read
@@ -155,12 +155,13 @@ def test_a_whole_run_shows_its_numbers(make):
 
 def test_nothing_is_loaded_from_anywhere_and_every_picture_has_words(make):
     html = page(read(make(figures={"views": [0], "tsne": [0, 4]})))
+    html = re.sub("<script>.*?</script>", "", html, flags=re.S)  # tests/test_browser.py: what those ask for
     addresses = re.findall(r"""(?:src|href|action|data)\s*=\s*["']?([^"'\s>]+)""", html)
     assert addresses and all(address.startswith(("data:", "#")) for address in addresses)
     assert not re.search(r"@import|url\(|fetch\(|XMLHttp", html)
     images = re.findall(r"<img[^>]*>", html)
     assert len(images) == 3 and all(re.search(r'alt="[^"]+"', image) for image in images)
-    assert all("aria-label" in svg for svg in re.findall(r"<svg[^>]*>", html))
+    assert html.count('class="plot"') == html.count('class="plot" role="img" aria-label=') == 3
 
 
 def test_pictures_of_one_kind_are_told_apart(make):
@@ -190,7 +191,7 @@ def test_names_with_html_in_them_do_nothing(make):
     rows = [*USUAL, {"epoch": 7, "step": 79, f"lr-{EVIL}": 0.1, EVIL: 1}, {"epoch": 8, "step": 89, EVIL: 2}]
     html = page(read(make(rows, config, provenance, {EVIL: [1, 2]}, name=EVIL)))
     assert EVIL not in html and "<img src=x" not in html
-    assert html.count("</script>") == 1 and "&lt;img src=x onerror=alert(1)&gt;" in html
+    assert html.count("</script>") == html.count("<script") and "&lt;img src=x onerror=alert(1)&gt;" in html
 
 
 def test_a_run_cut_short_shows_what_there_is(make):
@@ -325,23 +326,20 @@ def test_thinning_keeps_ends_and_extremes():
     assert len(thin(x[:1000], y[:1000])[0]) == 1000
 
 
-def test_ticks_are_round_and_inside():
-    assert ticks(0, 0.06) == [0, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06]
-    assert ticks(3.4, 6.1) == [3.5, 4, 4.5, 5, 5.5, 6]
-    assert ticks(0, 20, most=5, whole=True) == [0, 5, 10, 15, 20]
-
-
-@pytest.mark.parametrize("y", [[3.0], [0.0, 0.0], [-1.0, 1.0], [1e-9, 1e9]])
-def test_any_curve_can_be_drawn(y):
-    lines = [Line("a", np.arange(len(y)) + 1.0, np.array(y)), Line("b", np.array([1.0]), np.array(y[-1:]))]
-    drawn = chart(lines)
-    first, second = (curve["label_y"] for curve in drawn["curves"])
-    assert "nan" not in str(drawn) and abs(first - second) > 13.9
+def test_lines_share_their_times_and_have_gaps_where_they_were_not_logged():
+    drawn = chart(
+        [
+            Line("a", np.array([1.0, 2, 3]), np.array([5.0, 6, 7])),
+            Line("b", np.array([2.5]), np.array([1e-9])),
+        ]
+    )
+    assert drawn["x"] == [1, 2, 2.5, 3]
+    assert drawn["y"] == [[5, 6, None, 7], [None, None, 1e-9, None]]
 
 
 def test_long_curves_make_no_long_page(make):
     rows = [{"epoch": i // 1000, "step": i, "train/loss_step": 1 + i % 7} for i in range(20_000)]
-    assert len(page(read(make(rows)))) < 100_000
+    assert len(page(read(make(rows)))) < len(page(read(make(rows[:2000], name="short")))) + 30_000
 
 
 def test_reading_needs_no_training_libraries():

@@ -1,0 +1,67 @@
+"""The verbs that read run folders: report and results. Neither imports torch."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from launch.examples import examples
+
+
+def parser(verb: str, about: str) -> argparse.ArgumentParser:
+    style = argparse.RawDescriptionHelpFormatter
+    made = argparse.ArgumentParser(
+        f"cli.py {verb}", description=about, epilog=examples(verb), formatter_class=style
+    )
+    made.add_argument("runs", nargs="+", metavar="RUN_FOLDER", help="runs/EXPERIMENT/VERSION")
+    return made
+
+
+def report(args: list[str]) -> int:
+    """Write report.html of a run folder, or the page that compares several."""
+    made = parser("report", "One run folder: its report.html. Several: a page that lays them side by side.")
+    made.add_argument(
+        "--ceiling", metavar="RUN_FOLDER", help="a run on the same data that shows how much can be reached"
+    )
+    made.add_argument(
+        "--output", metavar="FILE.html", help="where the comparison goes (default: beside the runs)"
+    )
+    given = made.parse_args(args)
+    from reports.compare.page import write as compare
+    from reports.report import write
+
+    if len(given.runs) > 1 and given.ceiling:
+        made.error("--ceiling goes with one run; a comparison shows it as one of its runs")
+    if len(given.runs) == 1 and given.output:
+        made.error("--output goes with several runs; the report of one stays in its folder")
+    try:
+        print(
+            write(given.runs[0], given.ceiling) if len(given.runs) == 1 else compare(given.runs, given.output)
+        )
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def results(args: list[str]) -> int:
+    """Print the results of run folders as Markdown, or write them to a file."""
+    made = parser("results", "The numbers of several runs as tables in Markdown, mean and spread over seeds.")
+    made.add_argument(
+        "--output", metavar="FILE.md", type=Path, help="where the tables go (default: to the screen)"
+    )
+    given = made.parse_args(args)
+    from reports.results import markdown, write
+    from reports.run import read
+
+    runs, status = [], 0
+    for folder in given.runs:
+        try:
+            runs.append(read(folder))
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            status = 2
+    if runs and given.output:
+        print(write(runs, given.output))
+    elif runs:
+        print(markdown(runs), end="")
+    return status

@@ -1,0 +1,43 @@
+"""Images inside a page: arrays and files as data URIs, and many small ones as one."""
+
+import base64
+import io
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+PNG = b"\x89PNG\r\n\x1a\n"
+COLUMNS = 40  # of an atlas
+
+
+def uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def picture(image: np.ndarray, lossless: bool = True) -> str:
+    """uint8 (H, W, C), C 1 or 3 -> WebP."""
+    buffer = io.BytesIO()
+    colour = Image.fromarray(np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3))))
+    colour.save(buffer, "WEBP", lossless=lossless, quality=80, method=4)
+    return uri(buffer.getvalue(), "webp")
+
+
+def atlas(images: np.ndarray) -> str:
+    """uint8 (N, h, w, 3) -> one picture, COLUMNS a row."""
+    count, h, w, _ = images.shape
+    rows = math.ceil(count / COLUMNS)
+    sheet = np.zeros((rows * COLUMNS, h, w, 3), np.uint8)
+    sheet[:count] = images
+    sheet = sheet.reshape(rows, COLUMNS, h, w, 3).swapaxes(1, 2).reshape(rows * h, COLUMNS * w, 3)
+    return picture(sheet, lossless=False)
+
+
+def png_file(file: Path) -> tuple[str, int, int] | None:
+    """A PNG as data URI, its width and its height; None where it is not whole."""
+    data = file.read_bytes()
+    if not data.startswith(PNG) or b"IEND" not in data[-12:]:
+        return None
+    return uri(data, "png"), *struct.unpack(">II", data[16:24])
