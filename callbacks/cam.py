@@ -22,7 +22,7 @@ class CAM(Eye):
 
     Class activation maps where features are the mean of maps, Grad-CAM where maps are read otherwise. Classes are
     scored by the method's own classifier, or by a probe. Beside `figures/cam/epoch=N.png`, an `.npz` has of each image
-    `index`, `labels`, `predicted`, `original`, and for K `classes` (n, K) their raw `maps` (n, K, h, w) and `prob` (n, K).
+    `index`, `labels`, `predicted`, `original`, and for K `classes` (n, K) raw `maps` (n, K, h, w) and `prob` (n, K).
     The last `same` of them are chosen by class alone: every run on these data shows them.
 
     Cost: 2 s, of drawing; without an online probe or classifier also a probe on the bank, see Confusion.

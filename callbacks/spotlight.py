@@ -21,7 +21,9 @@ def spotlight(image: np.ndarray, evidence: Tensor) -> tuple[np.ndarray, np.ndarr
     times = -(-160 // max(image.shape[:2]))
     image = np.broadcast_to(image, (*image.shape[:2], 3)).repeat(times, 0).repeat(times, 1) / 255
     light = F.interpolate(evidence[None, None].float().cpu(), image.shape[:2], mode="bicubic")[0, 0]
-    light = (light / light.max().clamp(min=1e-12)).clamp(min=0).numpy()
+    light = (light / light.max().clamp(min=1e-12)).clamp(min=0).numpy() * (
+        float(evidence.max()) > 0
+    )  # it overshoots
     grey = 0.45 * image.mean(2, keepdims=True)
     return light[..., None] * image + (1 - light[..., None]) * grey, light
 
@@ -29,8 +31,8 @@ def spotlight(image: np.ndarray, evidence: Tensor) -> tuple[np.ndarray, np.ndarr
 def draw_evidence(
     shown: Examples, maps: Tensor, classes: Tensor, prob: Tensor, right: int, wrong: int, names: list[str]
 ) -> Figure:
-    """Images with the evidence beside each: the first `right`, then `wrong` mistakes, then the rest, which are what they
-    are. Mistakes, also among the rest, with two classes, others with all."""
+    """Images with the evidence beside each: the first `right`, then `wrong` mistakes, then the rest, whatever they are.
+    Mistakes, also among the rest, with two classes, others with all."""
     groups, names = [], [shortened(name, 15) for name in names]
     for row in range(len(classes)):
         image, says, truth = shown.shown[row], names[int(classes[row, 0])], names[int(shown.labels[row])]

@@ -55,7 +55,7 @@ def facts(run: Run) -> list[tuple[str, str, str]]:
     rows = []
     if said.get("wall_s") is not None:
         rows.append(("Training time", duration(said["wall_s"]), progress(run)))
-    if speed := said.get("images_per_s") or _median(run, "train/images_per_s"):
+    if speed := said.get("examples_per_s") or _median(run, "train/examples_per_s"):
         rows.append(("Throughput", f"{speed:,.0f} {said.get('unit', 'images')}/s", ""))
     found = said.get("hardware") or {}
     cores = f"{found['cores']} CPU cores" if found.get("cores") else found.get("cpu") or ""

@@ -130,7 +130,7 @@ def costs(groups: list[Group]) -> list[list[str]]:
     for group in groups:
         said = [run.provenance for run in group.runs]
         minutes = [s["wall_s"] / 60 for s in said if s.get("wall_s") is not None]
-        speeds = [s["images_per_s"] for s in said if s.get("images_per_s")]
+        speeds = [s["examples_per_s"] for s in said if s.get("examples_per_s")]
         unit = said[0].get("unit", "images")
         rows.append(
             [

@@ -3,7 +3,7 @@
 from typing import Any
 
 from reports.compare.members import Member
-from reports.words import words
+from reports.words import recipe, words
 
 UNINTERESTING = (
     "seed_everything",
@@ -15,24 +15,36 @@ UNINTERESTING = (
 )
 
 
-def flat(tree: Any, prefix: str = "") -> dict[str, str]:
-    """A config as dotted keys; a list or a class with its options stays one value, said in words."""
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """A config as dotted keys without `init_args`; lists stay one value, and what is not set is left out."""
     if not isinstance(tree, dict):
-        return {prefix: words(tree)}
-    found: dict[str, str] = {}
+        return {} if tree is None else {prefix: tree}
+    found: dict[str, Any] = {}
     for key, value in tree.items():
-        inner = {} if key == "init_args" else {"": f"{prefix}.{key}".lstrip(".")}
-        found |= flat(value, inner.get("", prefix))
+        found |= flat(value, prefix if key == "init_args" else f"{prefix}.{key}".lstrip("."))
     return found
 
 
 def differences(found: list[Member]) -> list[dict]:
-    """A row a key: its value in each member, None where it is not set."""
+    """A row a key: its value in each member, in words, None where it is not set; of lists, what not all have."""
     flats = [flat(member.first.config) for member in found]
-    keys = list(dict.fromkeys(key for config in flats for key in config))
     rows = []
-    for key in keys:
+    for key in dict.fromkeys(key for config in flats for key in config):
         values = [config.get(key) for config in flats]
-        if len(set(values)) > 1 and not key.startswith(UNINTERESTING):
-            rows.append({"key": key, "values": values})
+        if key.startswith(UNINTERESTING) or all(value == values[0] for value in values):
+            continue
+        if all(isinstance(value, list) for value in values):
+            values = [
+                [item for item in value if not all(item in other for other in values)] for value in values
+            ]
+        rows.append({"key": key, "values": [said(key, value) for value in values]})
     return rows
+
+
+def said(key: str, value: Any) -> str | None:
+    if value is None or value == []:
+        return None
+    if isinstance(value, list):
+        say = recipe if key.endswith("views") else words
+        return "; ".join(say(item) or "unchanged" for item in value)
+    return words(value)

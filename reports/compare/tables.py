@@ -7,7 +7,6 @@ import numpy as np
 from reports import data
 from reports.compare.members import Member, guess, spread
 from reports.measures import FLOORS, KINDS, SPLITS, Mark, Measure
-from reports.results import column
 from reports.verdict import PAR
 
 
@@ -50,11 +49,14 @@ def scales(found: list[Member]) -> list[dict]:
 
 
 def place(marks: list[dict]) -> None:
-    """Rows of their own for labels that would touch: members above the line, floors below; about 1.15 % a letter."""
+    """Rows of their own for labels that would touch: members above the line, floors below.
+
+    A letter is about 2 % of a phone's width.
+    """
     for own in (True, False):
         ends: list[float] = []
         for mark in sorted((m for m in marks if m["own"] == own), key=lambda m: m["at"]):
-            width = 1.15 * len(mark["text"])
+            width = 2.1 * len(mark["text"])
             mark["side"] = "start" if mark["at"] < 6 else "end" if mark["at"] > 92 else "middle"
             left = mark["at"] - {"start": 0, "middle": width / 2, "end": width}[mark["side"]]
             mark["row"] = next((row for row, end in enumerate(ends) if left > end + 1), len(ends))
@@ -68,7 +70,7 @@ def table(found: list[Member]) -> dict:
         for split in ("test", "val"):
             cells = [spread(member.percent(key, split)) for member in found]
             if any(value is not None for _, value in cells):
-                heads.append((column(*key), SPLITS[split]))
+                heads.append((short(*key), SPLITS[split]))
                 columns.append((cells, max))
     for title, unit, metric, factor in (
         ("Precision at 10", "validation", "val/precision_at_10", 100),
@@ -82,7 +84,7 @@ def table(found: list[Member]) -> dict:
             columns.append((cells, max if factor == 100 else None))
     for title, unit, key, factor in (
         ("Minutes", "of training", "wall_s", 1 / 60),
-        ("Per second", "examples", "images_per_s", 1),
+        ("Per second", "examples", "examples_per_s", 1),
     ):
         values = [
             [factor * run.provenance[key] for run in m.group.runs if run.provenance.get(key)] for m in found
@@ -101,6 +103,12 @@ def table(found: list[Member]) -> dict:
             cells.append({"text": text, "value": value, "best": top})
         rows.append({"member": member, "cells": cells})
     return {"heads": heads, "rows": rows}
+
+
+def short(kind: str, n: int | None) -> str:
+    if kind == "probe":
+        return f"Probe, {n} a class" if n else "Probe"
+    return "kNN" if kind == "knn" else "Classifier"
 
 
 def by_class(found: list[Member]) -> dict | None:

@@ -88,11 +88,12 @@ def spotlight(image: np.ndarray, evidence: np.ndarray) -> np.ndarray:
     size = image.shape[1::-1]
     light = np.asarray(Image.fromarray(evidence.astype(np.float32)).resize(size, Image.Resampling.BICUBIC))
     light = (light / max(float(light.max()), 1e-12)).clip(min=0)
+    if evidence.max() <= 0:  # bicubic overshoots
+        light = np.zeros_like(light)
     lit = light[..., None] * image + (1 - light[..., None]) * 0.45 * image.mean(2, keepdims=True)
     if light.max() > 0.5:
-        over = light > 0.5
-        edge = over & ~(
-            np.roll(over, 1, 0) & np.roll(over, -1, 0) & np.roll(over, 1, 1) & np.roll(over, -1, 1)
-        )
+        over = np.pad(light > 0.5, 1, constant_values=True)
+        inner = over[:-2, 1:-1] & over[2:, 1:-1] & over[1:-1, :-2] & over[1:-1, 2:]
+        edge = over[1:-1, 1:-1] & ~inner
         lit[edge] = (255, 210, 77)
     return lit.round().astype(np.uint8)

@@ -1,5 +1,6 @@
 // Curves by uPlot: hover reads every series of every chart at one time; drag, + and - zoom; Esc and double click go back.
 const DASH = { second: [6, 4], third: [2, 4] };
+const WHOLE = [0.1, 0.2, 0.5, ...[...Array(8).keys()].flatMap((k) => [1, 2, 5].map((m) => m * 10 ** k))];  // no 2.5 epochs
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const short = (value) => (value == null ? "" : Number(value.toPrecision(4)).toLocaleString("en"));
 
@@ -27,7 +28,7 @@ function drawChart(figure) {
       u.ctx.fillStyle = color(line);
       u.ctx.textAlign = "left";
       u.ctx.textBaseline = "middle";
-      u.ctx.fillText(line.name, u.bbox.left + u.bbox.width + 7 * devicePixelRatio, y);
+      u.ctx.fillText(line.name, u.valToPos(x, "x", true) + 7 * devicePixelRatio, y);
     }
   };
   const read = (u) => {
@@ -52,7 +53,7 @@ function drawChart(figure) {
       legend: { show: false },
       focus: { alpha: 1 },
       scales: { x: { time: false, range: (u, low, high) => (low === high ? [low - 1, high + 1] : [low, high]) } },
-      axes: [{ ...axis, grid: { show: false }, values: text, space: 60, size: 46, label: said.x_label, labelSize: 18, labelFont: `12px ${css("--sans")}`, labelGap: 0 }, { ...axis, values: text, size: 54 }],
+      axes: [{ ...axis, grid: { show: false }, values: text, space: 60, incrs: WHOLE, size: 38, label: said.x_label, labelSize: 18, labelFont: `12px ${css("--sans")}`, labelGap: 0 }, { ...axis, values: text, size: 54 }],
       cursor: { y: false, drag: { x: true, y: false }, sync: { key: said.x_label, scales: ["x", null] }, dataIdx: near, points: { size: 7 } },
       series: [{}, ...said.lines.map((line, i) => ({
         label: line.name, stroke: () => color(line), width: line.style === "faint" ? 1 : 2, dash: line.dash ?? DASH[line.style],

@@ -1,0 +1,278 @@
+"""What pages draw from the data behind figures, and how runs are laid side by side."""
+
+import base64
+import json
+import re
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from callbacks import cka
+from reports import images
+from reports.compare import page as comparison
+from reports.compare.differences import differences
+from reports.compare.members import members
+from reports.compare.tables import by_class, scales, table
+from reports.compare.verdict import leads
+from reports.report import page, write
+from reports.run import NoRunError, read
+from reports.sections import errors, evidence, map, neighbours
+from reports.similarity import linear_cka
+from tests.conftest import command_line
+from tests.pages import EPOCHS, NAMES, write_run
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Two seeds of SimCLR, and a classifier."""
+    runs = tmp_path_factory.mktemp("runs")
+    return [
+        write_run(runs / "simclr" / "version_0"),
+        write_run(runs / "simclr" / "version_1", seed=1, gain=0.4),
+        write_run(runs / "supervised" / "version_0", "Classifier", seed=2, gain=0.6, label_smoothing=0.1),
+    ]
+
+
+@pytest.fixture(scope="module")
+def runs(folders):
+    return [read(folder) for folder in folders]
+
+
+def decoded(uri: str) -> np.ndarray:
+    return np.asarray(Image.open(BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB"))
+
+
+def test_pictures_come_out_as_they_went_in():
+    image = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    assert np.array_equal(decoded(images.picture(image)), image)
+    assert np.array_equal(decoded(images.picture(image[..., :1]))[..., 0], image[..., 0])
+
+
+def test_an_atlas_has_each_picture_in_its_place():
+    colours = np.arange(1, 95, dtype=np.uint8)
+    sheet = decoded(images.atlas(np.broadcast_to(2 * colours[:, None, None, None], (94, 8, 8, 3))))
+    assert sheet.shape == (3 * 8, images.COLUMNS * 8, 3)
+    for k in (0, 39, 40, 93):
+        row, column = divmod(k, images.COLUMNS)
+        assert abs(int(sheet[8 * row + 4, 8 * column + 4, 0]) - 2 * int(colours[k])) < 8  # lossy
+
+
+def test_a_map_keeps_places_to_a_pixel_and_all_epochs(runs):
+    drawn = map.one(runs[0], "tsne")
+    assert list(drawn["data"]["frames"]) == list(EPOCHS) == drawn["epochs"]
+    with np.load(runs[0].path / "figures/tsne/epoch=9.npz") as saved:
+        xy = saved["xy"]
+    found = np.frombuffer(base64.b64decode(drawn["data"]["frames"][9]), "<u2").reshape(-1, 2).astype(float)
+    side = (xy.max(0) - xy.min(0)).max()
+    assert np.allclose((found - found[0]) / 65535, (xy - xy[0]) / side, atol=1e-4)
+    assert drawn["data"]["groups"] == [k % 4 for k in range(40)] and drawn["wrong"]
+
+
+def test_nearest_on_a_map_is_brute_force():
+    xy = np.random.default_rng(0).normal(size=(60, 2))
+    far = np.linalg.norm(xy[:, None] - xy[None], axis=2)
+    np.fill_diagonal(far, np.inf)
+    found = map.nearest(np.arange(60), xy)
+    assert np.array_equal(np.sort(found), np.sort(far.argsort(1)[:, :10]))
+
+
+def test_of_many_classes_nine_have_a_colour():
+    labels = np.repeat(np.arange(12), np.arange(1, 13))
+    said = map.by_class(labels, [f"class {k}" for k in range(12)])
+    assert said["group_names"] == [*(f"class {k}" for k in range(3, 12)), "other classes"]
+    assert said["groups"][:6] == [9] * 6 and said["groups"][-1] == 8 and said["colors"][9] == "--other"
+    numbers = map.by_number(np.array([0.0, 1, 2, np.nan]))
+    assert numbers["groups"][3] == len(map.RAMP) and numbers["groups"][0] < numbers["groups"][2]
+
+
+def test_the_light_falls_where_the_evidence_is():
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    maps = np.zeros((4, 4), np.float32)
+    maps[0, 0] = 5
+    lit, large = evidence.spotlight(image, maps), image.repeat(4, 0).repeat(4, 1)
+    assert lit.shape == (128, 128, 3) and np.abs(lit[:8, :8].astype(float) - large[:8, :8]).max() < 20
+    grey = 0.45 * large[96:, 96:].mean(2, keepdims=True)
+    assert np.abs(lit[96:, 96:] - grey).max() <= 1
+    assert (lit == (255, 210, 77)).all(2).sum() > 20  # the contour
+    assert (evidence.spotlight(image, -maps) <= 0.45 * 255).all()  # nothing speaks for it
+
+
+def test_two_ways_to_the_similarity_agree():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(50, 7)), rng.normal(size=(50, 90))
+    assert linear_cka(x, y) == pytest.approx(cka.linear_cka(x, y)) and linear_cka(
+        x, x @ np.eye(7)[::-1]
+    ) == pytest.approx(1)
+
+
+def test_a_confusion_cell_has_its_share_and_its_examples(runs):
+    matrix = errors.confusion(runs[0])
+    assert matrix["rows"][0]["cells"][0]["says"] == "cat rightly recognised: 9 of 12 (75.0 %)"
+    assert matrix["sprites"]["cells"][5] == [5]
+    first = [cell["first"] for row in matrix["rows"] for cell in row["cells"]]
+    assert (
+        sum(first) == 1
+        and not matrix["rows"][first.index(True) // 4]["cells"][first.index(True) % 4]["right"]
+    )
+
+
+def test_neighbours_of_another_class_are_marked(runs):
+    rows = neighbours.rows(runs[0])
+    near = rows[0]["kinds"][0]["near"]
+    assert [n["wrong"] for n in near] == [n["name"] != "cat" for n in near]
+    assert near[0]["picture"].startswith("data:image/webp") and rows[0]["kinds"][1]["name"] == "by pixels"
+
+
+def test_the_page_asks_its_questions_and_says_what_was_not_drawn(runs):
+    html = page(runs[0])
+    asked = re.findall(r"<h2>(.*?)</h2>", html)
+    assert asked[:5] == [
+        "Did it learn?",
+        "What does it find alike?",
+        "What does it find most similar?",
+        "Where does it look?",
+        "Where does it fail?",
+    ]
+    assert (
+        "Samples: SimCLR has no decoder." in html and "<b>ship</b>" not in html and "<i>few</i>" not in html
+    )
+    ids = set(re.findall(r'<section id="(\w+)"', html))
+    assert set(re.findall(r'<a href="#(\w+)">', html)) - {"main"} == ids
+    for block in re.findall(r'<script type="application/json">(.*?)</script>', html, flags=re.S):
+        json.loads(block)
+
+
+def test_data_that_cannot_be_read_leave_the_picture(folders, tmp_path):
+    folder = write_run(tmp_path / "broken")
+    (folder / "figures" / "tsne" / "epoch=9.npz").write_bytes(b"cut off")
+    (folder / "figures" / "confusion" / "epoch=9.json").write_text("{")
+    html = page(read(folder))
+    assert (
+        "<canvas" not in html
+        and 'alt="Map of features, epoch 9"' in html
+        and 'alt="Confusions, epoch 9"' in html
+    )
+
+
+def test_a_malicious_array_is_not_unpickled(tmp_path):
+    folder = write_run(tmp_path / "evil")
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    objects = np.array([Evil()], dtype=object)
+    np.savez(folder / "figures" / "tsne" / "epoch=9.npz", xy=objects, index=objects, labels=objects)
+    page(read(folder))
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_ceiling_stands_on_the_scale(folders, runs):
+    html = page(runs[0], runs[2])
+    assert "ceiling 90.0" in html and "30.0 points below supervised, the ceiling" in html
+    other = read(folders[2])
+    other.provenance["data"] = "STL10"
+    with pytest.raises(NoRunError, match="no ceiling"):
+        page(runs[0], other)
+
+
+def test_every_stage_that_led_to_the_encoder_is_told(runs, tmp_path):
+    run = read(write_run(tmp_path / "tuned", "Classifier"))
+    run.provenance["stages"] = [
+        {"run": "simclr/version_0", "config": runs[0].config, "provenance": {"method": "SimCLR"}}
+    ]
+    html = page(run)
+    assert "<h3>1. simclr/version_0</h3>" in html and "<h3>2. This run</h3>" in html
+    assert html.index("1. simclr") < html.index("mirrored with probability 0.5") < html.index("2. This run")
+
+
+def test_seeds_are_one_member_with_a_spread(runs):
+    simclr, classifier = members(runs)
+    assert (simclr.name, classifier.name) == ("SimCLR", "Classifier") and len(simclr.group.runs) == 2
+    found = table([simclr, classifier])
+    heads = [" ".join(head).strip() for head in found["heads"]]
+    cell = dict(zip(heads[1:], found["rows"][0]["cells"], strict=True))
+    assert cell["Probe test"]["text"] == "65.0 ± 7.1" and not cell["Probe test"]["best"]
+    assert cell["Seeds"]["text"] == "2" and found["rows"][1]["cells"][0]["best"]
+
+
+def test_names_tell_runs_apart(folders, tmp_path):
+    longer = write_run(tmp_path / "longer" / "version_0", temperature=0.1)
+    found = members([read(folders[0]), read(longer)])
+    assert [m.name for m in found] == ["simclr", "longer"] and len({(m.color, m.shape) for m in found}) == 2
+
+
+def test_scales_have_chance_floor_and_every_run(runs):
+    rows = {row["title"]: row for row in scales(members(runs))}
+    marks = {mark["text"] for mark in rows["Linear probe"]["marks"]}
+    assert marks == {"chance 25", "untrained 31.0", "SimCLR 65.0", "Classifier 90.0"}
+    assert (
+        "*Classifier* leads by the linear probe on the test split: *90.0 %*, 25.0 points above SimCLR"
+        in leads(members(runs))
+    )
+
+
+def test_classes_are_ordered_by_what_tells_runs_apart(folders, runs):
+    file = folders[2] / "figures" / "confusion" / "epoch=9.json"
+    said = json.loads(file.read_text())
+    usual = json.dumps(said)
+    said["counts"][3] = [12, 0, 0, 1]
+    file.write_text(json.dumps(said))
+    found = by_class(members(runs))
+    file.write_text(usual)
+    assert found["rows"][0]["name"] == "truck"
+    assert found["says"] == "They differ most on truck: SimCLR recognises 77 %, Classifier 8 %."
+
+
+def test_only_what_differs_is_shown(runs):
+    rows = differences(members(runs))
+    assert [row["key"] for row in rows] == ["model.class_path", "model.label_smoothing"]
+    assert rows[1]["values"] == [None, "0.1"]
+    runs[0].config["data"]["init_args"]["views"].append({"gray": 1.0})
+    rows = differences(members([runs[0], runs[2]]))
+    runs[0].config["data"]["init_args"]["views"].pop()
+    assert rows[0] == {"key": "data.views", "values": ["without colour with probability 1", None]}
+
+
+def test_the_same_images_stand_side_by_side(runs):
+    html = comparison.page(runs)
+    assert html.count('data-group="linked"') == 2 and html.count('id="atlas-tsne"') == 1
+    assert "Where do they look?" in html and "Do their layers hold the same?" in html
+    assert NAMES[2] not in html  # escaped
+
+
+def test_runs_on_different_data_share_no_scale(runs, tmp_path):
+    folder = write_run(tmp_path / "other" / "version_0", "RotNet")
+    said = json.loads((folder / "provenance.json").read_text()) | {"data": "STL10"}
+    (folder / "provenance.json").write_text(json.dumps(said))
+    html = comparison.page([runs[0], read(folder)])
+    assert (
+        "accuracies are not drawn on one scale" in html
+        and 'class="crow"' not in html
+        and "<canvas" not in html
+    )
+
+
+def test_what_cannot_be_compared_is_refused_in_one_line(folders, tmp_path, capsys):
+    assert command_line("report", folders[0], folders[1]) == 2
+    assert "nothing to compare" in capsys.readouterr().err
+    assert command_line("report", folders[0], tmp_path) == 2
+    assert "is no run folder" in capsys.readouterr().err
+    assert command_line("report", folders[0], folders[2], "--output", tmp_path / "no" / "page.html") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert command_line("report", folders[0], "--ceiling", tmp_path) == 2
+
+
+def test_the_verb_writes_one_page_or_the_other(folders, tmp_path, capsys):
+    assert command_line("report", folders[0], "--ceiling", folders[2]) == 0
+    assert (folders[0] / "report.html").is_file()
+    assert command_line("report", *folders, "--output", tmp_path / "page.html") == 0
+    assert "SimCLR and Classifier on Tiny" in (tmp_path / "page.html").read_text()
+    assert command_line("report", *folders) == 0
+    assert (folders[0].parent.parent / "comparison.html").is_file()
+
+
+def test_a_report_stays_small(folders):
+    assert write(folders[0]).stat().st_size < 1_000_000
