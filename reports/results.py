@@ -1,15 +1,12 @@
 """Several runs -> the tables of a paper, in Markdown: numbers by protocol, spread over seeds, cost, origin."""
 
-import copy
-import json
-import os
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
+from reports import pages
+from reports.groups import Group, groups
 from reports.measures import FLOORS, KINDS, SPLITS, labels, measures
 from reports.run import Run, dig
-from reports.verdict import progress
 from reports.words import dataset, hardware, method
 
 COST = ("Run", "Seeds", "Minutes", "Per second", "Hardware", "Commit")
@@ -18,56 +15,6 @@ Top-1 in %, at the last epoch. Linear probe: logistic regression on the frozen f
 with few of each class (mean of several draws). kNN: vote of the nearest training examples. Classifier: the head that
 was trained. Untrained: the same encoder before training. Several seeds: mean ± standard deviation over runs whose
 configs differ in the seed alone; a number without ± is of one seed, whose spread is not known."""
-
-
-@dataclass
-class Group:
-    """Runs whose configs differ in the seed alone, a run a seed; a run that was cut short is a group of its own."""
-
-    runs: list[Run]
-
-    @property
-    def first(self) -> Run:
-        return self.runs[0]
-
-    @property
-    def name(self) -> str:
-        """EXPERIMENT/VERSION, or the experiment and its versions; how far it came where it was cut short."""
-        versions = ", ".join(run.version.removeprefix("version_") for run in self.runs)
-        said = f"{self.first.experiment}/{versions}"
-        if self.first.finished:
-            return said
-        far = progress(self.first)
-        return f"{said}, **cut short**" + (f" after {far}" if far else "")
-
-    @property
-    def seeds(self) -> str:
-        return ", ".join(str(seed(run)) for run in self.runs)
-
-
-def seed(run: Run) -> object:
-    return run.provenance.get("seed", run.config.get("seed_everything", "?"))
-
-
-def key(run: Run) -> str:
-    """What runs share that differ in the seed alone. A resumed run is one that was never stopped."""
-    config = copy.deepcopy(run.config)
-    config.pop("seed_everything", None)
-    start = config.pop("ckpt_path", None)
-    if start and Path(start).parts[-4:-1] != (*run.path.parts[-2:], "checkpoints"):
-        config["ckpt_path"] = start
-    return json.dumps([run.provenance.get("verb"), config], sort_keys=True, default=str)
-
-
-def groups(runs: list[Run]) -> list[Group]:
-    """In the order of their first runs; of several whole runs of a config and a seed the last counts."""
-    found: dict[str, dict[object, Run]] = {}
-    for run in runs:
-        if run.finished and run.config:
-            found.setdefault(key(run), {})[seed(run)] = run
-        else:
-            found[str(run.path)] = {None: run}
-    return [Group(list(of_seed.values())) for of_seed in found.values()]
 
 
 def column(kind: str, n: int | None) -> str:
@@ -176,9 +123,4 @@ def table(rows: list[list[str]]) -> str:
 
 def write(runs: list[Run], file: Path) -> Path:
     """`markdown` in a file, whole or not at all."""
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        part.write_text(markdown(runs), encoding="utf-8")
-        return part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
+    return pages.save(file, markdown(runs))

@@ -34,7 +34,7 @@ def write_run(folder: Path, method: str = "SimCLR", seed: int = 0, gain: float =
     (folder / "config.yaml").write_text(yaml.safe_dump(said))
     provenance = {
         "verb": "fit", "state": "finished", "epochs": 10, "steps": 100, "method": method, "data": "Tiny", "seed": seed,
-        "started": "2026-11-21T22:10:04", "wall_s": 600, "images_per_s": 700.0, "num_classes": 4, "class_names": NAMES,
+        "started": "2026-11-21T22:10:04", "wall_s": 600, "examples_per_s": 700.0, "num_classes": 4, "class_names": NAMES,
         "encoder_parameters": 1200000, "examples": {"train": 100, "val": 40, "test": 40}, "unit": "images",
         "warnings": [{"text": "<i>few</i> workers", "count": 3}], "skipped": {"Samples": f"{method} has no decoder"},
     }  # fmt: skip

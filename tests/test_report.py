@@ -37,7 +37,7 @@ PROVENANCE = {
     "state": "finished",
     "started": "2026-11-21T22:10:04+00:00",
     "wall_s": 1276,
-    "images_per_s": 713.2,
+    "examples_per_s": 713.2,
     "epochs": 8,
     "steps": 80,
     "commit": "3f9c2ab",

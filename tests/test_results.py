@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from reports.results import groups, markdown
+from reports.groups import groups
+from reports.results import markdown
 from reports.run import read
 from tests.conftest import command_line
 from tests.test_house import ROOT

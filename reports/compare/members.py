@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from reports.facts import duration
+from reports.groups import Group, groups
 from reports.measures import Measure, chance, measures
-from reports.results import Group, data, groups
+from reports.results import data
 from reports.run import Run
 from reports.verdict import progress
 from reports.words import method
