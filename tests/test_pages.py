@@ -144,6 +144,21 @@ def test_the_page_asks_its_questions_and_says_what_was_not_drawn(runs):
         json.loads(block)
 
 
+def test_groups_are_told_best_first(tmp_path):
+    folder = write_run(tmp_path / "grouped", "Classifier")
+    with (folder / "metrics.csv").open("a") as file:
+        file.write("10,101,,,,,,\n")
+    text = (folder / "metrics.csv").read_text().splitlines()
+    text[0] += ",test/top1/airline,test/top1/vader,test/top1"
+    text[-1] += ",0.9,0.75,0.8"
+    (folder / "metrics.csv").write_text("\n".join(text) + "\n")
+    html = page(read(folder))
+    assert (
+        "Best on airline (90.0 % right), worst on vader (75.0 %)." in html
+        and "the whole split, 80.0 %" in html
+    )
+
+
 def test_data_that_cannot_be_read_leave_the_picture(folders, tmp_path):
     folder = write_run(tmp_path / "broken")
     (folder / "figures" / "tsne" / "epoch=9.npz").write_bytes(b"cut off")

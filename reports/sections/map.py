@@ -141,7 +141,7 @@ def alike(xy: np.ndarray, labels: np.ndarray, names: list[str]) -> str:
     np.fill_diagonal(mixed, 0)
     mixed = mixed + mixed.T
     a, b = sorted(np.unravel_index(mixed.argmax(), mixed.shape))
-    if mixed[a, b] > 0.1 and max(a, b) < len(names):
+    if len(np.unique(labels)) > 2 and mixed[a, b] > 0.1 and max(a, b) < len(names):
         said += f" {str(names[a]).capitalize()} and {names[b]} mix most."
     return said
 

@@ -17,7 +17,7 @@ function drawChart(figure) {
   const labels = (u) => {
     const taken = [];
     const shown = said.lines.map((line, i) => ({ ...line, at: said.y[i].findLastIndex((v) => v != null), i }));
-    for (const line of shown.filter((l) => u.series[l.i + 1].show && l.name && l.at >= 0).sort((a, b) => said.y[b.i][b.at] - said.y[a.i][a.at])) {
+    for (const line of shown.filter((l) => u.series[l.i + 1].show && l.name && l.at >= 0 && l.style !== "faint").sort((a, b) => said.y[b.i][b.at] - said.y[a.i][a.at])) {
       const x = said.x[line.at];
       if (x < u.scales.x.min || x > u.scales.x.max) continue;
       let y = u.valToPos(said.y[line.i][line.at], "y", true);
