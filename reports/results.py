@@ -1,15 +1,21 @@
 """Several runs -> the tables of a paper, in Markdown: numbers by protocol, spread over seeds, cost, origin."""
 
+import re
 from pathlib import Path
 from statistics import mean, stdev
 
 from reports import pages
 from reports.groups import Group, groups
-from reports.measures import FLOORS, KINDS, SPLITS, labels, measures
+from reports.measures import FLOORS, KINDS, NAME, SPLITS, labels, measures
 from reports.run import Run, dig
 from reports.words import dataset, hardware, method
 
 COST = ("Run", "Seeds", "Minutes", "Per second", "Hardware", "Commit")
+OTHER = re.compile(
+    r"test/[^/]+(/[^/]+)?|val/(cluster_accuracy|nmi|ari|precision_at_10|reconstruction_mse|sample_distance)"
+)
+    r"test/[^/]+(/[^/]+)?|val/(cluster_accuracy|nmi|ari|precision_at_10|reconstruction_mse|sample_distance)"
+)
 NOTES = """\
 Top-1 in %, at the last epoch. Linear probe: logistic regression on the frozen features, with all training labels or
 with few of each class (mean of several draws). kNN: vote of the nearest training examples. Classifier: the head that
@@ -26,11 +32,11 @@ def column(kind: str, n: int | None) -> str:
     return f"Linear probe, {labels(n)}" if n else "Linear probe"
 
 
-def spread(values: list[float | None]) -> str:
+def spread(values: list[float | None], digits: int = 1) -> str:
     """mean ± standard deviation, in the values' unit; a dash where a run has none."""
     if None in values or not values:
         return "-"
-    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+    return f"{mean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
 
 
 def numbers(groups: list[Group]) -> list[list[str]]:
@@ -53,6 +59,26 @@ def numbers(groups: list[Group]) -> list[list[str]]:
                 rows.append(["", "", "", "", of, *cells, ""])
             else:
                 rows.append([group.name, *ends, "trained", *cells, seeds(group)])
+    return rows
+
+
+def more(groups: list[Group]) -> list[list[str]]:
+    """What else was measured once, at the end: losses on test, reconstruction, clustering; a row for each group."""
+    metrics = [
+        m
+        for g in groups
+        for run in g.runs
+        for m in run.metrics
+        if OTHER.fullmatch(m) and not NAME.fullmatch(m)
+    ]
+    metrics = [
+        metric for metric in dict.fromkeys(metrics) if any(g.first.last(metric) is not None for g in groups)
+    ]
+    rows = [["Run", *metrics]]
+    for group in groups:
+        values = [[run.last(metric) for run in group.runs] for metric in metrics]
+        if any(value is not None for seeds in values for value in seeds):
+            rows.append([group.name, *(spread(seeds, digits=4) for seeds in values)])
     return rows
 
 
@@ -111,7 +137,8 @@ def markdown(runs: list[Run]) -> str:
         notes.append(
             f"Left out: {same} run{'s' * (same > 1)} of a config and a seed that a later run has, too."
         )
-    return "\n\n".join([table(numbers(found)), table(costs(found)), "\n".join(commands), *notes]) + "\n"
+    tables = [numbers(found), *([others] if len((others := more(found))[0]) > 1 else []), costs(found)]
+    return "\n\n".join([*map(table, tables), "\n".join(commands), *notes]) + "\n"
 
 
 def table(rows: list[list[str]]) -> str:

@@ -11,6 +11,7 @@ from reports.curves import table
 from reports.sections import evidence, map, neighbours, pictures
 from reports.sections.section import SPLITS
 from reports.similarity import linear_cka
+from reports.words import method
 
 # accuracies only: losses of different methods have different units
 ACCURACIES = [
@@ -20,13 +21,20 @@ ACCURACIES = [
     (r"train/top1", "Classifier on training", "per cent right"),
     (r"val/effective_rank", "Effective rank", "how many directions the features use"),
 ]
+# of one method: its own units
+LOSSES = [
+    (r"train/loss", "Loss on training", "the method's own unit"),
+    (r"val/loss", "Loss on validation", "the method's own unit"),
+    (r"train/reconstruction", "Reconstruction error on training", "the method's own unit"),
+    (r"val/reconstruction", "Reconstruction error on validation", "the method's own unit"),
+]
 PICTURES = ("filters", "reconstructions", "samples", "class_samples", "clustering", "latent_map")
 
 
 def curves(found: list[Member]) -> list[dict]:
     """Charts that at least two members are on, a line a member (its first seed)."""
-    charts = []
-    for pattern, title, unit in ACCURACIES:
+    charts, one_method = [], len({method(member.first) for member in found}) == 1
+    for pattern, title, unit in [*ACCURACIES, *(LOSSES if one_method else [])]:
         lines, metrics = {}, {}
         for member in found:
             run = member.first

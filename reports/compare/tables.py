@@ -9,6 +9,15 @@ from reports.compare.members import Member, guess, spread
 from reports.measures import FLOORS, KINDS, SPLITS, Mark, Measure
 from reports.verdict import PAR
 
+# what tables have beside the protocol's accuracies: title, metric, factor, digits, which is best
+OTHERS = [
+    ("Precision at 10", "val/precision_at_10", 100, 1, max),
+    ("Cluster accuracy", "val/cluster_accuracy", 100, 1, max),
+    ("Reconstruction MSE", "val/reconstruction_mse", 1, 4, min),
+    ("Rotation accuracy", "test/rotation_top1", 100, 1, max),
+    ("Effective rank", "val/effective_rank", 1, 1, None),
+]
+
 
 def keys(found: list[Member]) -> list[tuple[str, int | None]]:
     """The protocols that any member has, in the order of all tables."""
@@ -72,16 +81,11 @@ def table(found: list[Member]) -> dict:
             if any(value is not None for _, value in cells):
                 heads.append((short(*key), SPLITS[split]))
                 columns.append((cells, max))
-    for title, unit, metric, factor in (
-        ("Precision at 10", "validation", "val/precision_at_10", 100),
-        ("Effective rank", "validation", "val/effective_rank", 1),
-    ):
-        cells = [
-            spread([factor * v for run in m.group.runs if (v := run.last(metric)) is not None]) for m in found
-        ]
-        if any(value is not None for _, value in cells):
-            heads.append((title, unit))
-            columns.append((cells, max if factor == 100 else None))
+    for title, metric, factor, digits, best in OTHERS:
+        values = [[factor * v for run in m.group.runs if (v := run.last(metric)) is not None] for m in found]
+        if any(values):
+            heads.append((title, SPLITS[metric.partition("/")[0]]))
+            columns.append(([spread(value, digits) for value in values], best))
     for title, unit, key, factor in (
         ("Minutes", "of training", "wall_s", 1 / 60),
         ("Per second", "examples", "examples_per_s", 1),
