@@ -14,8 +14,6 @@ COST = ("Run", "Seeds", "Minutes", "Per second", "Hardware", "Commit")
 OTHER = re.compile(
     r"test/[^/]+(/[^/]+)?|val/(cluster_accuracy|nmi|ari|precision_at_10|reconstruction_mse|sample_distance)"
 )
-    r"test/[^/]+(/[^/]+)?|val/(cluster_accuracy|nmi|ari|precision_at_10|reconstruction_mse|sample_distance)"
-)
 NOTES = """\
 Top-1 in %, at the last epoch. Linear probe: logistic regression on the frozen features, with all training labels or
 with few of each class (mean of several draws). kNN: vote of the nearest training examples. Classifier: the head that

@@ -18,7 +18,8 @@ from reports.compare.tables import by_class, scales, table
 from reports.compare.verdict import leads
 from reports.report import page, write
 from reports.run import NoRunError, read
-from reports.sections import errors, evidence, map, neighbours
+from reports.sections import evidence, map, neighbours
+from reports.sections.confusion import confusion
 from reports.similarity import linear_cka
 from tests.conftest import command_line
 from tests.pages import EPOCHS, NAMES, write_run
@@ -108,7 +109,7 @@ def test_two_ways_to_the_similarity_agree():
 
 
 def test_a_confusion_cell_has_its_share_and_its_examples(runs):
-    matrix = errors.confusion(runs[0])
+    matrix = confusion(runs[0])
     assert matrix["rows"][0]["cells"][0]["says"] == "cat rightly recognised: 9 of 12 (75.0 %)"
     assert matrix["sprites"]["cells"][5] == [5]
     first = [cell["first"] for row in matrix["rows"] for cell in row["cells"]]
