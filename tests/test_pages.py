@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from callbacks import cka
+from callbacks.run_folder import stages
 from reports import images
 from reports.compare import page as comparison
 from reports.compare.differences import differences
@@ -202,6 +203,21 @@ def test_every_stage_that_led_to_the_encoder_is_told(runs, tmp_path):
     html = page(run)
     assert "<h3>1. simclr/version_0</h3>" in html and "<h3>2. This run</h3>" in html
     assert html.index("1. simclr") < html.index("mirrored with probability 0.5") < html.index("2. This run")
+
+
+def test_a_run_remembers_the_stages_before_it(tmp_path):
+    first = write_run(tmp_path / "simclr" / "version_0")
+    ckpt = first / "checkpoints" / "last.ckpt"
+    (stage,) = stages(str(ckpt))
+    assert stage["run"] == "simclr/version_0" and stage["provenance"]["method"] == "SimCLR"
+    second = write_run(tmp_path / "tuned" / "version_3", "Classifier")
+    said = json.loads((second / "provenance.json").read_text()) | {"stages": [stage]}
+    (second / "provenance.json").write_text(json.dumps(said))
+    assert [s["run"] for s in stages(str(second / "checkpoints" / "best.ckpt"))] == [
+        "simclr/version_0",
+        "tuned/version_3",
+    ]
+    assert stages(None) == stages(str(tmp_path / "alone.ckpt")) == []
 
 
 def test_seeds_are_one_member_with_a_spread(runs):
