@@ -158,6 +158,7 @@ def test_groups_are_told_best_first(tmp_path):
     assert (
         "Best on airline (90.0 % right), worst on vader (75.0 %)." in html
         and "the whole split, 80.0 %" in html
+    assert "<dt>Accuracy at the end</dt><dd>test 80.0 %</dd>" in html
     )
 
 
