@@ -158,8 +158,8 @@ def test_groups_are_told_best_first(tmp_path):
     assert (
         "Best on airline (90.0 % right), worst on vader (75.0 %)." in html
         and "the whole split, 80.0 %" in html
-    assert "<dt>Accuracy at the end</dt><dd>test 80.0 %</dd>" in html
     )
+    assert "<dt>Accuracy at the end</dt><dd>test 80.0 %</dd>" in html
 
 
 def test_data_that_cannot_be_read_leave_the_picture(folders, tmp_path):
