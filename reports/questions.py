@@ -3,9 +3,10 @@
 import numpy as np
 
 from reports.curves import last_together
+from reports.judgement import MOVING, PAR, collapse, late
 from reports.measures import SPLITS, measures
 from reports.run import Run
-from reports.verdict import MOVING, PAR, collapse, late, signed
+from reports.verdict import signed
 
 FINE, LOOK, UNKNOWN = "fine", "look", "unknown"  # states of an answer
 

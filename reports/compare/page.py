@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from reports import pages
-from reports.compare import side_by_side, tables
+from reports.compare import curves, side_by_side, tables
 from reports.compare.differences import differences
 from reports.compare.members import members
 from reports.compare.verdict import subject, title, verdict
@@ -52,7 +52,7 @@ def page(runs: list[Run]) -> str:
         data_sets=sorted({dataset(member.first) for member in found}),
         scales=tables.scales(found) if shared else [],
         table=tables.table(found),
-        curves=side_by_side.curves(found) if shared else [],
+        curves=curves.curves(found) if shared else [],
         classes=tables.by_class(found) if shared else None,
         maps=side_by_side.maps(found) if shared else [],
         nearest=side_by_side.nearest(found) if shared else None,

@@ -6,8 +6,8 @@ import numpy as np
 
 from reports import data
 from reports.compare.members import Member, guess, spread
+from reports.judgement import PAR
 from reports.measures import FLOORS, KINDS, SPLITS, Mark, Measure
-from reports.verdict import PAR
 
 # what tables have beside the protocol's accuracies: title, metric, factor, digits, which is best
 OTHERS = [

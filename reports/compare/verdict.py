@@ -5,9 +5,9 @@ from statistics import mean
 from reports.compare.members import Member
 from reports.compare.tables import keys
 from reports.facts import count
+from reports.judgement import PAR
 from reports.measures import SPLITS, Measure
 from reports.run import dig
-from reports.verdict import PAR
 from reports.words import dataset, name
 
 
