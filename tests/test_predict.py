@@ -1,6 +1,10 @@
 """`cli.py predict`: the features are those of the encoder, in order, whole, and whatever cut the run off."""
 
 import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,12 +12,14 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from PIL import Image
 
+import launch.parts
 import launch.predict
 from datamodules.image_folder import ImageFolder
 from tests.conftest import command_line
 from tests.folders import CLASSES, write_folders
 from tests.runs import data_of, model_of, trainer_of, write_run
 
+ROOT = Path(__file__).parent.parent
 RESNET = {"class_path": "ssl_modules.networks.resnet.ResNet", "init_args": {"widths": [8], "blocks": [1]}}
 LSTM = {"class_path": "ssl_modules.networks.char_lstm.CharLSTM", "init_args": {"hidden_dim": 8}}
 
@@ -74,7 +80,7 @@ def test_cut_off_it_goes_on_where_it_stopped(text, ckpts, data_dir, tmp_path, mo
     whole = features_of(
         ckpts[text], data_dir, tmp_path, text, split="train", output=str(tmp_path / "whole.npz")
     )
-    monkeypatch.setattr(launch.predict, "EVERY", 0.0)
+    monkeypatch.setattr(launch.parts, "EVERY", 0.0)
     kind, calls = type(model_of(LSTM if text else RESNET, text)), []
     step = kind.predict_step
 
@@ -95,6 +101,46 @@ def test_cut_off_it_goes_on_where_it_stopped(text, ckpts, data_dir, tmp_path, mo
     for name in ("features", "labels", "index"):
         np.testing.assert_array_equal(found[name], whole[name])
     assert not parts.exists()
+
+
+KILLED = """
+import os, signal, sys
+import launch.parts
+from ssl_modules.rotnet import RotNet
+launch.parts.EVERY, step, calls = 0.0, RotNet.predict_step, []
+def deadly(self, batch, batch_idx):
+    calls.append(batch_idx)
+    if len(calls) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch, batch_idx)
+RotNet.predict_step = deadly
+import cli
+cli.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_killed_it_goes_on_where_it_stopped(ckpts, tmp_path):
+    ckpt, output = ckpts[False], tmp_path / "features.npz"
+    args = [
+        "predict",
+        "--config",
+        ckpt.parent.parent / "config.yaml",
+        "--ckpt_path",
+        ckpt,
+        "--split",
+        "train",
+    ]
+    args += ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true", "--output", output]
+    done = subprocess.run([sys.executable, "-c", KILLED, *map(str, args)], cwd=ROOT, capture_output=True)
+    assert done.returncode == -signal.SIGKILL and not output.exists()
+    assert len(list((tmp_path / "features.parts").glob("[0-9]*.npz"))) == 3
+    assert command_line(*args) == 0
+    found = np.load(output)
+    args[-1] = tmp_path / "whole.npz"
+    assert command_line(*args) == 0
+    for name in ("features", "labels", "index"):
+        np.testing.assert_array_equal(found[name], np.load(args[-1])[name])
 
 
 def test_what_is_complete_is_left_alone_and_what_is_of_others_refused(ckpts, data_dir, tmp_path, monkeypatch):

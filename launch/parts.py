@@ -1,0 +1,101 @@
+"""Features that come in parts, files whole or not there, so that what is cut off can go on."""
+
+import json
+import shutil
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from lightning.pytorch import Callback
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+from launch.folders import whole
+
+EVERY = 30.0  # seconds between two parts: what a crash may cost
+
+
+def about_of(file: Path) -> dict:
+    """What an .npz file says of itself; empty if that is nothing."""
+    try:
+        return json.loads(str(np.load(file)["about"]))
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return {}
+
+
+def same(place: Path, wanted: dict, found: dict) -> None:
+    """Raises where a file or folder was not made of what is wanted now. A checkpoint may lie elsewhere."""
+    if other := [name for name in wanted if wanted[name] != found.get(name) and name != "path"]:
+        raise MisconfigurationException(
+            f"{place} was made with another {' and '.join(other)}: give the same, another --output, or remove it"
+        )
+
+
+class Parts(Callback):
+    """Features in a folder, a file for the batches of each half minute, whole or not there.
+
+    Args:
+        folder: what is in it counts, if it is of the same `about`.
+        about: what the features are of.
+    """
+
+    def __init__(self, folder: Path, about: dict[str, Any]):
+        self.folder, self.about = folder, about
+        self.note = folder / "about.json"
+        if self.note.is_file():
+            same(folder, about, json.loads(self.note.read_text(encoding="utf-8")))
+        self.done = max((int(path.stem.split("-")[1]) for path in self.files()), default=0)
+        self.rows: list[tuple[np.ndarray, ...]] = []
+        self.saved = perf_counter()
+
+    def files(self) -> list[Path]:
+        """FIRST-END.npz, batches counted from 0, in order."""
+        return sorted(self.folder.glob("[0-9]*-[0-9]*.npz"))
+
+    def on_predict_batch_end(self, trainer, module, outputs: Tensor, batch, batch_idx, dataloader_idx=0):
+        _, labels, index, _ = batch
+        self.rows.append(tuple(column.cpu().numpy() for column in (outputs, labels, index)))
+        if perf_counter() - self.saved >= EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """What has come since the last time, as a file."""
+        if not self.note.is_file():
+            with whole(self.note) as path:
+                path.write_text(json.dumps(self.about), encoding="utf-8")
+        if self.rows:
+            end = self.done + len(self.rows)
+            with whole(self.folder / f"{self.done:09}-{end:09}.npz") as path:
+                np.savez(path, **joined(self.rows))
+            self.done, self.rows, self.saved = end, [], perf_counter()
+
+    def on_predict_end(self, trainer, module) -> None:
+        self.save()
+
+    def on_exception(self, trainer, module, exception: BaseException) -> None:
+        self.save()
+
+    def join(self, target: Path, names: list[str] | None) -> None:
+        """All parts as one file; the folder goes."""
+        parts = [np.load(path) for path in self.files()]
+        columns = joined([(part["features"], part["labels"], part["index"]) for part in parts])
+        order = columns["index"].argsort()
+        columns = {name: column[order] for name, column in columns.items()}
+        if names:
+            columns["names"] = np.array(names)[columns["index"]]
+        with whole(target) as path:
+            np.savez(path, **columns, about=json.dumps(self.about))
+        shutil.rmtree(self.folder)
+        rows, dim = columns["features"].shape
+        rank_zero_info(f"{target}: {rows} examples, {dim} features")
+        if missing := sorted(set(range(self.about["examples"])) - set(columns["index"].tolist())):
+            first = f"the first is {names[missing[0]]}"
+            rank_zero_info(f"{len(missing)} images cannot be decoded and are left out, {first}")
+
+
+def joined(rows: list[tuple[np.ndarray, ...]]) -> dict[str, np.ndarray]:
+    columns = (np.concatenate(column) for column in zip(*rows, strict=True))
+    return dict(zip(("features", "labels", "index"), columns, strict=True))
