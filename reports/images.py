@@ -11,6 +11,7 @@ from PIL import Image
 
 PNG = b"\x89PNG\r\n\x1a\n"
 COLUMNS = 40  # of an atlas
+LARGE, WIDEST = 200_000, 1600  # bytes of a PNG that is taken as it is; pixels of one that is not
 
 
 def uri(data: bytes, kind: str) -> str:
@@ -36,8 +37,17 @@ def atlas(images: np.ndarray) -> str:
 
 
 def png_file(file: Path) -> tuple[str, int, int] | None:
-    """A PNG as data URI, its width and its height; None where it is not whole."""
+    """A PNG as data URI, with the width and height to show it at; None where it is not whole. Large ones get smaller:
+    no wider than twice the page's column, lossy."""
     data = file.read_bytes()
     if not data.startswith(PNG) or b"IEND" not in data[-12:]:
         return None
-    return uri(data, "png"), *struct.unpack(">II", data[16:24])
+    width, height = struct.unpack(">II", data[16:24])
+    if len(data) <= LARGE:
+        return uri(data, "png"), width, height
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(data)) as image:
+        fitting = image.convert("RGB")
+        fitting.thumbnail((WIDEST, 4 * WIDEST))
+        fitting.save(buffer, "WEBP", quality=75, method=4)
+    return uri(buffer.getvalue(), "webp"), width, height

@@ -4,6 +4,7 @@ from reports import data, images
 from reports.run import Run
 from reports.sections.section import Section, percent
 
+MOST = 1_500_000  # bytes of a figure, all epochs together
 # id, entry of the contents, question, and its figures with their titles
 QUESTIONS = [
     ("filters", "Weights", "What are its weights tuned to?", {"filters": "Weights"}),
@@ -97,7 +98,15 @@ def frames(run: Run, folder: str, title: str) -> tuple[dict | None, list[str]]:
         shown.append({"epoch": epoch, "uri": uri, "source": source, "width": width, "height": height})
     if not shown:
         return None, broken
-    return {"name": folder, "title": title + (f" of {part}" if part else ""), "frames": shown}, broken
+    found = len(shown)
+    while len(shown) > 1 and sum(len(frame["uri"]) for frame in shown) > MOST:
+        shown = shown[::-2][::-1]  # every second one, and always the newest
+    return {
+        "name": folder,
+        "title": title + (f" of {part}" if part else ""),
+        "frames": shown,
+        "found": found,
+    }, broken
 
 
 def rebuilt(run: Run) -> str:
