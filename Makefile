@@ -27,6 +27,7 @@ bench: $(VENV)/.installed  ## speed beside peers, needs the extra `bench`
 	$(PY) -m pip install --quiet -e ".[bench]"
 	$(PY) benchmarks/augmentation.py
 	$(PY) benchmarks/epoch.py
+	OMP_NUM_THREADS=1 $(PY) benchmarks/eyes.py
 	$(PY) benchmarks/knn.py
 	$(PY) benchmarks/conv.py
 	$(PY) benchmarks/galaxies.py

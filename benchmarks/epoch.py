@@ -169,7 +169,7 @@ def main() -> None:
 
 
 def compare(presets: list[str], images: int, turn: float, rounds: int, json_path: Path | None) -> None:
-    from launch.lightning_cli import fast_precision
+    from launch.trainer import fast_precision
 
     precision, results = fast_precision(), {}
     for preset in presets:

@@ -25,7 +25,7 @@ class CAM(Eye):
     `index`, `labels`, `predicted`, `original`, and for K `classes` (n, K) raw `maps` (n, K, h, w) and `prob` (n, K).
     The last `same` of them are chosen by class alone: every run on these data shows them.
 
-    Cost: 2 s, of drawing; without an online probe or classifier also a probe on the bank, see Confusion.
+    Cost: 4 s, of drawing; without an online probe or classifier also a probe on the bank, see Confusion.
 
     Args:
         classes: whose surest images are shown, with evidence for each of them; names or numbers, three if None.

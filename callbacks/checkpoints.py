@@ -4,10 +4,14 @@ import os
 from pathlib import Path
 
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from callbacks.checkpoint_file import Direct, set_aside
 
 
 def kept(folder: Path) -> list[Path]:
@@ -32,9 +36,13 @@ class Checkpoints(Checkpoint):
         self.best: float | None = None
         self.saved_step = -1
         self.folder = Path("checkpoints")
+        self.loggers: list[Logger] = []
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         self.folder = Path(trainer.strategy.broadcast(trainer.default_root_dir)) / "checkpoints"
+        self.loggers = trainer.loggers
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = Direct()
         self.bad_step = torch.tensor(
             -1, device=trainer.strategy.root_device
         )  # of the first loss that was not finite
@@ -42,7 +50,7 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.saved_step = trainer.global_step
         for logger in trainer.loggers:
-            if trainer.global_step and hasattr(logger, "rewind"):  # a crash came later than the checkpoint
+            if hasattr(logger, "rewind"):  # a crash came later than the checkpoint, or before the first
                 logger.rewind(trainer.global_step)
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
@@ -89,14 +97,20 @@ class Checkpoints(Checkpoint):
         self.saved_step = trainer.global_step
 
     def write(self, trainer: Trainer, name: str, previous: str | None = None) -> None:
-        temporary = self.folder / f"{name}.part"
-        trainer.save_checkpoint(temporary, weights_only=False)  # as Lightning means it: not the weights alone
-        if trainer.is_global_zero:
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-            if previous and (self.folder / name).exists():
-                os.replace(self.folder / name, self.folder / previous)
-            os.replace(temporary, self.folder / name)
+        target, temporary = self.folder / name, self.folder / f"{name}.part"
+        try:
+            trainer.save_checkpoint(temporary, weights_only=False)  # as Lightning means it: with all the rest
+            if trainer.is_global_zero:
+                with open(temporary, "rb") as file:
+                    os.fsync(file.fileno())
+                if previous and target.exists():
+                    set_aside(target, self.folder / previous)
+                os.replace(temporary, target)
+        except BaseException as error:
+            temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                error.filename = error.filename or temporary
+            raise
 
     @rank_zero_only
     def keep(self, name: str) -> None:
@@ -104,7 +118,8 @@ class Checkpoints(Checkpoint):
         os.link(self.folder / "last.ckpt", self.folder / name)
 
     def stop_if_not_finite(self, trainer: Trainer) -> None:
-        if (step := int(self.bad_step)) >= 0:
+        # of any process: all of them stop
+        if (step := int(trainer.strategy.reduce(self.bad_step.clone(), reduce_op="max"))) >= 0:
             last = self.folder / "last.ckpt"
             kept = (
                 f"{last} (step {self.saved_step}) is the last good checkpoint"
@@ -117,7 +132,9 @@ class Checkpoints(Checkpoint):
             )
 
     def state_dict(self) -> dict:
-        return {"best": self.best}
+        """With what W&B calls the run, for a run that goes on to join."""
+        wandb = [logger.version for logger in self.loggers if isinstance(logger, WandbLogger)]
+        return {"best": self.best, "wandb": wandb[0] if wandb else None}
 
     def load_state_dict(self, state: dict) -> None:
         self.best = state["best"]

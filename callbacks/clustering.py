@@ -41,6 +41,8 @@ class Clustering(Eye):
         every_n_epochs: 0 for the last epoch only.
     """
 
+    measures = ("cluster_accuracy", "nmi", "ari")
+
     def __init__(
         self,
         points: int = 1000,

@@ -68,7 +68,7 @@ class CSVLogger(Logger):
         if not self.path.is_file():
             return [], []
         with open(self.path, newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(line for line in file if line.endswith("\n"))
             rows = [row for row in reader if None not in row.values() and row["step"].isdigit()]
             return list(reader.fieldnames or []), rows
 

@@ -35,14 +35,14 @@ def maps_and_gradients(
         classes: (B, K), the ones to look at.
 
     Returns:
-        None where no layer inside the encoder puts out what its `maps` returns.
+        None where no layer inside the encoder puts out what its `maps` returns, or that is not (B, C, h, w).
     """
     view = view.clone()  # one made in inference mode has no gradients
     weight = weight[classes]  # (B, K, D)
-    layer = layer_of_maps(encoder, view)
-    if layer is None:
+    found = layer_of_maps(encoder, view)
+    if found is None:
         return None
-    caught = []
+    (layer, channels_last), caught = found, []
 
     def catch(_: nn.Module, __: tuple, output: Tensor) -> Tensor:
         caught.append(output.detach().requires_grad_())
@@ -51,11 +51,15 @@ def maps_and_gradients(
     with torch.enable_grad(), layer.register_forward_hook(catch):
         scores = (encoder(view).float()[:, None] * weight).sum((0, 2))  # (K,); a bias has no say in gradients
         gradients = [torch.autograd.grad(score, caught[0], retain_graph=True)[0] for score in scores]
-    return caught[0].detach().float(), torch.stack(gradients, 1).float()
+    maps, gradients = caught[0].detach().float(), torch.stack(gradients, 1).float()
+    return (maps.movedim(-1, 1), gradients.movedim(-1, 2)) if channels_last else (maps, gradients)
 
 
-def layer_of_maps(encoder: nn.Module, view: Tensor) -> nn.Module | None:
-    """The outermost layer whose output is `encoder.maps(view)`, if that is (B, C, h, w); None if there is none."""
+def layer_of_maps(encoder: nn.Module, view: Tensor) -> tuple[nn.Module, bool] | None:
+    """The outermost layer whose output is `encoder.maps(view)`, and whether it has the channels last, (B, h, w, C).
+
+    None if there is none, or if the maps do not have the view's shape of H x W, to a cell: then they have other axes.
+    """
     outputs: list[tuple[nn.Module, Tensor]] = []
     hooks = [
         layer.register_forward_hook(lambda layer, _, output: outputs.append((layer, output)))
@@ -64,4 +68,19 @@ def layer_of_maps(encoder: nn.Module, view: Tensor) -> nn.Module | None:
     maps = encoder.maps(view)
     for hook in hooks:
         hook.remove()
-    return next((layer for layer, output in reversed(outputs) if output is maps and maps.ndim == 4), None)
+    if maps.ndim != 4:
+        return None
+    (height, width), (h, w) = view.shape[2:], maps.shape[2:]
+    if abs(h * width - w * height) > max(height, width):
+        return None
+    for layer, output in reversed(outputs):
+        if output is maps:
+            return layer, False
+        if isinstance(output, Tensor) and output.ndim == 4 and same_memory(output.movedim(-1, 1), maps):
+            return layer, True
+    return None
+
+
+def same_memory(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors are one and the same view of the same numbers."""
+    return (a.data_ptr(), a.shape, a.stride()) == (b.data_ptr(), b.shape, b.stride())

@@ -1,5 +1,7 @@
 """What all pictures share: when to look, at which split, and what to say where there is nothing to see."""
 
+from pathlib import Path
+
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -7,11 +9,14 @@ from lightning.pytorch.utilities import rank_zero_info
 class Eye(Callback):
     """Looks at validation examples every so many epochs and in the last one, and whenever `validate` or `test` is run.
 
-    The test that ends a fit is for numbers alone. A subclass has `look`, which all processes call.
+    The test that ends a fit is for numbers alone. Of the checkpoints of a folder it looks at those after so many epochs
+    and at the last, or at all where a study follows what it measures. A subclass has `look`, which all processes call.
 
     Args:
         every_n_epochs: 0 for the last epoch only.
     """
+
+    measures: tuple[str, ...] = ()  # names of what it logs, without the split
 
     def __init__(self, every_n_epochs: int = 0):
         self.every_n_epochs = every_n_epochs
@@ -35,8 +40,20 @@ class Eye(Callback):
         return last or steps_done or bool(self.every_n_epochs and done % self.every_n_epochs == 0)
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if not trainer.sanity_checking and (trainer.state.fn == "validate" or self.due(trainer)):
+        due = self.studied if trainer.state.fn == "validate" else self.due
+        if not trainer.sanity_checking and due(trainer):
             self.look(trainer, module, "val")
+
+    def studied(self, trainer: Trainer) -> bool:
+        """Whether to look at this checkpoint, which may be one of several."""
+        several = getattr(trainer, "checkpoints", [])
+        if not several or Path(trainer.ckpt_path) == several[-1]:
+            return True
+        followed = {
+            name.split("/")[-1] for other in trainer.callbacks for name in getattr(other, "follows", ())
+        }
+        due = self.every_n_epochs and trainer.current_epoch % self.every_n_epochs == 0
+        return bool(due or followed & {*self.measures})
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.fitted = True

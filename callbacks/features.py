@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from callbacks.linear_probe import LinearProbe
+from callbacks.linear_probe import LinearProbe, fit_probe
 
 
 class FeatureSet(NamedTuple):
@@ -77,14 +77,15 @@ def _gather_uneven(trainer: Trainer, column: Tensor, counts: Tensor) -> Tensor:
 class Features(Callback):
     """Keeps what validation and test steps returned, and encodes the bank when the first eye of an epoch asks.
 
-    Cost: none for validation features; one forward pass over the bank in the epochs where an eye wants it.
+    Cost: none for validation features; one forward pass over the bank in the epochs where an eye wants it, and where
+    one wants it a probe on the bank.
     """
 
     def __init__(self):
         self.rows: list[tuple[Tensor, Tensor, Tensor]] = []
         self.seen: FeatureSet | None = None
         self.banked: tuple[int, FeatureSet] | None = None
-        self.probe: tuple[FeatureSet, LinearProbe] | None = None  # of a bank, see callbacks.heads
+        self.probed: tuple[FeatureSet, LinearProbe] | None = None  # a bank, and a probe fitted on it
 
     @staticmethod
     def of(trainer: Trainer) -> "Features":
@@ -108,6 +109,13 @@ class Features(Callback):
             loader = trainer.datamodule.bank_dataloader()
             self.banked = trainer.global_step, encode(trainer, module.encoder, loader).labelled()
         return self.banked[1]
+
+    def probe(self, trainer: Trainer, module: LightningModule) -> LinearProbe:
+        """A converged probe on the bank, which must have labels. All processes must ask."""
+        bank = self.bank(trainer, module)
+        if self.probed is None or self.probed[0] is not bank:
+            self.probed = bank, fit_probe(bank.features, bank.labels, trainer.datamodule.num_classes)
+        return self.probed[1]
 
     def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.rows, self.seen = [], None

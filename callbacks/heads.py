@@ -4,7 +4,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
 from callbacks.features import Features
-from callbacks.linear_probe import LinearProbe, fit_probe
+from callbacks.linear_probe import LinearProbe
 from callbacks.online_probe import OnlineProbe
 
 NO_HEAD = "there is no classifier, and no training example has a label to fit a probe on"
@@ -23,9 +23,6 @@ def linear_head(trainer: Trainer, module: LightningModule) -> tuple[LinearProbe,
         if isinstance(callback, OnlineProbe) and (linear := callback.linear()) is not None:
             return linear, "online probe"
     features = Features.of(trainer)
-    bank = features.bank(trainer, module)
-    if not len(bank.labels):
+    if not len(features.bank(trainer, module).labels):
         return None
-    if features.probe is None or features.probe[0] is not bank:  # other eyes ask, too
-        features.probe = bank, fit_probe(bank.features, bank.labels, trainer.datamodule.num_classes)
-    return features.probe[1], "linear probe"
+    return features.probe(trainer, module), "linear probe"

@@ -38,7 +38,7 @@ class KNN(Callback):
         if self.due(trainer):
             queries = Features.of(trainer).split(trainer).labelled()
             bank = Features.of(trainer).bank(trainer, module)
-            if not len(bank.labels):
+            if not (len(bank.labels) and len(queries.labels)):
                 return
             classes = trainer.datamodule.num_classes
             accuracy = knn_accuracy(queries, bank, classes, self.k, self.temperature)

@@ -8,7 +8,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.functional.classification import multiclass_accuracy
 
 from callbacks.features import Features
-from callbacks.linear_probe import LinearProbe, fit_probe
+from callbacks.linear_probe import LinearProbe
 
 
 class OnlineProbe(Callback):
@@ -77,10 +77,12 @@ class OnlineProbe(Callback):
         if self.probe is None or trainer.sanity_checking:
             return
         features, labels, _ = Features.of(trainer).split(trainer).labelled()
+        if not len(labels):
+            return
         if self.saw_labels():
             self.log_accuracy(module, "val/online_probe_top1", self.scores(features), labels)
-        elif len((bank := Features.of(trainer).bank(trainer, module)).labels):
-            probe = fit_probe(bank.features, bank.labels, trainer.datamodule.num_classes)
+        elif len(Features.of(trainer).bank(trainer, module).labels):
+            probe = Features.of(trainer).probe(trainer, module)
             self.log_accuracy(module, "val/bank_probe_top1", probe.scores(features), labels)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:

@@ -39,6 +39,8 @@ class Reconstructions(Eye):
         every_n_epochs: 0 for the last epoch only.
     """
 
+    measures = ("reconstruction_mse",)
+
     def __init__(self, positions: tuple[int, ...] = (1, 2, 3, 6, 7, 9), every_n_epochs: int = 0):
         super().__init__(every_n_epochs)
         self.positions = positions

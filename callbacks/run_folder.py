@@ -106,6 +106,7 @@ class RunFolder(Callback):
             "seed": self.hparams["seed_everything"],
             "precision": str(trainer.precision),
             "processes": trainer.world_size,
+            "slurm_job": os.environ.get("SLURM_JOB_ID"),
             "method": type(module).__name__,
             "data": type(trainer.datamodule).__name__,
             "encoder_parameters": sum(p.numel() for p in module.encoder.parameters()),
@@ -121,7 +122,7 @@ class RunFolder(Callback):
         if found := stages(self.hparams["model"]["init_args"].get("ckpt")):
             self.facts["stages"] = found
         for logger in trainer.loggers:
-            logger.log_hyperparams(self.hparams)
+            logger.log_hyperparams(self.hparams | {"commit": sha, "uncommitted_changes": dirty})
         self.write(trainer, "running")
 
     def collect_warnings(self) -> None:
@@ -159,8 +160,8 @@ class RunFolder(Callback):
                 type(eye).__name__: eye.skipped for eye in trainer.callbacks if getattr(eye, "skipped", None)
             },
         }
-        if "train/images_per_s" in metrics:
-            self.facts["images_per_s"] = round(float(metrics["train/images_per_s"]), 1)
+        if "train/examples_per_s" in metrics:
+            self.facts["examples_per_s"] = round(float(metrics["train/examples_per_s"]), 1)
         temporary = self.folder / "provenance.part"
         temporary.write_text(json.dumps(self.facts, indent=2))
         os.replace(temporary, self.folder / "provenance.json")

@@ -34,6 +34,8 @@ class Samples(Eye):
         every_n_epochs: 0 for the last epoch only.
     """
 
+    measures = ("sample_distance",)
+
     def __init__(self, compared: int = 1000, classes: int = 10, seed: int = 0, every_n_epochs: int = 0):
         super().__init__(every_n_epochs)
         self.compared, self.classes, self.seed = compared, classes, seed

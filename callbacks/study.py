@@ -12,7 +12,7 @@ from torchmetrics.functional.regression import spearman_corrcoef
 
 from callbacks.checkpoints import kept
 from callbacks.csv_logger import CSVLogger
-from callbacks.drawing import PALETTE, title
+from callbacks.drawing import PALETTE, SPLITS, title
 from callbacks.figures import save_figure
 
 
@@ -20,14 +20,15 @@ class Study(Callback):
     """Two metrics against epochs in one picture, each with an axis of its own, when all checkpoints of a folder are
     validated: `python cli.py validate --config RUN/config.yaml --ckpt_path RUN/checkpoints`.
 
-    The metrics are what other callbacks log for each checkpoint; all of them are in metrics.csv. Cost: a second.
+    The metrics are what other callbacks log for each checkpoint; all of them are in metrics.csv. Eyes that measure one
+    of the two look at each checkpoint; the others keep to their `every_n_epochs`. Cost: a second.
 
     Args:
         left, right: names of the metrics.
     """
 
     def __init__(self, left: str = "train/reconstruction_mse", right: str = "val/probe_top1"):
-        self.left, self.right = left, right
+        self.left, self.right = self.follows = left, right
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.state.fn != "validate" or not trainer.is_global_zero or not trainer.ckpt_path:
@@ -53,6 +54,16 @@ class Study(Callback):
         save_figure(trainer, "study", figure, facts, epochs=epochs, left=values[0], right=values[1])
 
 
+def in_words(name: str) -> tuple[str, int]:
+    """What a picture calls a metric, and its factor: 'val/probe_top1' -> 'probe accuracy, validation, %', 100."""
+    split, _, measure = name.rpartition("/")
+    text = measure.replace("top1", "accuracy").replace("mse", "error (mse)").replace("_", " ")
+    share = text.endswith("accuracy")
+    return ", ".join(
+        filter(None, [text, (SPLITS | {"train": "training"}).get(split, split), "%" * share])
+    ), 100 if share else 1
+
+
 def draw(
     epochs: np.ndarray, left: np.ndarray, right: np.ndarray, names: tuple[str, str]
 ) -> tuple[Figure, float]:
@@ -64,11 +75,13 @@ def draw(
     figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.6 / 4))
     sides = zip((axis, axis.twinx()), (left, right), names, (PALETTE[0], PALETTE[6]), "os", strict=True)
     for side, values, name, color, marker in sides:
-        side.plot(epochs, values, color=color, marker=marker, markersize=4, linewidth=1.4)
-        side.set_ylabel(name, color=color, fontsize=9)
+        text, factor = in_words(name)
+        side.plot(epochs, factor * values, color=color, marker=marker, markersize=4, linewidth=1.4)
+        side.set_ylabel(text, color=color, fontsize=9)
         side.tick_params(labelsize=8)
         side.spines["top"].set_visible(False)
     axis.set_xlabel("epochs of training", fontsize=9)
     said = "" if rank != rank else f"; rank correlation of the two {rank:+.2f}"
-    title(figure, f"{names[0]} and {names[1]}", f"{len(epochs)} checkpoints of one run{said}")
+    what = ", against ".join(in_words(name)[0].removesuffix(", %") for name in names)
+    title(figure, what[0].upper() + what[1:], f"{len(epochs)} checkpoints of one run{said}")
     return figure, rank

@@ -6,8 +6,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class Throughput(Callback):
-    """`train/images_per_s` of all processes, and `train/data_wait`: the share of time between a step's end and the next
-    one's start, which reads, moves and augments the batch. Validation does not count. Cost: two clock readings a step.
+    """`train/examples_per_s` of all processes, and `train/data_wait`: the share of time between a step's end and the
+    next one's start, which reads, moves and augments the batch. Validation does not count. Cost: two clock readings a
+    step.
     """
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -17,17 +18,17 @@ class Throughput(Callback):
         self.restart()
 
     def restart(self) -> None:
-        self.images, self.waited = 0, 0.0
+        self.examples, self.waited = 0, 0.0
         self.began = self.step_ended = perf_counter()
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
         self.waited += perf_counter() - self.step_ended
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
-        self.images += len(batch[1])
+        self.examples += len(batch[1])
         self.step_ended = perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         seconds = self.step_ended - self.began
-        module.log("train/images_per_s", self.images * trainer.world_size / seconds)
+        module.log("train/examples_per_s", self.examples * trainer.world_size / seconds)
         module.log("train/data_wait", self.waited / seconds)

@@ -1,9 +1,11 @@
 """Whole batches of stored rows, in an order that is a function of seed, epoch and batch number alone."""
 
+import os
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -27,6 +29,8 @@ class RowsDataset:
     def __init__(self, images: np.ndarray, labels: np.ndarray | None = None, rows: np.ndarray | None = None):
         self.images = images
         self.rows = np.arange(len(images)) if rows is None else rows
+        self.file = getattr(images, "filename", None)  # of a memory map
+        self.bytes = os.path.getsize(self.file) if self.file else 0
         self.labels = torch.full((len(self.rows),), -1) if labels is None else torch.tensor(labels[self.rows])
 
     def __len__(self) -> int:
@@ -34,6 +38,13 @@ class RowsDataset:
 
     def __getitems__(self, positions: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Positions in the split (B,) -> images uint8 (B, H, W, C), labels, index (B,)"""
+        if (
+            self.file and os.path.getsize(self.file) < self.bytes
+        ):  # reading beyond its end would kill the process
+            raise MisconfigurationException(
+                f"{self.file}: {os.path.getsize(self.file)} bytes, it had {self.bytes} when the run began: "
+                "put the whole file back, the same command with --ckpt_path last goes on"
+            )
         rows = self.rows[positions]
         order = np.argsort(rows)  # a memory map is read fastest from front to back
         images = np.empty((len(rows), *self.images.shape[1:]), np.uint8)

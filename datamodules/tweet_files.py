@@ -67,18 +67,34 @@ def read_tweets(path: Path) -> LabelledTweets:
     A tweet in quotes may go over several lines; without quotes, a line's surplus commas belong to the tweet.
 
     Raises:
-        MisconfigurationException: no tweets, or a line that is none; says which, and what was expected.
+        MisconfigurationException: no tweets, or a line that is none, or that could be either of these; says which.
     """
-    lines, failures = read_lines(path), []
+    try:
+        return _read(read_lines(path))
+    except BadLine as bad:
+        raise MisconfigurationException(
+            f"{path.absolute()}, line {bad.line}: expected a tweet, a comma and its label, 0 or 1, found {bad.found}"
+        ) from None
+
+
+def _read(lines: list[str]) -> LabelledTweets:
+    readings, failures = [], []
     for rows in (_line_by_line(lines), _over_lines(lines)):
         try:
-            return _labelled(list(rows))
+            rows = list(rows)
+            readings.append((rows, _labelled(rows)))
         except BadLine as bad:
             failures.append(bad)
-    bad = max(failures, key=lambda bad: bad.line)  # of the reading that got further
-    raise MisconfigurationException(
-        f"{path.absolute()}, line {bad.line}: expected a tweet, a comma and its label, 0 or 1, found {bad.found}"
-    )
+    if not readings:
+        raise max(failures, key=lambda bad: bad.line)  # of the reading that got further
+    (by_line, tweets), (over_lines, _) = readings[0], readings[-1]
+    for (line, fields), (_, others) in zip(by_line, over_lines, strict=False):
+        if fields != others:
+            raise BadLine(
+                line,
+                "a quote that closes in a later line, which may be a tweet too: remove line break or quote",
+            )
+    return tweets
 
 
 def _line_by_line(lines: list[str]) -> Iterator[tuple[int, list[str]]]:

@@ -2,26 +2,36 @@
 
 import json
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from jsonargparse import ArgumentError
+from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from launch.examples import examples
-from launch.folders import whole
+from launch.folders import read_checkpoint, whole
 from launch.onnx_file import write_onnx
-from launch.parser import Help, Parser, one_line
+from launch.parser import Help, Parser, explain, one_line
+from launch.trust import only_known_classes
 from reports.measures import NAME
 from reports.run import NoRunError, Run, dig, read
 from ssl_modules.weights import misfit
 
+ROOT = Path(__file__).parent.parent
 
-def export(ckpt_path: Path, output: Path, config: Path | None = None, onnx: bool = False) -> None:
+
+def export(
+    ckpt_path: Path,
+    output: Path,
+    config: Path | None = None,
+    onnx: bool = False,
+    allow_any_class: bool = False,
+) -> None:
     """Write a checkpoint's encoder to a folder: encoder.safetensors, card.json and, by option, encoder.onnx.
 
     The card says how to build the encoder, what it reads, and where it comes from. The README shows how to load it.
@@ -31,11 +41,12 @@ def export(ckpt_path: Path, output: Path, config: Path | None = None, onnx: bool
         output: the folder; it is made if it is not there.
         config: the config.yaml of the run; the one in the checkpoint's run folder if not given.
         onnx: also write encoder.onnx, for any number of examples; needs the packages onnx and onnxscript.
+        allow_any_class: let the config name classes that are neither the project's nor of its libraries.
     """
-    checkpoint, config = load(ckpt_path), config or ckpt_path.parent.parent / "config.yaml"
+    checkpoint, config = read_checkpoint(ckpt_path, "cpu"), config or ckpt_path.parent.parent / "config.yaml"
     plan, run = read_config(config), read_run(config.parent)
     spec = encoder_spec(plan, config)
-    encoder = build(spec).eval()
+    encoder = build(spec, nn.Module).eval()
     load_weights(encoder, checkpoint, ckpt_path)
     shape = {"input": inputs(plan, checkpoint, run)}
     with whole(output / "encoder.safetensors") as path:
@@ -54,6 +65,7 @@ def export(ckpt_path: Path, output: Path, config: Path | None = None, onnx: bool
 def run(args: list[str]) -> int:
     """Exit status of `cli.py export ARGS`; what a user can put right is said in one line."""
     sys.argv[1:] = args
+    only_known_classes(ROOT, args)
     parser = Parser(prog="cli.py export", epilog=examples("export"), formatter_class=Help, allow_abbrev=False)
     parser.add_function_arguments(export)
     try:
@@ -62,21 +74,6 @@ def run(args: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def load(path: Path) -> dict[str, Any]:
-    """A checkpoint of Lightning. Nothing but tensors and plain types is unpickled."""
-    if not path.is_file():
-        raise MisconfigurationException(f"--ckpt_path {path}: no such file")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the damage leads to
-        raise MisconfigurationException(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}): give another one"
-        ) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise MisconfigurationException(f"{path} is no checkpoint of a run: give RUN/checkpoints/last.ckpt")
-    return checkpoint
 
 
 def read_config(path: Path) -> dict:
@@ -112,14 +109,15 @@ def encoder_spec(plan: dict, config: Path) -> dict:
     return {"class_path": spec["class_path"], "init_args": arguments}
 
 
-def build(spec: dict) -> Any:
-    """class_path and init_args -> the object."""
-    module, _, name = spec["class_path"].rpartition(".")
+def build(spec: dict, base: type) -> Any:
+    """class_path and init_args -> the object, of a subclass of `base`, as the command line would."""
+    parser = Parser(exit_on_error=False)
+    parser.add_subclass_arguments(base, "it")
     try:
-        return getattr(import_module(module), name)(**spec.get("init_args") or {})
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        return parser.instantiate_classes(parser.parse_object({"it": spec})).it
+    except (ArgumentError, TypeError, ValueError) as error:
         raise MisconfigurationException(
-            f"cannot build {spec['class_path']} as the config says: {one_line(str(error))}"
+            f"cannot build {spec['class_path']} as the config says: {explain(str(error), [], parser)}"
         ) from error
 
 
@@ -135,7 +133,7 @@ def load_weights(encoder: nn.Module, checkpoint: dict, path: Path) -> None:
 
 def inputs(plan: dict, checkpoint: dict, run: Run | None) -> dict:
     """What the encoder reads: shape and type of a view, and the data module's state, such as mean and std."""
-    data = build(dig(plan, "data")) if dig(plan, "data", "class_path") else None
+    data = build(dig(plan, "data"), LightningDataModule) if dig(plan, "data", "class_path") else None
     state = checkpoint.get(type(data).__qualname__) or {}
     if "mean" not in state:
         return {"shape": ["B", "T"], "dtype": "int64", **state}

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -30,16 +32,14 @@ def claim(experiment: Path) -> Path:
             number += 1
         except OSError as error:
             raise MisconfigurationException(
-                f"cannot make the run folder {folder}: {error.strerror}"
+                f"cannot make the run folder {folder}: {error.strerror}; give another --runs_dir"
             ) from error
 
 
 def unfinished(experiment: Path) -> tuple[Path, Path]:
     """The newest run that did not finish, and its newest checkpoint that can be read."""
     for folder in reversed(versions(experiment)):
-        provenance = folder / "provenance.json"
-        state = json.loads(provenance.read_text()).get("state") if provenance.is_file() else None
-        if state == "finished":
+        if state(folder) == "finished":
             continue
         for name in ("last.ckpt", "previous.ckpt"):
             path = folder / "checkpoints" / name
@@ -51,14 +51,51 @@ def unfinished(experiment: Path) -> tuple[Path, Path]:
     )
 
 
+def state(folder: Path) -> str | None:
+    """Of a run, as its provenance.json says; None where that is missing, or cut short by a crash of the system."""
+    try:
+        return json.loads((folder / "provenance.json").read_text()).get("state")
+    except (FileNotFoundError, ValueError):
+        return None
+
+
 def readable(path: Path) -> bool:
     """Whether a checkpoint is whole; says so where not."""
     try:
-        torch.load(path, map_location="meta", weights_only=True, mmap=True)
+        with ZipFile(path) as file:
+            damaged = file.testzip()  # by checksums: a hole of zeros does not keep a tensor from being loaded
+        read_checkpoint(path)
+    except (BadZipFile, MisconfigurationException):
+        damaged = path.name
+    if damaged:
+        rank_zero_warn(f"{path} cannot be read: it is damaged or was cut short; going on with the one before")
+    return not damaged
+
+
+def read_checkpoint(path: Path, device: str = "meta") -> dict[str, Any]:
+    """A checkpoint of Lightning. Nothing but tensors and plain types is unpickled.
+
+    Args:
+        device: where its tensors go; `meta` reads all but their content.
+    """
+    if not path.is_file():
+        raise MisconfigurationException(f"--ckpt_path {path}: no such file")
+    try:
+        checkpoint = torch.load(path, map_location=device, weights_only=True, mmap=device == "meta")
     except Exception as error:  # torch raises whatever the damage leads to
-        rank_zero_warn(f"{path} cannot be read ({type(error).__name__}), trying the one before")
-        return False
-    return True
+        raise MisconfigurationException(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}): give another one"
+        ) from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise MisconfigurationException(f"{path} is no checkpoint of a run: give RUN/checkpoints/last.ckpt")
+    return checkpoint
+
+
+def wandb_id(ckpt_path: str | Path | None, folder: Path) -> str | None:
+    """What W&B calls the run that goes on in its own folder; None for a run of its own."""
+    if not ckpt_path or Path(ckpt_path).parent.parent != folder:
+        return None
+    return read_checkpoint(Path(ckpt_path))["callbacks"].get("Checkpoints", {}).get("wandb")
 
 
 @contextmanager

@@ -15,8 +15,11 @@ import yaml
 from jsonargparse import DefaultHelpFormatter
 from lightning.pytorch.cli import LightningArgumentParser
 
+from launch.trust import FLAG, LIBRARIES
+
 UNKNOWN = re.compile(r"Option '([^']+)' is not accepted|not accept option '([^']+)'|arguments: --([\w.+]+)")
 BAD_CLASS = re.compile(r"class_path '([^']+)':\s+(.*)")
+DENIED = re.compile(r"Importing '([^']+)' is not allowed")
 NO_NAME = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
 
 
@@ -41,6 +44,11 @@ def explain(message: str, args: list[str], parser: LightningArgumentParser) -> s
         wrong = next((part for part in bad.split(".") if part not in known), bad)
         place = next((f"{key} in {source}" for key, source, _ in settings if wrong in key.split(".")), bad)
         return f"unknown key {wrong!r} ({place}){nearest(wrong, known)}"
+    if found := DENIED.search(message):
+        return (
+            f"a config may not name {found[1]}: only classes of the project, of files in this folder, and of "
+            f"{', '.join(LIBRARIES)} (less what loads code); if you trust it, give {FLAG} true"
+        )
     if found := BAD_CLASS.search(message):
         path, why = found.groups()
         return f"cannot use class_path {path!r}: {why}{nearest(path.rsplit('.', 1)[-1], siblings(path))}"

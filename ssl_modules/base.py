@@ -17,6 +17,14 @@ from ssl_modules.optim import parameter_groups, warmup_cosine
 from ssl_modules.weights import load_encoder, misfit
 
 
+class Mean(MeanMetric):
+    """A mean that does not look for NaN at each update, which waits for a GPU; NaN makes it NaN."""
+
+    def update(self, value: Tensor, weight: Tensor | int) -> None:
+        self.mean_value += value.float() * weight
+        self.weight += weight
+
+
 class SSLModule(LightningModule):
     """An encoder, an optimizer with warm-up and cosine schedule, and the step output that every callback reads.
 
@@ -52,7 +60,7 @@ class SSLModule(LightningModule):
     def measure(self, *names: str) -> None:
         """Declare what `report` is given: each is logged as its mean over an epoch, `SPLIT/NAME`."""
         for key in (f"{split}/{name}" for split in ("train", "val", "test") for name in names):
-            self.means[key] = MeanMetric()
+            self.means[key] = Mean()
             self.means[key].persistent(True)  # a resumed epoch's mean is the whole epoch's
 
     def encode(self, view: Tensor) -> Tensor:
@@ -75,6 +83,11 @@ class SSLModule(LightningModule):
             raise MisconfigurationException(
                 f"{type(self).__name__} needs {self.num_views} views of an image, the data config has {recipes}: "
                 f"give data.init_args.views {self.num_views} recipes"
+            )
+        if self.device.type == "cpu" and any(isinstance(m, nn.SyncBatchNorm) for m in self.modules()):
+            raise MisconfigurationException(
+                "trainer.sync_batchnorm: torch has batch norms across processes on GPUs alone; leave it out, or give "
+                "the encoder group norms"
             )
         if self.ckpt and not self.trainer.ckpt_path:  # a resumed run has its own weights
             load_encoder(self.encoder, self.ckpt, self.trainer.datamodule.state_dict())
@@ -170,9 +183,11 @@ class SSLModule(LightningModule):
         return {"loss": loss, "features": features.detach().float(), **more}
 
     def log_means(self, split: str) -> None:
+        """Nothing is logged of a split that has no label for what is measured."""
         for name, mean in self.means.items():
             if name.startswith(split) and mean.update_called:
-                self.log(name, mean.compute())
+                if self.trainer.strategy.reduce(mean.weight.clone(), reduce_op="sum") > 0:
+                    self.log(name, mean.compute())
                 mean.reset()
 
     def on_train_epoch_end(self) -> None:

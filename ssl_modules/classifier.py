@@ -131,9 +131,13 @@ class Classifier(SSLModule):
             encoder = [{**group, "lr": self.encoder_lr} for group in encoder]
         return parameter_groups(self.head) + encoder
 
+    def pretrained(self) -> str | None:
+        """Somebody else's weights that the encoder started from."""
+        return "pretrained weights" if getattr(self.encoder, "pretrained", False) else None
+
     def start_line(self) -> str:
-        if self.ckpt:
-            kind = f"{'I linear probing' if self.frozen else 'fine-tuning'} of {self.ckpt}"
+        if start := self.ckpt or self.pretrained():
+            kind = f"{'I linear probing' if self.frozen else 'fine-tuning'} of {start}"
         else:
             kind = "III random features" if self.frozen else "II supervised from scratch"
         rate = "" if self.encoder_lr is None else f", learning rate of the encoder {self.encoder_lr:g}"
@@ -144,5 +148,6 @@ class Classifier(SSLModule):
         has_any = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.encoder.modules())
         if not (self.frozen and has_any):
             return super().batch_norm_scope()
-        origin = "those of the checkpoint" if self.ckpt else "as initialised: mean 0, variance 1"
+        start = "the checkpoint" if self.ckpt else self.pretrained()
+        origin = f"those of {start}" if start else "as initialised: mean 0, variance 1"
         return f"nothing (frozen, its statistics {origin})"

@@ -33,11 +33,17 @@ def load_encoder(encoder: nn.Module, path: str, data_state: dict[str, Any]) -> N
         data_state: the present data module's `state_dict()`, which must be the one that the encoder was trained with.
 
     Raises:
-        MisconfigurationException: no such file, other weights (which), or data that are presented otherwise.
+        MisconfigurationException: no such file, not plain tensors, other weights (which), or data that are presented
+            otherwise.
     """
     if not Path(path).is_file():
         raise MisconfigurationException(f"model.init_args.ckpt: there is no {Path(path).absolute()}")
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the damage leads to
+        raise MisconfigurationException(
+            f"model.init_args.ckpt: {path} cannot be read as a checkpoint ({type(error).__name__}): give another one"
+        ) from error
     prefix = "encoder."
     found = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
     if wrong := misfit(encoder.state_dict(), found):

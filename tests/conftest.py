@@ -8,7 +8,11 @@ import pytest
 import torch
 
 import cli
+from datamodules.cifar10 import CIFAR10
 from datamodules.layout import write_arrays
+from datamodules.mnist import MNIST
+from datamodules.stl10 import STL10
+from tests.galaxies import write_galaxies
 from tests.methods import METHODS, build
 from tests.tweets import write_tweets
 
@@ -95,6 +99,18 @@ def command_line(*args: str) -> int:
         return cli.main([str(arg) for arg in args])
     except SystemExit as stop:
         return stop.code
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory):
+    """A folder with a small stand-in for every data set that configs name; Digits bring their own."""
+    folder = tmp_path_factory.mktemp("small")
+    write_random(folder / "cifar10", train=120, test=20, classes=CIFAR10.class_names, size=32)
+    write_random(folder / "mnist", train=120, test=20, classes=MNIST.class_names, size=28, channels=1)
+    write_random(folder / "stl10", train=60, test=20, classes=STL10.class_names, size=96, unlabeled=40)
+    write_galaxies(folder / "galaxyzoo", count=80)
+    write_tweets(folder / "tweets", unlabeled=60)
+    return folder
 
 
 @pytest.fixture

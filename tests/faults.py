@@ -1,37 +1,124 @@
-"""Accidents, as callbacks."""
+"""Accidents, as callbacks: each happens once, at a step."""
 
+import datetime
+import multiprocessing
 import os
+import resource
 import signal
+import subprocess
+import time
+from pathlib import Path
 
+import torch
 from lightning.pytorch import Callback
 
+import callbacks.run_folder
+from callbacks.requeue import Requeue
 
-class KillAt(Callback):
-    """`kill -9` in the middle of a step."""
 
+class Fault(Callback):
     def __init__(self, step: int):
         self.step = step
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
+        if trainer.global_step == self.step:
+            self.happen(trainer, module, batch)
+
+    def happen(self, trainer, module, batch) -> None:
+        raise NotImplementedError
+
+
+class KillAt(Fault):
+    """`kill -9` in the middle of a step."""
+
+    def happen(self, trainer, module, batch) -> None:
+        """Later."""
 
     def on_before_optimizer_step(self, trainer, module, optimizer) -> None:
         if trainer.global_step == self.step:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Interrupt(KillAt):
-    """Ctrl-C."""
+class CtrlCTwice(Fault):
+    """The second time while the first is being dealt with."""
 
-    def on_before_optimizer_step(self, trainer, module, optimizer) -> None:
-        if trainer.global_step == self.step:
-            raise KeyboardInterrupt
+    def happen(self, trainer, module, batch) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def on_exception(self, trainer, module, exception) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
 
 
-class NotANumber(KillAt):
-    """Weights, and with them the loss, become NaN."""
+class Terminate(Fault):
+    """SIGTERM, as a scheduler or a shutdown sends it."""
 
-    def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
-        if trainer.global_step == self.step:
-            for parameter in module.parameters():
-                parameter.data.fill_(float("nan"))
+    def happen(self, trainer, module, batch) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    def on_before_optimizer_step(self, trainer, module, optimizer) -> None:
-        """Nothing."""
+
+class JobEnds(Fault):
+    """Slurm says that the time of a job will soon be over; not when it has queued the job again."""
+
+    def happen(self, trainer, module, batch) -> None:
+        if "SLURM_RESTART_COUNT" not in os.environ:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+
+class SlurmEndsJob(Fault):
+    """The same, said by Slurm itself to all processes; training goes on once it has arrived."""
+
+    def happen(self, trainer, module, batch) -> None:
+        if trainer.is_global_zero and "SLURM_RESTART_COUNT" not in os.environ:
+            subprocess.run(["scancel", "--signal=USR1", os.environ["SLURM_JOB_ID"]], check=True)
+            requeue = next(c for c in trainer.callbacks if isinstance(c, Requeue))
+            while not requeue.asked:
+                time.sleep(0.1)
+
+
+class NaNBatch(Fault):
+    """A batch has a pixel that is not a number."""
+
+    def happen(self, trainer, module, batch) -> None:
+        batch[0][0].view(-1)[0] = float("nan")
+
+
+class FullDisk(Fault):
+    """From now on no file can grow beyond 20 kB, whoever writes it, until the test lifts the limit."""
+
+    def happen(self, trainer, module, batch) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+class OutOfMemory(Fault):
+    def happen(self, trainer, module, batch) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
+
+
+class KillWorker(Fault):
+    """What the system does to a data worker when memory is short."""
+
+    def happen(self, trainer, module, batch) -> None:
+        multiprocessing.active_children()[0].kill()
+
+
+class CutFile(Fault):
+    """Half of a memory-mapped file goes away."""
+
+    def happen(self, trainer, module, batch) -> None:
+        file = Path(trainer.datamodule.datasets["train"].images.filename)
+        os.truncate(file, file.stat().st_size // 2)
+
+
+class ClockBack(Fault):
+    """The clock is put back by a day."""
+
+    def happen(self, trainer, module, batch) -> None:
+        day, now = datetime.timedelta(days=1), time.time
+
+        class Yesterday(datetime.datetime):
+            @classmethod
+            def now(cls, tz=None):
+                return datetime.datetime.now(tz) - day
+
+        callbacks.run_folder.datetime = Yesterday
+        time.time = lambda: now() - day.total_seconds()

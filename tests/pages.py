@@ -34,8 +34,9 @@ def write_run(folder: Path, method: str = "SimCLR", seed: int = 0, gain: float =
     (folder / "config.yaml").write_text(yaml.safe_dump(said))
     provenance = {
         "verb": "fit", "state": "finished", "epochs": 10, "steps": 100, "method": method, "data": "Tiny", "seed": seed,
-        "started": "2026-11-21T22:10:04", "wall_s": 600, "examples_per_s": 700.0, "num_classes": 4, "class_names": NAMES,
-        "encoder_parameters": 1200000, "examples": {"train": 100, "val": 40, "test": 40}, "unit": "images",
+        "started": "2026-11-21T22:10:04", "wall_s": 600, "examples_per_s": 700.0,
+        "num_classes": 4, "class_names": NAMES, "encoder_parameters": 1200000,
+        "examples": {"train": 100, "val": 40, "test": 40}, "unit": "images",
         "warnings": [{"text": "<i>few</i> workers", "count": 3}], "skipped": {"Samples": f"{method} has no decoder"},
     }  # fmt: skip
     (folder / "provenance.json").write_text(json.dumps(provenance))
@@ -73,9 +74,10 @@ def write_figures(folder: Path, rng: np.random.Generator) -> None:
         {"query": {"index": k, "split": "val", "label": k}, "neighbours": near, "pixels": near}
         for k in range(2)
     ]
+    precision = {"neighbours": 0.6, "pixels": 0.3}
     write_figure(
         folder, "retrieval", 9,
-        {"split": "val", "raw": "pixels", "measured": 40, "precision_at_10": {"neighbours": 0.6, "pixels": 0.3}, "queries": queries},
+        {"split": "val", "raw": "pixels", "measured": 40, "precision_at_10": precision, "queries": queries},
         query=images[:2], neighbours=images[:20], pixels=images[20:40],
     )  # fmt: skip
     write_figure(

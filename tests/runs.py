@@ -8,7 +8,7 @@ from torch import nn
 
 from datamodules.arrays import Arrays
 from datamodules.tweets import Tweets
-from launch.lightning_cli import Trainer
+from launch.trainer import Trainer
 from ssl_modules.base import SSLModule
 from ssl_modules.next_character import NextCharacter
 from ssl_modules.rotnet import RotNet

@@ -1,5 +1,6 @@
-"""What the command line does when a run is killed, interrupted, or goes wrong."""
+"""A run that is killed in mid-epoch and resumed is the run that was never stopped, bit for bit."""
 
+import csv
 import json
 import signal
 import subprocess
@@ -10,72 +11,56 @@ import pytest
 import torch
 
 from tests.conftest import PICTURES
+from tests.test_faults import same
 
 ROOT = Path(__file__).parent.parent
 SMALL = [
-    *("--model.encoder.widths", "[8,16]", "--model.encoder.blocks", "[1,1]", "--trainer.max_epochs", "3"),
-    *("--trainer.precision", "32-true", "--without", f"[WandbLogger, Views, {PICTURES}]"),
+    *("--config", "configs/simclr_digits.yaml", "--trainer.log_every_n_steps", "1"),
+    *("--model.encoder.widths", "[8,16]", "--model.encoder.blocks", "[1,1]", "--trainer.max_epochs", "2"),
+    *(
+        "--trainer.precision",
+        "32-true",
+        "--without",
+        f"[WandbLogger, Views, Throughput, Protocol, {PICTURES}]",
+    ),
+    *("--test_after_fit", "false"),
 ]
+SAVE = "{class_path: callbacks.checkpoints.Checkpoints, init_args: {every_n_steps: 3}}"
+KILL = "{class_path: tests.faults.KillAt, init_args: {step: 14}}"
 
 pytestmark = pytest.mark.slow
 
 
-def fit(runs: Path, *more: str, fault: str = "") -> subprocess.CompletedProcess:
-    accident = (
-        ["--trainer.callbacks+", f"{{class_path: tests.faults.{fault}, init_args: {{step: 14}}}}"]
-        if fault
-        else []
-    )
-    command = [
-        sys.executable,
-        "cli.py",
-        "fit",
-        "--config",
-        "configs/simclr_digits.yaml",
-        "--runs_dir",
-        str(runs),
-    ]
-    save = [
-        "--trainer.callbacks+",
-        "{class_path: callbacks.checkpoints.Checkpoints, init_args: {every_n_steps: 3}}",
-    ]
-    return subprocess.run(
-        [*command, *SMALL, *save, *accident, *more], cwd=ROOT, capture_output=True, text=True
-    )
+def fit(runs: Path, *more: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "cli.py", "fit", *SMALL, "--runs_dir", str(runs), "--trainer.callbacks+", SAVE]
+    return subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True)
 
 
-def weights(run: Path) -> dict:
-    return torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+def outcome(runs: Path) -> tuple[dict, list[dict]]:
+    """(the last checkpoint, the rows that were logged) of a finished run."""
+    run = runs / "simclr_digits/version_0"
+    assert json.loads((run / "provenance.json").read_text())["state"] == "finished"
+    assert (run / "report.html").is_file()
+    with open(run / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return torch.load(run / "checkpoints/last.ckpt", weights_only=True), rows
 
 
-def test_killed_in_mid_epoch_and_resumed_is_uninterrupted_bit_for_bit(tmp_path):
-    assert fit(tmp_path / "whole").returncode == 0
-    assert fit(tmp_path / "parts", fault="KillAt").returncode == -signal.SIGKILL
-    resumed = fit(tmp_path / "parts", "--ckpt_path", "last")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[dict, list[dict]]:
+    """The outcome of the run that was never stopped and read its data without workers."""
+    runs = tmp_path_factory.mktemp("whole")
+    assert fit(runs).returncode == 0
+    return outcome(runs)
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_killed_in_mid_epoch_and_resumed_is_uninterrupted_bit_for_bit(whole, tmp_path, workers):
+    options = "--data.init_args.num_workers", workers
+    assert fit(tmp_path, *options, "--trainer.callbacks+", KILL).returncode == -signal.SIGKILL
+    resumed = fit(tmp_path, *options, "--ckpt_path", "last")
     assert resumed.returncode == 0, resumed.stderr
-    whole, parts = (tmp_path / name / "simclr_digits/version_0" for name in ("whole", "parts"))
-    a, b = weights(whole), weights(parts)
-    assert a.keys() == b.keys()
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    assert json.loads((parts / "provenance.json").read_text())["state"] == "finished"
-    assert (parts / "report.html").is_file()
-
-
-def test_interrupted_run_is_complete_and_can_go_on(tmp_path):
-    stopped = fit(tmp_path, fault="Interrupt")
-    run = tmp_path / "simclr_digits/version_0"
-    assert stopped.returncode != 0
-    assert "Traceback" not in stopped.stderr
-    assert json.loads((run / "provenance.json").read_text())["state"] == "interrupted"
-    assert {"config.yaml", "metrics.csv", "report.html"} <= {path.name for path in run.iterdir()}
-    assert fit(tmp_path, "--ckpt_path", "last").returncode == 0
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
-    stopped = fit(tmp_path, fault="NotANumber")
-    run = tmp_path / "simclr_digits/version_0"
-    assert stopped.returncode == 2
-    assert "Traceback" not in stopped.stderr
-    assert "not finite in step 15" in stopped.stderr
-    assert "last.ckpt (step 12)" in stopped.stderr
-    assert all(tensor.isfinite().all() for tensor in weights(run).values())
+    state, rows = outcome(tmp_path)
+    for part in ("state_dict", "optimizer_states", "lr_schedulers", "callbacks"):  # the probe is a callback
+        assert same(state[part], whole[0][part]), part
+    assert rows == whole[1] and "val/knn20_top1" in rows[-1]

@@ -2,9 +2,6 @@
 
 import csv
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -255,32 +252,3 @@ def test_every_usual_eye_reads_text_and_changes_nothing(data, tmp_path):
     header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
     found = {"val/bank_probe_top1", "val/knn20_top1", "val/effective_rank", "characters/val/probe_top1"}
     assert found <= set(header.split(",")) and len(rows) > 2
-
-
-@pytest.mark.slow
-def test_two_processes_train_what_one_trains(tmp_path):
-    write_tweets(tmp_path / "tweets", train=60, unlabeled=97)
-    root, states = Path(__file__).parent.parent, []
-    for devices, batch_size in ((1, 16), (2, 8)):
-        options = {
-            "data.init_args.data_dir": tmp_path,
-            "data.init_args.batch_size": batch_size,
-            "runs_dir": tmp_path / str(devices),
-            "model.init_args.optimizer": "torch.optim.SGD",
-            "model.init_args.optimizer.init_args.lr": 0.5,
-            "trainer.max_epochs": 2,
-            "trainer.accelerator": "cpu",
-            "trainer.devices": devices,
-            "trainer.strategy": "ddp" if devices > 1 else "auto",
-            "trainer.precision": "32-true",
-            "without": "[WandbLogger, Protocol]",
-        }
-        command = [sys.executable, "cli.py", "fit", "--config", "configs/next_character_tweets.yaml"]
-        command += [f"--{name}={value}" for name, value in options.items()]
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        path = tmp_path / str(devices) / "next_character_tweets/version_0/checkpoints/last.ckpt"
-        states.append(torch.load(path, weights_only=True)["state_dict"])
-    for name in states[0]:
-        if not name.startswith("means."):  # each process's own sum
-            torch.testing.assert_close(states[1][name], states[0][name], atol=2e-5, rtol=1e-4)

@@ -15,6 +15,8 @@ from callbacks.checkpoints import Checkpoints
 from callbacks.csv_logger import CSVLogger
 from callbacks.features import Features
 from callbacks.knn import KNN
+from callbacks.online_probe import OnlineProbe
+from callbacks.protocol import Protocol
 from callbacks.watch_test import WatchTest
 from datamodules.arrays import Arrays
 from datamodules.images import ImageDataModule
@@ -116,6 +118,36 @@ def test_ckpt_and_frozen_make_four_methods(data_dir, tmp_path, pretrained, froze
     assert said in line and "\n" not in line
     assert ("mean 0, variance 1" in line) == (frozen and not from_ckpt)
     assert ("features of train and val are computed once" in line) == frozen
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_an_encoder_with_somebody_elses_weights_is_called_pretrained(data_dir, tmp_path, frozen):
+    module = classifier(frozen=frozen)
+    module.encoder.pretrained = True
+    train(module, tiny(data_dir), tmp_path, limit_train_batches=1)
+    kind = "I linear probing" if frozen else "fine-tuning"
+    line = module.start_line()
+    assert f"{kind} of pretrained weights" in line and "random" not in line and "scratch" not in line
+    assert ("statistics those of pretrained weights" in line) == frozen
+
+
+def test_a_split_without_a_label_logs_nothing_and_a_loss_that_is_no_number_is_logged_as_such(
+    data_dir, tmp_path
+):
+    data, module = tiny(data_dir), classifier()
+    data.prepare_data()
+    data.setup("fit")
+    data.datasets["val"].labels[:] = -1
+    eyes = [Features(), KNN(), OnlineProbe(), Protocol(draws=1)]
+    trainer = train(module, data, tmp_path, limit_train_batches=1, callbacks=eyes)
+    assert not [name for name in trainer.callback_metrics if name.startswith("val/")]
+    assert trainer.callback_metrics["train/loss"].isfinite()
+    mean = module.means["train/loss"]
+    mean.update(torch.tensor(3.0), 2)
+    mean.update(torch.tensor(6.0), torch.tensor(1.0))
+    assert mean.compute() == 4
+    mean.update(torch.tensor(math.nan), 1)
+    assert mean.compute().isnan()
 
 
 def test_the_encoders_own_learning_rate_is_used_and_scheduled(data_dir, tmp_path):

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from skimage.color import rgb2lab
-from torch import nn
 
 from callbacks.checkpoints import Checkpoints
 from datamodules.arrays import Arrays
@@ -373,20 +372,6 @@ def test_a_checkpoint_of_other_training_images_is_refused_by_name(data_dir, tmp_
     trainer.save_checkpoint(path)
     with pytest.raises(MisconfigurationException, match=r"another shape \(bank\)"):
         trainer.test(small(negatives=16), data(data_dir, val_size=0.3), ckpt_path=path, weights_only=True)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("negatives", [None, 16])
-def test_two_processes_train_what_one_trains(negatives, data_dir, tmp_path):
-    weights = []
-    for devices, strategy in ((1, "auto"), (2, "ddp_spawn")):
-        method = small(negatives=negatives)
-        method.projectors = nn.ModuleList(projector[0] for projector in method.projectors)  # no batch norm
-        options = {"devices": devices, "strategy": strategy, "max_epochs": 2}
-        train(method, data(data_dir, batch_size=16 // devices), tmp_path, **options)
-        weights.append({k: v for k, v in method.state_dict().items() if not k.startswith("means.")})
-    for name, value in weights[0].items():
-        torch.testing.assert_close(weights[1][name], value, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

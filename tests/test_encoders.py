@@ -195,6 +195,19 @@ def test_a_timm_model_that_does_not_exist_is_refused_in_one_line():
     assert "\n" not in str(error.value)
 
 
+class Swinlike(torch.nn.Module):
+    output_fmt = "NHWC"
+
+    def forward_features(self, x):
+        return x.permute(0, 2, 3, 1)
+
+
+def test_maps_of_timm_have_channels_first_whatever_the_model_makes():
+    encoder, view = Timm("test_resnet"), torch.rand(2, 3, 4, 5)
+    encoder.model = Swinlike()
+    assert torch.equal(encoder.maps(view), view)
+
+
 def test_timm_has_no_classifier():
     model = Timm("resnet18")
     assert count(model) == 11_689_512 - 513_000  # torchvision's, less its classifier

@@ -107,7 +107,7 @@ def test_gradients_are_those_of_the_scores_with_respect_to_the_maps(name):
     with torch.no_grad():
         maps, gradients = maps_and_gradients(encoder, view, weight, classes)
         torch.testing.assert_close(maps, encoder.maps(view).float())
-    layer, step = layer_of_maps(encoder, view), 1e-6 * random(*maps.shape).double()
+    (layer, _), step = layer_of_maps(encoder, view), 1e-6 * random(*maps.shape).double()
 
     def score(shift: torch.Tensor) -> torch.Tensor:
         with layer.register_forward_hook(lambda *args: args[2] + shift):
@@ -117,6 +117,44 @@ def test_gradients_are_those_of_the_scores_with_respect_to_the_maps(name):
     expected = (gradients * step[:, None]).sum((2, 3, 4))
     torch.testing.assert_close(change, expected, rtol=1e-3, atol=1e-4 * float(change.abs().max()))
     assert not layer._forward_hooks and all(p.grad is None for p in encoder.parameters())
+
+
+class ChannelsLast(nn.Module):
+    """Features are the mean of maps that a layer puts out as (B, h, w, C), as in Swin transformers."""
+
+    dim, pooled, honest = 6, False, True
+
+    def __init__(self):
+        super().__init__()
+        self.patches, self.norm = nn.Conv2d(3, 6, 4, stride=4), nn.LayerNorm(6)
+
+    def cells(self, view):
+        return self.norm(self.patches(view).permute(0, 2, 3, 1))
+
+    def maps(self, view):
+        cells = self.cells(view)
+        return cells.permute(0, 3, 1, 2) if self.honest else cells
+
+    def forward(self, view):
+        return self.cells(view).mean((1, 2))
+
+
+def test_maps_with_channels_last_inside_the_encoder_are_put_in_order():
+    torch.manual_seed(0)
+    encoder, view, weight = ChannelsLast().eval(), torch.rand(2, 3, 16, 24), random(5, 6)
+    classes = torch.tensor([[0, 3], [4, 1]])
+    found = maps_and_gradients(encoder, view, weight, classes)
+    with torch.no_grad():
+        every = class_activation(encoder.maps(view), weight)
+    expected = torch.stack([evidence[k] for evidence, k in zip(every, classes, strict=True)]).relu()
+    torch.testing.assert_close(grad_cam(*found), expected / (4 * 6))
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (16, 24)])
+def test_maps_with_axes_in_another_order_are_refused(shape):
+    encoder = ChannelsLast().eval()
+    encoder.honest = False
+    assert maps_and_gradients(encoder, torch.rand(2, 3, *shape), random(5, 6), torch.tensor([[0]])) is None
 
 
 def test_gradients_come_under_inference_mode_and_change_no_parameter():

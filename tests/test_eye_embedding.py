@@ -62,7 +62,7 @@ def test_a_map_moves_on_from_the_one_before():
 
 
 def test_umap_keeps_groups_together():
-    pytest.importorskip("umap")
+    pytest.importorskip("umap", reason="UMAP needs umap-learn: pip install umap-learn")
     x = groups(120)
     xy = to_plane(x, "umap")
     assert np.array_equal(xy, to_plane(x, "umap")) and trustworthiness(x, xy) > 0.8

@@ -80,7 +80,7 @@ def test_what_a_watched_run_logs(tmp_path):
     for prefix in ("", "untrained/", "pixels/"):
         for measure in ("knn20_top1", "probe_top1", "probe5_top1"):
             assert 0.1 < float(last[f"{prefix}val/{measure}"]) <= 1
-    assert float(last["train/images_per_s"]) > 0
+    assert float(last["train/examples_per_s"]) > 0
     assert 0 < float(last["train/data_wait"]) < 1
     monitored = [row["val/knn20_top1"] for row in rows if row["val/knn20_top1"]]
     assert (

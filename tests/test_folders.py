@@ -18,7 +18,7 @@ def run_with(folder, state: str, **checkpoints: bytes | int):
         if isinstance(content, bytes):
             path.write_bytes(content)
         else:
-            torch.save({"global_step": content}, path)
+            torch.save({"state_dict": {"a": torch.ones(999)}, "global_step": content}, path)
 
 
 def test_runs_that_start_in_the_same_second_get_a_folder_each(tmp_path):
@@ -45,14 +45,30 @@ def test_last_is_the_newest_unfinished_run_that_has_a_checkpoint(tmp_path):
     assert folder.name == "version_1" and checkpoint == folder / "checkpoints/last.ckpt"
 
 
-@pytest.mark.parametrize("damage", ["cut short", "empty", "not one"])
+@pytest.mark.parametrize("damage", ["cut short", "a hole", "empty", "not one"])
 def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path, damage):
     folder = claim(tmp_path)
     run_with(folder, "running", last=2, previous=1)
     last = folder / "checkpoints/last.ckpt"
-    last.write_bytes({"cut short": last.read_bytes()[:-200], "empty": b"", "not one": b"no zip file"}[damage])
+    whole = last.read_bytes()
+    ones = whole.index(torch.ones(9).numpy().tobytes())
+    damaged = {
+        "cut short": whole[:-200],
+        "a hole": whole[:ones] + bytes(1000) + whole[ones + 1000 :],
+        "empty": b"",
+        "not one": b"no zip file",
+    }
+    last.write_bytes(damaged[damage])
     with pytest.warns(UserWarning, match=r"last.ckpt cannot be read"):
         assert unfinished(tmp_path)[1].name == "previous.ckpt"
+
+
+@pytest.mark.parametrize("content", ["", '{"state": "fin'])
+def test_a_provenance_cut_short_by_a_crash_is_that_of_an_unfinished_run(tmp_path, content):
+    folder = claim(tmp_path)
+    run_with(folder, "running", last=2)
+    (folder / "provenance.json").write_text(content)
+    assert unfinished(tmp_path)[0] == folder
 
 
 def test_nothing_to_go_on_with_is_an_error(tmp_path):

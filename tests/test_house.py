@@ -14,12 +14,7 @@ import yaml
 from jsonargparse import Namespace
 
 import cli
-from datamodules.cifar10 import CIFAR10
-from datamodules.mnist import MNIST
-from datamodules.stl10 import STL10
-from tests.conftest import PICTURES, command_line, write_random
-from tests.galaxies import write_galaxies
-from tests.tweets import write_tweets
+from tests.conftest import PICTURES, command_line
 
 ROOT = Path(cli.__file__).parent
 ROOMS = ("ssl_modules", "datamodules", "callbacks", "reports", "anatomy")
@@ -93,18 +88,6 @@ def test_no_file_names_a_machine_or_a_registry():
 
 
 # --- configs
-
-
-@pytest.fixture(scope="module")
-def small_data(tmp_path_factory):
-    """A folder with a small stand-in for every data set that configs name; Digits bring their own."""
-    folder = tmp_path_factory.mktemp("small")
-    write_random(folder / "cifar10", train=120, test=20, classes=CIFAR10.class_names, size=32)
-    write_random(folder / "mnist", train=120, test=20, classes=MNIST.class_names, size=28, channels=1)
-    write_random(folder / "stl10", train=60, test=20, classes=STL10.class_names, size=96, unlabeled=40)
-    write_galaxies(folder / "galaxyzoo", count=80)
-    write_tweets(folder / "tweets", unlabeled=60)
-    return folder
 
 
 @pytest.mark.filterwarnings("ignore:the features have collapsed")  # after two steps on stand-ins, they may
@@ -373,7 +356,7 @@ def test_help_of_a_verb_lists_its_options_and_ends_with_an_example(verb, capsys)
 
 
 def test_an_eye_given_twice_replaces_the_first_unless_it_has_a_name_of_its_own():
-    from launch.lightning_cli import chosen
+    from launch.switches import chosen
 
     def item(path, **options):
         return Namespace(class_path=path, init_args=Namespace(**options))

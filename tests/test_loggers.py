@@ -3,23 +3,24 @@
 import csv
 import json
 import socket
-import struct
-from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pytest
 import torch
 import wandb
 from matplotlib import image
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from wandb.proto import wandb_internal_pb2
 
 import cli
-from callbacks.wandb_logger import online
+from callbacks.csv_logger import CSVLogger
+from callbacks.wandb_logger import WandbLogger, logged, online, records
 from tests.conftest import PICTURES, command_line
 
 pytestmark = pytest.mark.usefixtures("untouched_process")
+ARTIFACT = "callbacks.encoder_artifact.EncoderArtifact"
 DIGITS = Path(cli.__file__).parent / "configs" / "simclr_digits.yaml"
 SHORT = {
     "--trainer.max_epochs": 2,
@@ -32,11 +33,11 @@ SHORT = {
 }
 
 
-def fit(folder: Path, without: str, *more: str) -> Path:
+def fit(folder: Path, without: str, *more: str, status: int = 0) -> Path:
     """A short run on the digits; its folder."""
     options = SHORT | {"--runs_dir": folder, "--without": without.replace("]", f", {PICTURES}]")}
     given = [part for option in options.items() for part in option]
-    assert command_line("fit", "--config", DIGITS, *given, *more) == 0
+    assert command_line("fit", "--config", DIGITS, *given, *more) == status
     return folder / "simclr_digits" / "version_0"
 
 
@@ -46,23 +47,10 @@ def rows(folder: Path, metric: str) -> dict[int, float]:
         return {int(row["step"]): float(row[metric]) for row in csv.DictReader(file) if row.get(metric)}
 
 
-def wandb_records(folder: Path) -> Iterator[wandb_internal_pb2.Record]:
-    """The records of the one offline run in a run folder: protobuf in the blocks of a LevelDB log."""
+def wandb_records(folder: Path) -> list:
+    """The records of the one offline run in a run folder."""
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
-    content, at, part, block = path.read_bytes(), 7, b"", 32768
-    while at + 7 <= len(content):
-        left = block - at % block
-        _, length, kind = struct.unpack_from("<IHB", content, at)
-        if left < 7 or kind == 0:
-            at += left
-            continue
-        part += content[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # a whole record, or the last part of one
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(part)
-            yield record
-            part = b""
+    return list(records(path))
 
 
 def as_dict(items) -> dict:
@@ -79,14 +67,15 @@ def no_account(monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_SILENT", "true")
     wandb.teardown()
     yield
+    wandb.finish()
     wandb.teardown()
 
 
 def test_wandb_offline_has_config_metrics_and_pictures(no_account, tmp_path):
-    folder = fit(tmp_path, "[Protocol,KNN,Collapse]")
+    folder = fit(tmp_path, "[Protocol,KNN,Collapse]", "--trainer.callbacks+", ARTIFACT)
     wandb.finish()
     wandb.teardown()  # its process writes last
-    config, history = {}, []
+    config, history, artifacts = {}, [], []
     for record in wandb_records(folder):
         kind = record.WhichOneof("record_type")
         if kind == "run":
@@ -96,7 +85,16 @@ def test_wandb_offline_has_config_metrics_and_pictures(no_account, tmp_path):
             config |= as_dict(record.config.update)
         elif kind == "history":
             history.append(as_dict(record.history.item))
+        elif kind == "artifact":
+            artifacts.append(record.artifact)
     assert config["model"]["init_args"]["temperature"] == 0.37 and config["seed_everything"] == 0
+    known = json.loads((folder / "provenance.json").read_text())
+    assert (config["commit"], config["uncommitted_changes"]) == (known["commit"], known["dirty"])
+    (encoder,) = (artifact for artifact in artifacts if artifact.type == "model")
+    assert [entry.path for entry in encoder.manifest.contents] == ["encoder.safetensors"]
+    weights = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    final = load_file(folder / "encoder.safetensors")
+    assert len(final) > 9 and all(torch.equal(weights[f"encoder.{name}"], final[name]) for name in final)
     for metric in ("train/loss", "train/loss_step", "val/online_probe_top1"):
         found = {row["trainer/global_step"]: row[metric] for row in history if metric in row}
         assert found == pytest.approx(rows(folder, metric)) and len(found) >= 2
@@ -113,28 +111,67 @@ def test_without_a_key_wandb_is_offline(no_account, monkeypatch):
         assert not online()
 
 
-def test_a_key_without_a_server_goes_offline_and_says_so(no_account, monkeypatch, capsys, caplog):
+def test_a_key_without_a_server_goes_offline_and_says_so(no_account, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]  # free now, and closed
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
-    with caplog.at_level("INFO"):
-        assert not online()
-    assert "127.0.0.1 does not answer, logging offline" in caplog.text + capsys.readouterr().err
+    said = []
+    monkeypatch.setattr("callbacks.wandb_logger.rank_zero_info", said.append)
+    assert not online() and said == ["W&B: 127.0.0.1 does not answer, logging offline"]
 
 
 @pytest.mark.slow
-def test_a_server_that_never_answers_costs_seconds_and_the_run_goes_on_offline(
-    no_account, monkeypatch, tmp_path
-):
+def test_a_server_that_never_answers_costs_less_than_ten_seconds(no_account, monkeypatch, tmp_path):
+    def started(folder: Path) -> float:
+        folder.mkdir()
+        began = perf_counter()
+        logger = WandbLogger(save_dir=str(folder))
+        logger.log_metrics({"loss": 0.5}, step=3)
+        seconds = perf_counter() - began
+        wandb.finish()
+        wandb.teardown()  # its process writes last
+        (run,) = folder.glob("wandb/offline-run-*")
+        assert (3, "loss") in logged(folder, run.name.rsplit("-", 1)[1])
+        return seconds
+
+    offline = started(tmp_path / "offline")
     with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
         monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
-        folder = fit(tmp_path, "[Protocol,KNN,Collapse,Views]")
-    wandb.teardown()  # its process still waits for the server, and writes last
-    assert len(rows(folder, "train/loss")) == 2
-    kinds = [record.WhichOneof("record_type") for record in wandb_records(folder)]
-    assert "history" in kinds
+        assert started(tmp_path / "unanswered") - offline < 10
+
+
+@pytest.mark.slow
+def test_a_resumed_run_joins_and_has_every_row_once_though_a_kill_took_some(no_account, tmp_path):
+    fault = "{class_path: tests.faults.Terminate, init_args: {step: 3}}"
+    save = "{class_path: callbacks.checkpoints.Checkpoints, init_args: {every_n_steps: 1}}"
+    eyes = "[Protocol,KNN,Collapse,Views]"
+    fit(tmp_path, eyes, "--trainer.callbacks+", save, "--trainer.callbacks+", fault, status=143)
+    wandb.finish()
+    wandb.teardown()
+    folder = tmp_path / "simclr_digits/version_0"
+    (first,) = folder.glob("wandb/offline-run-*/*.wandb")
+    rows = [record for record in records(first) if record.WhichOneof("record_type") == "history"]
+    content, lost = first.read_bytes(), rows[-2].history.SerializeToString()
+    first.write_bytes(content[: content.index(lost) + 5])  # cut off in the middle of the last row but one
+    fit(tmp_path, eyes, "--trainer.callbacks+", save, "--ckpt_path", "last")
+    wandb.finish()
+    wandb.teardown()
+    fragments = sorted(folder.glob("wandb/offline-run-*/*.wandb"))
+    assert len(fragments) == 2 and len({path.name for path in fragments}) == 1  # the id
+    found = []
+    for row in (as_dict(record.history.item) for path in fragments for record in records(path)):
+        names = [name for name in row if "/" in name and name != "trainer/global_step"]
+        found += [(row["trainer/global_step"], name, row[name]) for name in names]
+    logged_rows = CSVLogger(str(folder)).rows()[1]
+    wanted = [
+        (int(row["step"]), name, float(row[name]))
+        for row in logged_rows
+        for name in row
+        if "/" in name and row[name]
+    ]
+    assert len(found) > 9 and sorted(found) == sorted(wanted)
 
 
 def test_tensorboard_is_one_line_of_config(tmp_path):

@@ -85,6 +85,12 @@ def test_examples_are_short():
     assert all(len(code.splitlines()) < 40 for code in FILES.values())
 
 
+def test_the_table_of_faults_names_tests_that_exist():
+    named = set(re.findall(r"`(test_\w+)", (ROOT / "docs/faults.md").read_text()))
+    written = " ".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    assert len(named) > 9 and named <= set(re.findall(r"def (test_\w+)", written))
+
+
 def test_files_and_targets_that_the_readme_names_exist():
     for name in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / name).exists(), name

@@ -294,8 +294,9 @@ def test_probes_and_knn_read_the_labelled_stream(run):
 
 def test_the_protocol_reads_the_labelled_stream(run):
     bank, val = by_hand(run, run.data.bank_dataloader()), by_hand(run, run.data.val_dataloader())
+    probe = fit_probe(bank.features, bank.labels, 10)
     assert (
-        run.protocol.scores(bank, val, 10).items()
+        run.protocol.scores(bank, probe, val, 10).items()
         <= {name.removeprefix("val/"): number for name, number in run.protocol.numbers.items()}.items()
     )
     for prefix in ("", "untrained/", "pixels/"):

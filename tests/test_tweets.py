@@ -76,6 +76,29 @@ def test_a_quoted_tweet_may_go_over_several_lines(tmp_path):
     assert read_tweets(path)[:2] == (['two\nlines, and "more"', "\n\nstarts late", "one"], [1, 0, 1])
 
 
+@pytest.mark.parametrize("label_first", [False, True])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_tweets_over_several_lines_are_those_of_the_csv_module(tmp_path, label_first, end):
+    texts = ["one", 'two\nlines, "really"', "a\n\n\nb", "\nfirst, second", "0\n1", "1", "last\n"]
+    rows = [(k % 2, text) if label_first else (text, k % 2) for k, text in enumerate(texts)]
+    path = tmp_path / "train.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file, lineterminator=end).writerows(rows)
+    assert read_tweets(path)[:2] == (texts, [k % 2 for k in range(7)])
+
+
+@pytest.mark.parametrize(
+    "tweet", ['"ends in, 1\nand again, 0",1', '0,"opens\n1,and closes"', '"x, 0\n, 1\n\n, 0\ny",1']
+)
+def test_what_is_one_tweet_or_one_a_line_is_refused(tmp_path, tweet):
+    path = tmp_path / "tweets" / "train.csv"
+    path.parent.mkdir()
+    good = "1,good\n" if tweet[0] == "0" else "good,1\n"
+    path.write_text(f"{good}{tweet}\n{good}")
+    text = refusal(data_dir=tmp_path)
+    assert f"{path}, line 2: " in text and "closes in a later line" in text
+
+
 def test_columns_are_found_by_name_and_others_are_left_out(tmp_path):
     path = tmp_path / "train.csv"
     path.write_text('id,source,label,text\n7,airline,1,"a, b"\n8,vader, 0 ,c, d\n')

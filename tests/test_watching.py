@@ -94,7 +94,7 @@ def assert_same_weights(a: torch.nn.Module, b: torch.nn.Module) -> None:
 def logged(folder) -> list[dict]:
     """metrics.csv without what depends on the clock and without empty cells."""
     rows = csv.DictReader((folder / "metrics.csv").read_text().splitlines())
-    timed = ("train/images_per_s", "train/data_wait")
+    timed = ("train/examples_per_s", "train/data_wait")
     return [{k: v for k, v in row.items() if v and k not in timed} for row in rows]
 
 

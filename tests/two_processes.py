@@ -2,8 +2,10 @@
 `torchrun --nproc-per-node 2 -m tests.two_processes FOLDER`.
 """
 
+import os
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,16 +14,26 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
+from callbacks.cam import CAM
+from callbacks.cka import CKA
 from callbacks.collapse import Collapse
+from callbacks.confusion import Confusion
+from callbacks.embedding import Map
 from callbacks.features import Features
+from callbacks.hardest import Hardest
 from callbacks.knn import KNN
+from callbacks.latents import Latents
 from callbacks.online_probe import OnlineProbe
 from callbacks.protocol import Protocol
+from callbacks.reconstructions import Reconstructions
+from callbacks.retrieval import Retrieval
+from callbacks.samples import Samples
 from datamodules.arrays import Arrays
 from datamodules.augment import Recipe
 from datamodules.layout import write_arrays
 from datamodules.tweets import Tweets
 from ssl_modules.autoencoder import Autoencoder
+from ssl_modules.barlow_twins import BarlowTwins
 from ssl_modules.classifier import Classifier
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
 from ssl_modules.simclr import SimCLR
@@ -33,25 +45,35 @@ from tests.tweets import write_tweets
 RECIPE = Recipe(scale=(0.5, 1.0), flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4, hue=0.1, blur=0.5)
 TURNS = Case(Autoencoder, {"beta": 1.0}, lambda norm: ConvEncoder(16, widths=(8, 16)), mean=0, std=1)
 CASES = [*METHODS, TURNS]  # by their place in it
-SIMCLR, CLASSIFIER = ([case.method for case in CASES].index(method) for method in (SimCLR, Classifier))
-BATCH, STEPS = 16, 10
+SIMCLR, VAES, CLASSIFIER = (
+    [case.method for case in CASES].index(found) for found in (SimCLR, VAE, Classifier)
+)
+BATCH, STEPS = 20, 10  # two epochs
+RATES = {VAE: 1e-5, BarlowTwins: 1e-3}  # the first's loss is a sum over pixels, the other's over dimensions
+PICTURES = (Map, Retrieval, CAM, Hardest, Confusion, CKA, Reconstructions, Samples, Latents)
+
+
+def protocol() -> Protocol:
+    return Protocol(draws=1)
 
 
 class Run(NamedTuple):
-    """What to train: a row of CASES, with options of the Trainer, and one process's batch if not BATCH / processes."""
+    """What to train: a row of CASES, with eyes besides the monitors, and with options of the Trainer."""
 
     case: int
+    eyes: tuple[Callable[[], Callback], ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
-    batch: int | None = None
 
 
-HALF = (("precision", "bf16-mixed"),)
-ON_TWO = {
-    **{f"{row}_{case.method.__name__}": Run(row) for row, case in enumerate(CASES)},
-    "accumulated": Run(SIMCLR, (("accumulate_grad_batches", 2),)),
-    "accumulated to a batch": Run(CLASSIFIER, (("accumulate_grad_batches", 2),), BATCH // 4),
-    "SimCLR in bf16": Run(SIMCLR, HALF),
-    "Classifier in bf16": Run(CLASSIFIER, HALF),
+TWICE, HALF = (("accumulate_grad_batches", 2),), (("precision", "bf16-mixed"),)
+RUNS = {
+    **{f"{row} {case.method.__name__}": Run(row) for row, case in enumerate(CASES)},
+    "protocol": Run(SIMCLR, (protocol,)),
+    "pictures": Run(VAES + 1, PICTURES),
+    "accumulation": Run(SIMCLR, (), TWICE),
+    "accumulation by labels": Run(CLASSIFIER, (), TWICE),
+    "bf16": Run(SIMCLR, (), HALF),
+    "bf16 by labels": Run(CLASSIFIER, (), HALF),
 }
 
 
@@ -83,10 +105,10 @@ def without_batch_norm(module: nn.Module) -> nn.Module:
 
 
 class Notes(Callback):
-    """The loss of each step, and the gradients and weights after the first and the last one."""
+    """The loss of each step, the mean over processes, and the gradients that the optimizer gets."""
 
     def __init__(self):
-        self.losses, self.gradients, self.weights = [], [], []
+        self.losses, self.gradients = [], []
 
     def on_before_optimizer_step(self, trainer, module, optimizer) -> None:
         self.gradients.append({name: p.grad.clone() for name, p in module.named_parameters()})
@@ -112,13 +134,13 @@ class Book(Logger):
             self.values[name].append(float(value))
 
 
-def observe(run: Run, folder: Path, processes: int) -> dict[str, Any]:
-    """Train for so many optimizer steps, test, and return what was noted."""
+def observe(run: Run, data_dir: Path, folder: Path, processes: int) -> dict[str, Any]:
+    """Train for so many optimizer steps, test, and return what was noted. Pictures go to `folder`."""
     case, notes, book = CASES[run.case], Notes(), Book()
-    rate = 1e-5 if case.method is VAE else 0.05  # its loss is a sum over pixels
+    rate = RATES.get(case.method, 0.05)
     method = build(case, "group", optimizer=lambda groups: torch.optim.SGD(groups, lr=rate, momentum=0.9))
-    data = data_of(case, folder, run.batch or BATCH // processes)
-    eyes = [Features(), OnlineProbe(), KNN(every_n_epochs=1), Collapse(), Protocol(draws=2), notes]
+    data = data_of(case, data_dir, BATCH // processes)
+    eyes = [Features(), OnlineProbe(), KNN(every_n_epochs=1), Collapse(), *(eye() for eye in run.eyes), notes]
     options = {"max_steps": STEPS, "max_epochs": -1, "log_every_n_steps": 1, "logger": [book]}
     options |= {"devices": processes, "strategy": "ddp" if processes > 1 else "auto"}
     trainer: Trainer = train(
@@ -137,7 +159,7 @@ def observe(run: Run, folder: Path, processes: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    place = Path(sys.argv[1])
-    found = {name: observe(run, place, processes=2) for name, run in ON_TWO.items()}
-    if torch.distributed.get_rank() == 0:
+    place, rank = Path(sys.argv[1]), os.environ["RANK"]
+    found = {name: observe(run, place, place / f"rank_{rank}", processes=2) for name, run in RUNS.items()}
+    if rank == "0":
         torch.save(found, place / "two_processes.pt")

@@ -71,5 +71,5 @@ def in_bf16_on_amx() -> bool:
     return (
         torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        and torch.cpu.get_capabilities().get("amx_bf16", False)
+        and getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False)  # torch 2.6 cannot tell
     )

@@ -29,14 +29,17 @@ class Timm(nn.Module):
         self.model = timm.create_model(
             name, pretrained=pretrained, in_chans=in_channels, num_classes=0, **size
         )
+        self.pretrained = pretrained
         self.dim = self.model.head_hidden_size
         pool = getattr(self.model, "global_pool", None)
         plain_mean = isinstance(pool, SelectAdaptivePool2d) and pool.pool_type == "avg"
         self.pooled = plain_mean and self.model.num_features == self.dim
 
     def maps(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> what the model has before pooling: (B, dim, h, w) where `pooled`."""
-        return self.model.forward_features(x)
+        """(B, C, H, W) -> what the model has before pooling: (B, dim, h, w) where `pooled`, tokens of a ViT."""
+        maps = self.model.forward_features(x)
+        channels_last = getattr(self.model, "output_fmt", None) == "NHWC"  # e.g. Swin
+        return maps.permute(0, 3, 1, 2) if channels_last else maps
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)

@@ -1,0 +1,176 @@
+"""What watching costs: all default eyes over a SimCLR run on CIFAR-10, as a share of the time of its training.
+
+    OMP_NUM_THREADS=1 python benchmarks/eyes.py
+
+Two short epochs of configs/simclr_cifar10.yaml (`wide3`) through cli.py with its own callbacks: a few training batches,
+from which whole epochs follow, then what every eye does with all of the data, and the test. How often an eye looks in a
+longer run is asked of its own `due`. Seconds are the processor's, so that a busy machine counts less. What an eye asks
+of others is theirs: the passes that several eyes share have rows of their own, and Lightning's pass over validation,
+which this method needs for its eyes alone, is one of them. Eyes for decoders and latents find nothing to see here.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import process_time
+from types import SimpleNamespace
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
+from callbacks.features import Features
+
+ROOT = Path(__file__).parents[1]
+MEASURED, RUNS = 2, (20, 100)  # epochs
+WARM_UP = 5  # batches
+VALIDATION, BANK, TEST, STEPS = "pass over validation", "pass over the bank", "pass over test", ", in steps"
+ONCE = ("Views", "Curves", "Protocol")
+NO_EYES = ("Checkpoints", "Features", "RunFolder", "Throughput")
+
+
+class Meter(Callback):
+    """Notes what each eye takes, less what it asks of others, and writes it down after the test.
+
+    Args:
+        path: of the JSON file.
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.eyes: dict[str, Callback] = {}
+        self.askers: set[str] = set()  # for the bank
+        self.doing, self.since = ["start"], process_time()
+        self.batches = 0
+
+    def turn_to(self, doing: list[str]) -> None:
+        now = process_time()
+        self.seconds[self.doing[-1]] += now - self.since
+        self.doing, self.since = doing, now
+
+    @contextmanager
+    def at(self, what: str) -> Iterator[None]:
+        before = self.doing
+        self.turn_to([*before, what])
+        yield
+        self.turn_to(before)
+
+    def timed(self, what: str, work: Callable) -> Callable:
+        def measured(*args, **options):
+            if what == BANK and self.doing[-1] in self.eyes:
+                self.askers.add(self.doing[-1])
+            with self.at(what):
+                return work(*args, **options)
+
+        return measured
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        if self.eyes:
+            return
+        features = Features.of(trainer)
+        features.bank = self.timed(BANK, features.bank)
+        for eye in trainer.callbacks:
+            name = type(eye).__name__
+            if type(eye).__module__.startswith("callbacks.") and name not in NO_EYES:
+                self.eyes[name] = eye
+                for hook in (hook for hook in dir(Callback) if hook.startswith("on_")):
+                    if getattr(type(eye), hook) is not getattr(Callback, hook):
+                        what = name + STEPS if hook.startswith("on_train_batch") else name
+                        setattr(eye, hook, self.timed(what, getattr(eye, hook)))
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        self.batches += 1
+        self.turn_to(["training" if batch_idx + 1 >= WARM_UP else "warm-up"])
+
+    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.turn_to([VALIDATION])
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self.turn_to(["between epochs"])
+
+    def on_test_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.turn_to([TEST])
+
+    def on_test_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self.turn_to(["end"])
+        data = trainer.datamodule
+        steps = len(data.datasets["train"]) // data.batch_size
+        epoch = self.seconds["training"] / (self.batches - MEASURED * WARM_UP) * steps
+        rows = []
+        for what in [VALIDATION, BANK, TEST, *self.eyes]:
+            measured, *looks = (len(self.when(what, epochs)) for epochs in (MEASURED, *RUNS))
+            rows.append({"what": what, "s": self.seconds[what] / measured, "looks": looks})
+            if (in_steps := self.seconds.get(f"{what}{STEPS}")) is not None:
+                s = in_steps / self.batches * steps
+                rows.append({"what": f"{what}{STEPS}", "s": s, "looks": list(RUNS)})
+        Path(self.path).write_text(json.dumps({"steps": steps, "epoch_s": epoch, "rows": rows}))
+
+    def when(self, what: str, epochs: int) -> set[int]:
+        """The epochs of a run in which there is a look."""
+        if what == BANK:
+            return set().union(*(self.when(name, epochs) for name in self.askers))
+        if what in (TEST, *ONCE):
+            return {epochs - 1}
+        if not hasattr(self.eyes.get(what), "due"):
+            return set(range(epochs))
+        run = {"max_epochs": epochs, "should_stop": False, "max_steps": -1, "global_step": 0}
+        due = self.eyes[what].due
+        return {epoch for epoch in range(epochs) if due(SimpleNamespace(current_epoch=epoch, **run))}
+
+
+def measure(data_dir: Path, batches: int) -> dict:
+    """What the Meter of a run finds."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = {
+            "runs_dir": folder,
+            "data.init_args.data_dir": data_dir.absolute(),
+            "trainer.max_epochs": MEASURED,
+            "trainer.limit_train_batches": WARM_UP + batches,
+            "trainer.callbacks+": "benchmarks.eyes.Meter",
+            "trainer.callbacks.path": f"{folder}/found.json",
+            "trainer.enable_progress_bar": "false",
+            "without": "[WandbLogger]",
+        }
+        command = [sys.executable, "cli.py", "fit", "--config", "configs/simclr_cifar10.yaml"]
+        for name, value in options.items():
+            command += [f"--{name}", str(value)]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr)
+        return json.loads(Path(folder, "found.json").read_text())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data_dir", type=Path, default=ROOT / "data")
+    parser.add_argument("--batches", type=int, default=30, help="that are measured in each of two epochs")
+    parser.add_argument("--json", type=Path, help="write the table here too")
+    args = parser.parse_args()
+    found = measure(args.data_dir, args.batches)
+    print(
+        f"an epoch of training: {found['steps']} steps, {found['epoch_s']:.0f} s of the processor, ", end=""
+    )
+    print(f"{os.environ.get('OMP_NUM_THREADS', 'all')} threads, load {os.getloadavg()[0]:.1f}")
+    print(f"{'':<24}{'s a look':>9}" + "".join(f"{f'looks in {n}':>14}{'share':>9}" for n in RUNS))
+    shares = [0.0] * len(RUNS)
+    for row in found["rows"]:
+        row["shares"] = [
+            looks * row["s"] / (n * found["epoch_s"]) for looks, n in zip(row["looks"], RUNS, strict=True)
+        ]
+        shares = [a + b for a, b in zip(shares, row["shares"], strict=True)]
+        cells = zip(row["looks"], row["shares"], strict=True)
+        print(f"{row['what']:<24}{row['s']:>9.2f}" + "".join(f"{n:>14}{share:>9.2%}" for n, share in cells))
+    print(f"{'all':<33}" + "".join(f"{share:>23.2%}" for share in shares))
+    if args.json:
+        args.json.write_text(json.dumps(found | {"shares": shares}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

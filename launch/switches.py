@@ -1,0 +1,33 @@
+"""Callbacks and loggers that are switched on by default and off by name."""
+
+from typing import Any
+
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from launch.parser import nearest
+
+
+def class_name(item: Any) -> str:
+    return item.class_path.rsplit(".", 1)[-1]
+
+
+def check_names(without: list[str], items: list) -> None:
+    known = [class_name(item) for item in items]
+    for name in without:
+        if name not in known:
+            raise MisconfigurationException(
+                f"without: no callback or logger is called {name!r}{nearest(name, known)}"
+            )
+
+
+def figures_name(item: Any) -> str | None:
+    """The option `name` of a callback; what a logger calls a run is no name of figures."""
+    is_logger = "save_dir" in (item.get("init_args") or {})
+    return None if is_logger else (item.get("init_args") or {}).get("name")
+
+
+def chosen(items: list, without: list[str]) -> list:
+    """Callbacks or loggers, less those switched off by name. Of a class given twice the later one counts, but an eye
+    that gets another `name` for its figures stands beside the first."""
+    latest = {(item.class_path, figures_name(item)): item for item in items}
+    return [item for item in latest.values() if class_name(item) not in without]

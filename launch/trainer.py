@@ -1,0 +1,116 @@
+"""Lightning's Trainer with the verbs inspect and predict, and a precision that the hardware is fast in."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.trainer.connectors.accelerator_connector import _PRECISION_INPUT
+
+from anatomy.table import table, trace
+from callbacks.checkpoints import kept
+from launch.folders import read_checkpoint
+from launch.predict import predict
+
+
+def fast_precision() -> str:
+    """bf16-mixed where the hardware computes in it, else 32-true."""
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
+
+
+class Trainer(pl.Trainer):
+    """Lightning's Trainer; `precision: auto` has become a number format before it is built.
+
+    Args:
+        limit_train_batches, limit_val_batches, limit_test_batches, limit_predict_batches: a whole number of batches, or
+            a share. (Lightning's own annotation makes jsonargparse read 1 as 1.0, which is all of them.)
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        precision: _PRECISION_INPUT | Literal["auto"] | None = "auto",
+        limit_train_batches: int | float | None = None,
+        limit_val_batches: int | float | None = None,
+        limit_test_batches: int | float | None = None,
+        limit_predict_batches: int | float | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            *args,
+            precision=precision,
+            limit_train_batches=limit_train_batches,
+            limit_val_batches=limit_val_batches,
+            limit_test_batches=limit_test_batches,
+            limit_predict_batches=limit_predict_batches,
+            **kwargs,
+        )
+
+    def validate(self, *args: Any, ckpt_path: str | Path | None = None, **kwargs: Any) -> list[dict]:
+        """A checkpoint, or each `epoch=N.ckpt` of a folder in turn, at the epoch and step where it was taken."""
+        self.checkpoints = kept(Path(ckpt_path)) if ckpt_path and Path(ckpt_path).is_dir() else []
+        results = []
+        for path in self.checkpoints or [ckpt_path]:
+            self.go_to(path)
+            results += super().validate(*args, ckpt_path=path, **kwargs)
+        return results
+
+    def test(self, *args: Any, ckpt_path: str | Path | None = None, **kwargs: Any) -> list[dict]:
+        """At the epoch and step where the checkpoint was taken, if there is one."""
+        self.go_to(ckpt_path)
+        return super().test(*args, ckpt_path=ckpt_path, **kwargs)
+
+    def inspect(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule,
+        ckpt_path: str | Path | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Print the module layer by layer, for the data's views, of which it sees two examples.
+
+        Args:
+            ckpt_path, weights_only: of no effect, but a run's config.yaml has them.
+        """
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        model.trainer, self.datamodule = self, datamodule
+        model.setup("fit")
+        stored = datamodule.datasets["train"].__getitems__(np.arange(2))
+        batch = datamodule.prepare((*stored, 0), torch.device("cpu"), augment=True)
+        view, views = batch[0][0], len(batch[0])
+        what = f"{type(model).__name__} on {type(datamodule).__name__}"
+        print(f"{what}; multiply-adds of one example, {views} view{'s' * (views > 1)}, forward with the loss")
+        print(table(trace(model, view, lambda: model.training_step(batch, 0)), view))
+
+    def predict(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule,
+        ckpt_path: str | None = None,
+        weights_only: bool | None = None,
+        split: Literal["val", "test", "train", "bank"] = "val",
+        images: str | None = None,
+        output: str | None = None,
+        on_bad_image: Literal["error", "skip"] = "error",
+    ) -> None:
+        """Write the features of a split, or of a folder of images, to an .npz file, which goes on where it was cut off.
+
+        Args:
+            ckpt_path: the checkpoint.
+            weights_only: of no effect, it is read so anyway; but a run's config.yaml has it.
+            split: whose examples; `bank` are the labelled training examples.
+            images: a folder of JPGs and PNGs, also in folders in it, in place of a split.
+            output: the file; CHECKPOINT_SPLIT.npz beside the checkpoint if not given.
+            on_bad_image: what to do about images of the folder that cannot be decoded.
+        """
+        predict(self, model, datamodule, ckpt_path, split, images, output, on_bad_image)
+
+    def go_to(self, ckpt_path: str | Path | None) -> None:
+        """Count from a checkpoint's epoch and step, which figures and metrics go by; Lightning does so only in fit."""
+        if ckpt_path:
+            self.fit_loop.load_state_dict(read_checkpoint(Path(ckpt_path))["loops"]["fit_loop"])
