@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import wandb
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -19,6 +20,19 @@ DPI = 150
 def figure_path(trainer: Trainer, name: str) -> Path:
     """Where the picture of this epoch goes."""
     return Path(trainer.default_root_dir) / "figures" / name / f"epoch={trainer.current_epoch}.png"
+
+
+@rank_zero_only
+def save_table(trainer: Trainer, name: str, rows: list[dict[str, Any]]) -> None:
+    """Send examples with their facts to W&B as a table; an `example` is uint8 (H, W, C) or a text."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger) and rows:
+            columns = list(dict.fromkeys(key for row in rows for key in row))
+            cells = [[row.get(key) for key in columns] for row in rows]
+            show = [
+                [wandb.Image(cell) if isinstance(cell, np.ndarray) else cell for cell in row] for row in cells
+            ]
+            logger.log_table(f"{name}_table", columns=columns, data=show)
 
 
 @rank_zero_only

@@ -14,7 +14,7 @@ from callbacks.drawing import FAINT, INK, SPLITS, WRONG, class_name, place, shor
 from callbacks.examples import examples
 from callbacks.eye import Eye
 from callbacks.features import Features, FeatureSet, gather, looking
-from callbacks.figures import save_figure
+from callbacks.figures import save_figure, save_table
 from callbacks.heads import NO_HEAD, linear_head
 
 
@@ -24,7 +24,7 @@ class Hardest(Eye):
     The loss is the method's own where its validation step gives one for each example (RotNet's is of turns, an
     autoencoder's of pixels), else the cross-entropy of a probe on the features. Beside `figures/hardest/epoch=N.png`, a
     `.json` has which `loss` it is and, for `hardest` and `easiest` each, index in the split, loss, label, pred, prob
-    and, of texts, text; of images, an `.npz` has them.
+    and, of texts, text; of images, an `.npz` has them. W&B gets the same as a table.
 
     Cost: 1 s of drawing a picture; without an online probe or classifier also a probe on the bank, see Confusion; with
     `training` a pass over the bank.
@@ -91,6 +91,12 @@ class Hardest(Eye):
         title(figure, f"Hardest and easiest, by {loss}", f"Of {len(losses):,} {SPLITS[split]} examples{red}.")
         facts = {"split": split, "loss": loss, "head": head, "classes": data.class_names, **found}
         name = "hardest_training" if split == "bank" else "hardest"
+        table = [
+            {"kind": kind, "example": example} | {key: value for key, value in row.items() if key != "text"}
+            for kind in found
+            for row, example in zip(found[kind], shown[kind], strict=True)
+        ]
+        save_table(trainer, name, table)
         arrays = {kind: images for kind, images in shown.items() if not isinstance(images, list)}
         return save_figure(trainer, name, figure, facts=facts, **arrays)
 

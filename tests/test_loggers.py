@@ -5,6 +5,7 @@ import json
 import socket
 from pathlib import Path
 from time import perf_counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import cli
 from callbacks.csv_logger import CSVLogger
+from callbacks.figures import save_table
 from callbacks.wandb_logger import WandbLogger, logged, online, records
 from tests.conftest import PICTURES, command_line
 
@@ -204,3 +206,19 @@ def test_a_model_of_timm_is_an_encoder_like_ours(tmp_path):
     state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert any(key.startswith("encoder.model.") for key in state)
     assert rows(folder, "val/knn20_top1") and rows(folder, "val/online_probe_top1")
+
+
+def test_examples_go_to_wandb_as_a_table():
+    class Logger(WandbLogger):
+        def __init__(self):
+            self.tables = {}
+
+        def log_table(self, key, columns, data):
+            self.tables[key] = columns, data
+
+    logger, image_of = Logger(), np.zeros((4, 4, 3), np.uint8)
+    found = [{"kind": "hardest", "example": image_of, "loss": 2.5}, {"kind": "easiest", "example": "a tweet"}]
+    save_table(SimpleNamespace(loggers=[logger]), "hardest", found)
+    columns, (first, second) = logger.tables["hardest_table"]
+    assert columns == ["kind", "example", "loss"] and isinstance(first[1], wandb.Image) and first[2] == 2.5
+    assert second == ["easiest", "a tweet", None]
