@@ -17,7 +17,7 @@ test: $(VENV)/.installed lint
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(VENV)/.installed  ## what starts many processes or trains for longer
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow -n 2 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check .

@@ -22,6 +22,11 @@ CLASSES = ["circle", "line", "square", "star"]
 PICTURES = "Curves, Map, Retrieval, CAM, Filters, Hardest, Confusion, CKA, Reconstructions, Samples, Latents"
 
 
+def pytest_collection_modifyitems(items):
+    """The longest first, so that no process has it for the end."""
+    items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quiet_world():
     """No test talks to Weights & Biases or opens a window, nor does a process it starts."""
