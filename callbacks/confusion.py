@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from callbacks.drawing import ACCENT, INK, SPLITS, WRONG, place, shortened, title
-from callbacks.examples import examples, small
+from callbacks.examples import thumbnails
 from callbacks.eye import Eye
 from callbacks.features import Features
 from callbacks.figures import save_figure
@@ -27,7 +27,7 @@ class Confusion(Eye):
 
     Beside `figures/confusion/epoch=N.png`, a `.json` has `counts` (K, K), true classes in rows and predicted ones in
     columns, `classes`, and `examples` (K, K), of each cell the positions in the split of its surest ten; an `.npz` has
-    small images of up to 600 of those, and their positions, `index`.
+    small `images`, or `texts`, of up to 600 of those, and their positions, `index`.
 
     Cost: 1 s of drawing; without an online probe or classifier also a pass over the bank and a probe on it, 25 s for
     CIFAR-10 and a small ResNet on one core, once for all eyes that ask.
@@ -53,7 +53,10 @@ class Confusion(Eye):
         facts = {"split": split, "head": name, "classes": data.class_names}
         facts |= {"counts": counts.tolist(), "examples": rows}
         figure = draw(counts.cpu().numpy(), data.class_names, split, name)
-        return save_figure(trainer, "confusion", figure, facts, **pictures(trainer, split, surest))
+        index = first_of_cells(surest)
+        return save_figure(
+            trainer, "confusion", figure, facts, index=index, **thumbnails(trainer, split, index)
+        )
 
 
 def surest_of_cells(cells: Tensor, sure: Tensor, count: int, most: int = 10) -> list[Tensor]:
@@ -64,13 +67,9 @@ def surest_of_cells(cells: Tensor, sure: Tensor, count: int, most: int = 10) -> 
     return [rows[:most] for rows in order.split(cells.bincount(minlength=count).tolist())]
 
 
-def pictures(trainer: Trainer, split: str, cells: list[list[int]], most: int = 600) -> dict[str, np.ndarray]:
-    """`index` and small `images` of the examples of cells: the first of each, then the second, up to `most`."""
-    wanted = [place for rank in zip_longest(*cells) for place in rank if place is not None][:most]
-    parts = [examples(trainer, split, wanted[k : k + 256]).shown for k in range(0, len(wanted), 256)]
-    if isinstance(parts[0], list):
-        return {}
-    return {"index": np.array(wanted), "images": np.concatenate([small(part) for part in parts])}
+def first_of_cells(cells: list[list[int]], most: int = 600) -> np.ndarray:
+    """Positions in the split: the first of each cell, then the second of each, up to `most`."""
+    return np.array([place for rank in zip_longest(*cells) for place in rank if place is not None][:most])
 
 
 def percentages(counts: np.ndarray) -> np.ndarray:

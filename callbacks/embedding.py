@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from callbacks.drawing import FAINT, SPLITS, class_colors, place, title
-from callbacks.examples import evenly, examples, small
+from callbacks.examples import evenly, thumbnails
 from callbacks.eye import Eye
 from callbacks.features import Features
 from callbacks.figures import figure_path, save_figure
@@ -118,11 +118,3 @@ def previous(folder: Path, epoch: int, index: np.ndarray) -> np.ndarray | None:
         return None
     with np.load(folder / f"epoch={newest}.npz") as data:
         return data["xy"] if np.array_equal(data["index"], index) else None
-
-
-def thumbnails(trainer: Trainer, split: str, index: np.ndarray) -> dict[str, np.ndarray]:
-    """`images`, uint8 (N, 32, 32, 3), or `texts` (N,), of these positions in a split."""
-    shown = [examples(trainer, split, part).shown for part in np.array_split(index, -(-len(index) // 256))]
-    if isinstance(shown[0], list):
-        return {"texts": np.concatenate(shown)}
-    return {"images": np.concatenate([small(images) for images in shown])}

@@ -62,3 +62,11 @@ def small(images: np.ndarray) -> np.ndarray:
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     x = F.interpolate(x, (32, 32), mode="bilinear", antialias=True)
     return x.round().byte().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+
+
+def thumbnails(trainer: Trainer, split: str, index: np.ndarray) -> dict[str, np.ndarray]:
+    """`images`, uint8 (N, 32, 32, 3), or `texts` (N,), of these positions in a split."""
+    shown = [examples(trainer, split, part).shown for part in np.array_split(index, -(-len(index) // 256))]
+    if isinstance(shown[0], list):
+        return {"texts": np.concatenate(shown)}
+    return {"images": np.concatenate([small(images) for images in shown])}

@@ -11,16 +11,20 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 FLAG = "--allow_any_class"
 LIBRARIES = ("lightning", "sklearn", "timm", "torch", "torchmetrics", "torchvision")
 # what of these runs files or commands, or fetches code
-NEVER = (
-    *(
-        "torch.hub",
-        "torch.jit",
-        "torch.load",
-        "torch.multiprocessing",
-        "torch.package",
-        "torch.serialization",
-    ),
-    *("torch.utils.cpp_extension", "torch.utils.model_zoo", "torch.distributed.run", "torch.distributed.rpc"),
+NEVER = tuple(
+    f"torch.{name}"
+    for name in (
+        "distributed.rpc",
+        "distributed.run",
+        "hub",
+        "jit",
+        "load",
+        "multiprocessing",
+        "package",
+        "serialization",
+        "utils.cpp_extension",
+        "utils.model_zoo",
+    )
 )
 
 
