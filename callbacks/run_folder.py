@@ -54,13 +54,16 @@ def hardware() -> dict:
 
 
 def stages(ckpt: str | None) -> list[dict]:
-    """What led to the encoder of a checkpoint in a run folder, oldest first: each run's name, config and provenance."""
+    """What led to the encoder of a checkpoint in a run folder, oldest first: each run's name, config and provenance.
+
+    Nothing where its folder does not say, or not any more.
+    """
     run = Path(ckpt or "").absolute().parent.parent
-    if not ckpt or not (run / "config.yaml").is_file():
+    try:
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        said = json.loads((run / "provenance.json").read_text())
+    except (OSError, ValueError, yaml.YAMLError):
         return []
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    path = run / "provenance.json"
-    said = json.loads(path.read_text()) if path.is_file() else {}
     config = {key: config.get(key) for key in ("seed_everything", "trainer", "model", "data")}
     config["trainer"] = {key: (config["trainer"] or {}).get(key) for key in ("max_epochs", "max_steps")}
     facts = {key: said.get(key) for key in ("method", "data", "class_names", "commit", "epochs", "state")}

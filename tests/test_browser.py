@@ -105,11 +105,15 @@ def test_curves_are_read_toggled_and_zoomed(visit):
     assert not figure.locator(".back").is_visible()
 
 
+def at_an_example(page, key):
+    """The page, with the first map at the example that a key leads to."""
+    into_view(page, "figure.map canvas").focus()
+    page.keyboard.press(key)
+    return page
+
+
 def test_a_map_shows_an_example_and_goes_by_keys(visit):
-    page = visit("report")
-    canvas = into_view(page, "figure.map canvas")
-    canvas.focus()
-    page.keyboard.press("ArrowRight")
+    page = at_an_example(visit("report"), "ArrowRight")
     tip = page.locator("figure.map .tip")
     assert tip.is_visible() and "validation example" in tip.inner_text()
     assert "validation example" in page.locator("figure.map .reader").inner_text()
@@ -182,10 +186,7 @@ def test_a_confusion_shows_its_examples(visit):
 
 
 def test_one_example_lights_up_in_all_maps(visit):
-    page = visit("comparison")
-    canvas = into_view(page, "figure.map canvas")
-    canvas.focus()
-    page.keyboard.press("ArrowDown")
+    page = at_an_example(visit("comparison"), "ArrowDown")
     tips = page.locator("figure.map .tip")
     last = [tips.nth(k).inner_text().splitlines()[-1] for k in range(2)]
     assert last[0] == last[1] and last[0].startswith("validation example")

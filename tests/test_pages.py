@@ -219,6 +219,10 @@ def test_a_run_remembers_the_stages_before_it(tmp_path):
         "tuned/version_3",
     ]
     assert stages(None) == stages(str(tmp_path / "alone.ckpt")) == []
+    (first / "provenance.json").write_text(
+        '{"state": "fin'
+    )  # cut short: the run on top of it starts all the same
+    assert stages(str(ckpt)) == []
 
 
 def test_seeds_are_one_member_with_a_spread(runs):
