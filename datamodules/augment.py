@@ -50,8 +50,9 @@ def between(low: float, high: float, u: Tensor) -> Tensor:
 def boxes(recipe: Recipe, height: int, width: int, luck: Tensor) -> Tensor:
     """Crops, luck (n, 22) uniform -> (n, 4): top, left, height, width. Resized ones as torchvision draws them."""
     if recipe.crop:
-        side = torch.full((len(luck),), float(recipe.crop))
-        return anywhere(side, side, height, width, luck)
+        side, pad = torch.full((len(luck),), float(recipe.crop)), recipe.pad
+        padded = anywhere(side, side, height + 2 * pad, width + 2 * pad, luck)
+        return padded - torch.tensor([pad, pad, 0, 0])
     area = height * width * between(*recipe.scale, luck[:, :TRIES])
     aspect = between(*(math.log(r) for r in recipe.ratio), luck[:, TRIES : 2 * TRIES]).exp()  # (n, tries)
     w, h = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()

@@ -36,7 +36,8 @@ def resample(images: Tensor, box: Sequence[Tensor] | None, size: int, blur: Tens
 def resize_matrix(start: Tensor, length: Tensor, size: int, side: int, flip: Tensor | float = 0.0) -> Tensor:
     """The linear map (B, size, side) of a line of pixels to its part from `start`, resized: bilinear, antialiased.
 
-    Each output pixel is a mean of the input under a triangle two pixels wide, of the coarser grid (PIL, torchvision).
+    Each output pixel is a mean of the input under a triangle two pixels wide, of the coarser grid (PIL, torchvision);
+    0 where there is no input.
     """
     scale = length / size  # (B, 1, 1)
     out = torch.arange(size, device=start.device).view(-1, 1) + 0.5
@@ -44,7 +45,7 @@ def resize_matrix(start: Tensor, length: Tensor, size: int, side: int, flip: Ten
     centre = start + scale * (out + flip * (size - 2 * out))
     inside = ((pixel > start) & (pixel < start + length)).float()
     weight = (pixel - centre).abs_().div_(-scale.clamp(min=1)).add_(1).clamp_(min=0).mul_(inside)
-    return weight.div_(weight.sum(2, keepdim=True))
+    return weight.div_(weight.sum(2, keepdim=True).clamp_(min=1e-6))
 
 
 def central(images: Tensor, side: int) -> Tensor:

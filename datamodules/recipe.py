@@ -11,6 +11,7 @@ class Recipe:
 
     Args:
         crop: side in pixels of a square at a random place that is kept as it is; 0 for the whole image.
+        pad: black pixels put at each side of the image before the crop, which so shifts the image by up to as many.
         scale: share of the area that the random resized crop keeps; (1, 1) with ratio (1, 1) is no crop.
         ratio: width / height of the crop.
         flip: probability of a horizontal flip.
@@ -25,6 +26,7 @@ class Recipe:
     """
 
     crop: int = 0
+    pad: int = 0
     scale: tuple[float, float] = (1.0, 1.0)
     ratio: tuple[float, float] = (1.0, 1.0)
     flip: float = 0.0
@@ -50,7 +52,9 @@ class Recipe:
 
 def check(recipe: Recipe, height: int, width: int, channels: int) -> None:
     """Raises where the recipe is impossible, or asks for what such images do not have: colour, or enough pixels."""
-    side = min(height, width)
+    require(recipe.pad >= 0, recipe, "pad", "is a number of pixels: set it to 0 or more")
+    require(recipe.crop or not recipe.pad, recipe, "pad", "needs a crop: set crop to the side to keep, or pad to 0")
+    side = min(height, width) + 2 * recipe.pad
     fits = 0 <= recipe.crop <= side
     require(fits, recipe, "crop", f"does not fit images of {height} x {width}: set it between 0 and {side}")
     one = not (recipe.crop and recipe.resized_crop)

@@ -44,6 +44,26 @@ def test_a_crop_of_the_whole_image_is_the_image():
     torch.testing.assert_close(views, reference(images), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("pad, side", [(4, 32), (2, 36), (8, 16)])
+def test_a_padded_crop_is_a_slice_of_the_image_with_a_black_border(pad, side):
+    images, recipe = pictures(12), Recipe(crop=side, pad=pad, flip=0.5)
+    draws = draw(recipe, 12, (32, 32), seeded())
+    bordered = TF.pad(images.permute(0, 3, 1, 2), [pad] * 4).permute(0, 2, 3, 1)
+    places = draws + torch.tensor([pad, pad, *[0] * (len(COLUMNS) - 2)])
+    views = augment(images, recipe, draws)
+    torch.testing.assert_close(views, kept(bordered, places, side), atol=1e-6, rtol=0)
+
+
+def test_padded_places_are_drawn_as_torchvision_draws_them():
+    torch.manual_seed(0)
+    crop = v2.RandomCrop(32, padding=4)
+    theirs = [crop.make_params([torch.empty(3, 32, 32)]) for _ in range(4000)]
+    ours = draw(Recipe(crop=32, pad=4), 16000, (32, 32), seeded())
+    for column, name in ((0, "top"), (1, "left")):
+        assert_same_moments(ours[:, column] + 4, torch.tensor([float(place[name]) for place in theirs]))
+        assert ours[:, column].unique().tolist() == list(range(-4, 5))
+
+
 def test_a_crop_is_resized_to_another_size_as_torchvision_does():
     images, recipe = pictures(6, 48, 64), Recipe(crop=40)
     draws = draw(recipe, 6, (48, 64), seeded())
@@ -78,6 +98,9 @@ def test_draws_are_those_of_the_first_version():
 @pytest.mark.parametrize("wrong, size, words", [
     ({"crop": 97}, (96, 128), "crop = 97 does not fit images of 96 x 128: set it between 0 and 96"),
     ({"crop": -1}, (96, 96), "crop = -1 does not fit"),
+    ({"crop": 105, "pad": 4}, (96, 96), "crop = 105 does not fit"),
+    ({"crop": 96, "pad": -1}, (96, 96), "pad = -1 is a number of pixels: set it to 0 or more"),
+    ({"pad": 4}, (96, 96), "pad = 4 needs a crop"),
     ({"crop": 64, "scale": (0.2, 1.0)}, (96, 96), "crop = 64 and a resized crop are two"),
     ({"crop": 64, "ratio": (0.75, 1.33)}, (96, 96), "crop = 64 and a resized crop are two"),
 ])  # fmt: skip
