@@ -14,7 +14,7 @@ VERBS = {
     "export": "a checkpoint's encoder as safetensors with a card, and as ONNX",
     "inspect": "a network layer by layer: sizes, receptive fields, parameters, multiply-adds",
     "report": "the page of a run folder, or one that compares several",
-    "results": "the numbers of several runs as tables in Markdown, mean and spread over seeds",
+    "results": "numbers of several runs as tables in Markdown; without runs RESULTS.md",
 }
 HELP = f"""usage: python cli.py VERB [options]
 

@@ -21,11 +21,18 @@ EXAMPLES = {
         "runs/simclr_cifar10/version_0 --ceiling runs/supervised_cifar10/version_0",
         "runs/simclr_cifar10/version_0 runs/rotnet_cifar10/version_0 --output comparison.html",
     ],
-    "results": ["runs/*/version_*", "runs/simclr_digits/version_* --output results.md"],
+    "results": [
+        "runs/*/version_*",
+        "runs/simclr_digits/version_* --output results.md",
+        "--keep runs/simclr_digits/version_* --pictures curves tsne",
+        "",
+    ],
 }
 
 
 def examples(*verbs: str) -> str:
     """Those of some verbs, of all if none are given."""
-    lines = [f"  python cli.py {verb} {words}" for verb in verbs or EXAMPLES for words in EXAMPLES[verb]]
+    lines = [
+        f"  python cli.py {verb} {words}".rstrip() for verb in verbs or EXAMPLES for words in EXAMPLES[verb]
+    ]
     return "\n".join([f"example{'s' * (len(lines) > 1)}:", *lines])

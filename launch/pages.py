@@ -7,12 +7,12 @@ from pathlib import Path
 from launch.examples import examples
 
 
-def parser(verb: str, about: str) -> argparse.ArgumentParser:
+def parser(verb: str, about: str, count: str = "+") -> argparse.ArgumentParser:
     style = argparse.RawDescriptionHelpFormatter
     made = argparse.ArgumentParser(
         f"cli.py {verb}", description=about, epilog=examples(verb), formatter_class=style
     )
-    made.add_argument("runs", nargs="+", metavar="RUN_FOLDER", help="runs/EXPERIMENT/VERSION")
+    made.add_argument("runs", nargs=count, metavar="RUN_FOLDER", help="runs/EXPERIMENT/VERSION")
     return made
 
 
@@ -44,24 +44,58 @@ def report(args: list[str]) -> int:
 
 
 def results(args: list[str]) -> int:
-    """Print the results of run folders as Markdown, or write them to a file."""
-    made = parser("results", "The numbers of several runs as tables in Markdown, mean and spread over seeds.")
+    """The results of run folders as Markdown; or what is kept of runs, and the page that is made of it."""
+    made = parser(
+        "results", "Numbers of several runs as tables in Markdown, mean and spread over seeds.", "*"
+    )
     made.add_argument(
-        "--output", metavar="FILE.md", type=Path, help="where the tables go (default: to the screen)"
+        "--output",
+        metavar="FILE.md",
+        type=Path,
+        help="where the tables go (default: to the screen; without runs: RESULTS.md, made of results/page.md)",
+    )
+    made.add_argument(
+        "--keep", action="store_true", help="copy what a table needs of the runs to results/, to be committed"
+    )
+    made.add_argument(
+        "--pictures", metavar="NAME", nargs="+", default=[], help="with --keep: also these of their figures"
     )
     given = made.parse_args(args)
+    if given.keep and (given.output or not given.runs):
+        made.error("--keep takes run folders, and copies them to results/: leave out --output")
+    if given.pictures and not given.keep:
+        made.error("--pictures goes with --keep")
+    if given.runs and not given.keep:
+        return show(given.runs, given.output)
+    from reports.kept import keep, write
+    from reports.run import read
+
+    try:
+        if given.keep:
+            runs = [read(folder) for folder in given.runs]
+            print(*keep(runs, given.pictures, Path("results")), sep="\n")
+        else:
+            print(write(Path("results"), given.output or Path("RESULTS.md")))
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def show(folders: list[str], output: Path | None) -> int:
+    """Print the tables of some runs, or write them to a file."""
     from reports.results import markdown, write
     from reports.run import read
 
     runs, status = [], 0
-    for folder in given.runs:
+    for folder in folders:
         try:
             runs.append(read(folder))
         except ValueError as error:
             print(f"error: {error}", file=sys.stderr)
             status = 2
-    if runs and given.output:
-        print(write(runs, given.output))
+    if runs and output:
+        print(write(runs, output))
     elif runs:
         print(markdown(runs), end="")
     return status

@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from reports.run import Run
+from reports.run import Run, dig
 from reports.verdict import progress
 
 
@@ -39,13 +39,18 @@ def seed(run: Run) -> object:
 
 
 def key(run: Run) -> str:
-    """What runs share that differ in the seed alone. A resumed run is one that was never stopped."""
+    """What runs share that differ in the seed alone. A resumed run is one that was never stopped; one that starts from
+    an encoder shares what that encoder's runs share."""
     config = copy.deepcopy(run.config)
-    config.pop("seed_everything", None)
     start = config.pop("ckpt_path", None)
     if start and Path(start).parts[-4:-1] != (*run.path.parts[-2:], "checkpoints"):
         config["ckpt_path"] = start
-    return json.dumps([run.provenance.get("verb"), config], sort_keys=True, default=str)
+    before = [copy.deepcopy(said.get("config") or {}) for said in run.provenance.get("stages") or []]
+    for known in (config, *before):
+        known.pop("seed_everything", None)
+        if before and isinstance(dig(known, "model", "init_args"), dict):
+            known["model"]["init_args"].pop("ckpt", None)
+    return json.dumps([run.provenance.get("verb"), config, before], sort_keys=True, default=str)
 
 
 def groups(runs: list[Run]) -> list[Group]:

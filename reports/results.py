@@ -128,15 +128,21 @@ def each(values) -> str:
 def markdown(runs: list[Run]) -> str:
     """Numbers, cost and commands, and what their words mean."""
     runs = list({run.path: run for run in runs}.values())
-    found = groups(runs)
-    commands = [f"- {g.name}: `{g.first.provenance.get('command', 'not recorded')}`" for g in found]
     notes = [NOTES]
-    if same := len(runs) - sum(len(group.runs) for group in found):
+    if same := len(runs) - sum(len(group.runs) for group in groups(runs)):
         notes.append(
             f"Left out: {same} run{'s' * (same > 1)} of a config and a seed that a later run has, too."
         )
-    tables = [numbers(found), *([others] if len((others := more(found))[0]) > 1 else []), costs(found)]
-    return "\n\n".join([*map(table, tables), "\n".join(commands), *notes]) + "\n"
+    return "\n\n".join([tables(runs), *notes]) + "\n"
+
+
+def tables(runs: list[Run]) -> str:
+    """Numbers, cost and commands."""
+    found = groups(runs)
+    commands = [f"- {g.name}: `{g.first.provenance.get('command', 'not recorded')}`" for g in found]
+    others = more(found)
+    shown = [numbers(found), *([others] if len(others[0]) > 1 else []), costs(found)]
+    return "\n\n".join([*map(table, shown), "\n".join(commands)])
 
 
 def table(rows: list[list[str]]) -> str:

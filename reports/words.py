@@ -91,7 +91,7 @@ def hardware(run: Run) -> str:
     gpus = found.get("gpus") or []
     parts = [count_of(gpus)] if gpus else []
     parts += [(text or "{}").format(found[key]) for key, text in SIZES.items() if found.get(key)]
-    return ", ".join(parts)
+    return ", ".join(parts).replace(" 1 cores", " 1 core")
 
 
 def count_of(gpus: list[str]) -> str:

@@ -90,6 +90,32 @@ def test_no_file_names_a_machine_or_a_registry():
 # --- configs
 
 
+@pytest.mark.parametrize("name", ["epochs_200", "epochs_800"])
+def test_configs_of_full_length_change_network_and_length_of_another(name, small_data, tmp_path):
+    options = {
+        "--config": ROOT / "configs" / "gpu" / f"{name}.yaml",
+        "--data.init_args.data_dir": small_data,
+        "--data.init_args.batch_size": 16,
+        "--model.init_args.encoder.init_args.widths": "[8, 8]",
+        "--model.init_args.encoder.init_args.blocks": "[1, 1]",
+        "--trainer.accelerator": "cpu",
+        "--trainer.max_steps": 2,
+        "--trainer.limit_val_batches": 0,
+        "--test_after_fit": "false",
+        "--runs_dir": tmp_path,
+        "--without": f"[WandbLogger, Protocol, {PICTURES}]",
+    }
+    given = [str(part) for option in options.items() for part in option]
+    assert command_line("fit", "--config", ROOT / "configs" / "simclr_cifar10.yaml", *given) == 0
+    saved = yaml.safe_load((tmp_path / "simclr_cifar10" / "version_0" / "config.yaml").read_text())
+    assert saved["model"]["init_args"]["encoder"]["init_args"]["preset"] == "resnet18"
+    assert (
+        saved["model"]["init_args"]["temperature"] == 0.2
+        and saved["model"]["init_args"]["warmup_epochs"] == 10
+    )
+    assert saved["trainer"]["max_epochs"] == int(name.removeprefix("epochs_"))
+
+
 @pytest.mark.filterwarnings("ignore:the features have collapsed")  # after two steps on stand-ins, they may
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_config_runs(config, small_data, tmp_path, capsys):

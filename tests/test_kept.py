@@ -1,0 +1,108 @@
+"""results/ and RESULTS.md: small copies of runs, and a page whose every number comes from them."""
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from reports.groups import groups
+from reports.kept import keep, page
+from reports.run import FILES, read
+from tests.conftest import command_line
+from tests.test_house import ROOT
+from tests.test_report import make  # noqa: F401
+from tests.test_results import seeds  # noqa: F401
+
+
+@pytest.fixture
+def kept(seeds, tmp_path, monkeypatch):  # noqa: F811
+    """A folder `results` with three seeds of an experiment, and where it is."""
+    monkeypatch.chdir(tmp_path)
+    runs = [read(seeds(seed, version=f"_{seed}", experiment="digits")) for seed in (1, 2, 3)]
+    for k, run in enumerate(runs):
+        object.__setattr__(run, "version", f"version_{k}")
+    keep(runs, [], Path("results"))
+    return Path("results")
+
+
+def test_what_is_kept_says_what_the_run_says(kept):
+    folders = sorted(kept.glob("*/*"))
+    assert [str(folder) for folder in folders] == [f"results/digits/version_{k}" for k in range(3)]
+    assert all({file.name for file in folder.iterdir()} == set(FILES) for folder in folders)
+    assert [read(folder).last("test/probe_top1") for folder in folders] == [0.61, 0.62, 0.63]
+
+
+def test_the_last_of_a_figure_is_kept_small(seeds, tmp_path):  # noqa: F811
+    from PIL import Image
+
+    folder = Path(seeds(1))
+    (folder / "figures" / "wide").mkdir(parents=True)
+    for epoch, colour in ((1, "red"), (9, "blue"), (10, "white")):
+        Image.new("RGB", (2000, 500), colour).save(folder / "figures" / "wide" / f"epoch={epoch}.png")
+    (target,) = keep([read(folder)], ["wide"], tmp_path / "results")
+    with Image.open(target / "wide.webp") as image:
+        assert image.size == (1000, 250) and image.convert("RGB").getpixel((5, 5)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("state, pictures, words", [
+    ("failed", [], "did not finish"),
+    ("finished", ["cam"], "has no figure cam; it has:"),
+])  # fmt: skip
+def test_what_cannot_be_kept_is_one_line_and_nothing_is_copied(seeds, tmp_path, state, pictures, words):  # noqa: F811
+    runs = [read(seeds(1)), read(seeds(2, state=state))]
+    with pytest.raises(ValueError, match=words) as error:
+        keep(runs, pictures, tmp_path / "results")
+    assert "\n" not in str(error.value) and not (tmp_path / "results").exists()
+
+
+def test_the_page_shows_means_over_seeds_minutes_and_tables(kept):
+    (kept / "page.md").write_text(
+        "{{ percent('digits', 'test/probe_top1') }}; {{ value('digits/version_0', 'test/probe_top1', 3) }}; "
+        "{{ minutes('digits') }}\n\n{{ table('digits') }}\n"
+    )
+    head, rest = page(kept).split("\n\n", 1)
+    assert head == "62.0 ± 1.0; 0.610; 10 ± 0"
+    assert "| digits/0, 1, 2 | SimCLR |" in rest and "3 (1, 2, 3)" in rest and "python cli.py fit" in rest
+
+
+@pytest.mark.parametrize("source, words", [
+    ("{{ value('nobody', 'test/top1') }}", "names nobody, of which no run is kept"),
+    ("{{ value('digits', 'test/nothing') }}", "has no test/nothing; it has:"),
+    ("{{ picture('digits/version_0', 'cam', 'where') }}", "keep the run with --pictures cam"),
+    ("{{ value('digits' }}", "page.md:"),
+    ("{{ nonsense }}", "'nonsense' is undefined"),
+])  # fmt: skip
+def test_a_page_that_names_what_is_not_there_is_refused_in_one_line(kept, source, words, capsys):
+    (kept / "page.md").write_text(source)
+    assert command_line("results") == 2
+    err = capsys.readouterr().err
+    assert words in err and len(err.splitlines()) == 1 and not Path("RESULTS.md").exists()
+
+
+def test_without_a_page_runs_are_asked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert command_line("results") == 2 and "give run folders" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["--keep"], ["run", "--pictures", "cam"], ["run", "--keep", "--output", "x"]]
+)
+def test_options_that_contradict_each_other_are_refused(words, capsys):
+    assert command_line("results", *words) == 2 and "error:" in capsys.readouterr().err
+
+
+def test_seeds_that_start_from_seeds_of_an_encoder_are_one_row(seeds, make):  # noqa: F811
+    def tuned(seed: int, epochs: int = 8) -> object:
+        before = copy.deepcopy(read(seeds(seed, version=f"encoder{seed}{epochs}")).config)
+        before["trainer"]["max_epochs"] = epochs
+        run = read(seeds(seed, version=f"tuned{seed}{epochs}"))
+        run.config["model"]["init_args"]["ckpt"] = f"runs/encoder/version_{seed}/checkpoints/last.ckpt"
+        run.provenance["stages"] = [{"run": "encoder", "config": before, "provenance": {}}]
+        return run
+
+    assert [len(group.runs) for group in groups([tuned(1), tuned(2), tuned(3, epochs=9)])] == [2, 1]
+
+
+def test_the_page_of_results_is_that_of_the_runs_kept(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert page(Path("results")) == Path("RESULTS.md").read_text(encoding="utf-8")
