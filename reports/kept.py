@@ -50,8 +50,8 @@ def keep(runs: Sequence[Run], pictures: Sequence[str], root: Path) -> list[Path]
 def page(root: Path) -> str:
     """`root`/page.md with the numbers filled in.
 
-    The page is a Jinja template that knows `table`, `value`, `percent`, `minutes`, `picture` and `notes`; a run is named
-    EXPERIMENT/VERSION, all of an experiment EXPERIMENT.
+    The page is a Jinja template that knows `table`, `value`, `percent`, `minutes`, `picture` and `notes`; a run is
+    named EXPERIMENT/VERSION, all of an experiment EXPERIMENT.
 
     Raises:
         ValueError: there is no page.md, it is no template, or it names what is not there.
