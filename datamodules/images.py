@@ -19,6 +19,7 @@ from datamodules.labels import check_labels, name_labels, read_labels
 from datamodules.layout import check_images, read_images
 from datamodules.loose_images import LooseImages
 from datamodules.recipe import Recipe, check
+from datamodules.resident import keep_resident
 from datamodules.splits import Stored, divide
 
 
@@ -46,6 +47,8 @@ class ImageDataModule(DataModule):
             unlabelled ones stay.
         color: `exact` as torchvision computes colour jitter, `fast` as one affine map of the colours.
         compile: let torch.compile fuse the augmentation (a compiler is needed; the first batches are slow).
+        resident: keep training and validation images on the GPU (all of them on each) and pick batches there instead of
+            copying them there. The batches are the same; a line says how much of its memory this takes.
     """
 
     default_mean: ClassVar[tuple[float, ...]] = (0.5,)
@@ -72,6 +75,7 @@ class ImageDataModule(DataModule):
         groups: Groups | None = None,
         color: Literal["exact", "fast"] = "exact",
         compile: bool = False,
+        resident: bool = False,
         **shared,
     ):
         super().__init__(views=views or [Recipe()], **shared)
@@ -88,6 +92,7 @@ class ImageDataModule(DataModule):
             self.num_classes = len(groups)  # a model may ask before the data are read
         self.color = color
         self.augment = torch.compile(augment) if compile else augment
+        self.resident = resident
 
     @property
     def augments(self) -> bool:
@@ -104,8 +109,13 @@ class ImageDataModule(DataModule):
         )
 
     def setup(self, stage: str) -> None:
-        if self.datasets:
-            return
+        if not self.datasets:
+            self.find()
+        if self.resident and stage == "fit" and self.trainer:  # other verbs read each image once
+            keep_resident(self.trainer.strategy.root_device, self.datasets, self.num_workers)
+
+    def find(self) -> None:
+        """Files -> `datasets`, and what follows from them."""
         with told(self.folder):
             arrays = self.read()
             for source in self.sources:
@@ -167,7 +177,8 @@ class ImageDataModule(DataModule):
             views (list of float32 (B, C, S, S)), labels (B,), index (B,), key.
         """
         images, labels, index, key = batch
-        images = images.to(device, non_blocking=True)
+        # a copy of resident images to the CPU must be waited for
+        images = images.to(device, non_blocking=device.type != "cpu")
         if self.center_crop and not augment:
             images = central(images, self.center_crop)
         recipes = self.views if augment else [Recipe()]

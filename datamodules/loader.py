@@ -1,5 +1,6 @@
 """Whole batches of stored rows, in an order that is a function of seed, epoch and batch number alone."""
 
+import math
 import os
 from collections.abc import Callable, Iterator
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 POOL = 20  # batches that are sorted by length together: 4 % of padding on tweets, and an epoch still left to chance
+PART = 2**26  # bytes read at a time on the way to a device
 
 
 def batch_key(seed: int, epoch: int, batch: int) -> int:
@@ -32,12 +34,22 @@ class RowsDataset:
         self.file = getattr(images, "filename", None)  # of a memory map
         self.bytes = os.path.getsize(self.file) if self.file else 0
         self.labels = torch.full((len(self.rows),), -1) if labels is None else torch.tensor(labels[self.rows])
+        self.resident: Tensor | None = None  # the split's images, kept on a device
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitems__(self, positions: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        """Positions in the split (B,) -> images uint8 (B, H, W, C), labels, index (B,)"""
+        """Positions in the split (B,) -> images uint8 (B, H, W, C), on their device if resident, labels, index (B,)"""
+        index = torch.as_tensor(positions)
+        if self.resident is None:
+            images = self.read(positions)
+        else:
+            images = self.resident.index_select(0, index.to(self.resident.device, non_blocking=True))
+        return images, self.labels[index], index
+
+    def read(self, positions: np.ndarray) -> Tensor:
+        """Positions in the split (B,) -> images uint8 (B, H, W, C) from the array."""
         if (
             self.file and os.path.getsize(self.file) < self.bytes
         ):  # reading beyond its end would kill the process
@@ -49,8 +61,21 @@ class RowsDataset:
         order = np.argsort(rows)  # a memory map is read fastest from front to back
         images = np.empty((len(rows), *self.images.shape[1:]), np.uint8)
         images[order] = self.images[rows[order]]
-        index = torch.as_tensor(positions)
-        return torch.from_numpy(images), self.labels[index], index
+        return torch.from_numpy(images)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all images of the split."""
+        return len(self) * math.prod(self.images.shape[1:])
+
+    def keep_on(self, device: torch.device) -> None:
+        """Copy all images to a device; from then on, batches are picked there."""
+        kept = torch.empty(len(self), *self.images.shape[1:], dtype=torch.uint8, device=device)
+        count = max(1, PART // math.prod(self.images.shape[1:]))
+        for first in range(0, len(self), count):
+            part = np.arange(first, min(first + count, len(self)))
+            kept[first : first + count] = self.read(part)
+        self.resident = kept
 
 
 def bucket(batches: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -53,7 +53,12 @@ class Recipe:
 def check(recipe: Recipe, height: int, width: int, channels: int) -> None:
     """Raises where the recipe is impossible, or asks for what such images do not have: colour, or enough pixels."""
     require(recipe.pad >= 0, recipe, "pad", "is a number of pixels: set it to 0 or more")
-    require(recipe.crop or not recipe.pad, recipe, "pad", "needs a crop: set crop to the side to keep, or pad to 0")
+    require(
+        recipe.crop or not recipe.pad,
+        recipe,
+        "pad",
+        "needs a crop: set crop to the side to keep, or pad to 0",
+    )
     side = min(height, width) + 2 * recipe.pad
     fits = 0 <= recipe.crop <= side
     require(fits, recipe, "crop", f"does not fit images of {height} x {width}: set it between 0 and {side}")

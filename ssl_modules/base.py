@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
+from ssl_modules.compiled import compile_networks
 from ssl_modules.optim import parameter_groups, warmup_cosine
 from ssl_modules.weights import load_encoder, misfit
 
@@ -34,6 +35,8 @@ class SSLModule(LightningModule):
         warmup_epochs: the learning rate rises linearly over so many epochs, then falls to 0 as half a cosine.
         channels_last: memory format of the weights, and with them of all activations of convolutions.
         ckpt: a checkpoint of any method, whose encoder this one starts from.
+        compile: let torch.compile fuse the networks for training steps (a compiler is needed; the first step is slow,
+            up to some minutes, and on CPUs the others are hardly faster).
     """
 
     monitor = ("val/knn20_top1", "max")  # what best.ckpt follows
@@ -47,6 +50,7 @@ class SSLModule(LightningModule):
         warmup_epochs: float = 0.0,
         channels_last: bool = True,
         ckpt: str | None = None,
+        compile: bool = False,
     ):
         super().__init__()
         self.encoder = encoder
@@ -54,6 +58,7 @@ class SSLModule(LightningModule):
         self.warmup_epochs = warmup_epochs
         self.channels_last = channels_last
         self.ckpt = ckpt
+        self.asked_to_compile = compile  # `compile` is torch's
         self.means = nn.ModuleDict()
         self.measure("loss")
 
@@ -91,6 +96,8 @@ class SSLModule(LightningModule):
             )
         if self.ckpt and not self.trainer.ckpt_path:  # a resumed run has its own weights
             load_encoder(self.encoder, self.ckpt, self.trainer.datamodule.state_dict())
+        if self.compiled():
+            compile_networks(self, self.device)
         rank_zero_info(self.start_line())
 
     def on_train_batch_start(self, batch: tuple, batch_idx: int) -> None:
@@ -110,11 +117,16 @@ class SSLModule(LightningModule):
         trainer = self.trainer
         batch, accumulate = trainer.datamodule.batch_size, trainer.accumulate_grad_batches
         optimizer = trainer.optimizers[0]
+        slow = "; compiled, which makes the first step slow, up to some minutes" if self.compiled() else ""
         return (
             f"{type(self).__name__}: batch {batch * trainer.world_size * accumulate} ({batch} a process, "
             f"{trainer.world_size} processes, {accumulate} accumulated); {type(optimizer).__name__}, learning rate "
-            f"{optimizer.param_groups[0]['initial_lr']:g}; batch norm over {self.batch_norm_scope()}"
+            f"{optimizer.param_groups[0]['initial_lr']:g}; batch norm over {self.batch_norm_scope()}{slow}"
         )
+
+    def compiled(self) -> bool:
+        """Whether training steps are; a frozen encoder, which may run only once, is left as it is."""
+        return self.asked_to_compile and any(p.requires_grad for p in self.encoder.parameters())
 
     def of_batch(self) -> str:
         """What to add to a number of images that are compared with each other."""
