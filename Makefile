@@ -25,9 +25,16 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed  ## speed beside peers, needs the extra `bench`
 	$(PY) -m pip install --quiet -e ".[bench]"
+	$(PY) benchmarks/limits.py
 	$(PY) benchmarks/augmentation.py
+	$(PY) benchmarks/augmentation.py --size 96
 	$(PY) benchmarks/epoch.py
+	$(PY) benchmarks/trainer.py
 	OMP_NUM_THREADS=1 $(PY) benchmarks/eyes.py
+	$(PY) benchmarks/autoencoder.py
+	$(PY) benchmarks/growth.py
+	$(PY) benchmarks/start.py
+	$(PY) benchmarks/nt_xent.py
 	$(PY) benchmarks/knn.py
 	$(PY) benchmarks/conv.py
 	$(PY) benchmarks/galaxies.py

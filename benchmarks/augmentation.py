@@ -1,6 +1,10 @@
-"""Two SimCLR views of an image, how many images a second: lightly's loader against ours, interleaved, on this machine.
+"""Two SimCLR views of an image, how many images a second: lightly's loader and kornia's batches against ours.
 
-python benchmarks/augmentation.py --size 96
+    python benchmarks/augmentation.py
+    python benchmarks/augmentation.py --size 96
+
+lightly: its SimCLRTransform on PIL images, in a DataLoader with 2 workers. kornia: its transforms of the same strengths
+on a whole batch, in this process, as ours. All start from uint8 images in memory and take turns of an epoch.
 """
 
 import argparse
@@ -20,6 +24,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.functional import to_pil_image
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
+from benchmarks.turns import ratio
 from datamodules.augment import Recipe, augment, draw
 
 BATCH, WORKERS = 256, 2
@@ -72,6 +78,30 @@ def lightly_epoch(loader: DataLoader) -> int:
     return sum(len(x1) for x1, _ in loader)
 
 
+def kornia_transforms(size: int) -> Callable[[Tensor], Tensor]:
+    """SimCLR's, drawn for each image of a batch float32 (B, C, S, S) in [0, 1]."""
+    import kornia.augmentation as K
+
+    r = recipe(size)
+    kernel = size // 10 // 2 * 2 + 1  # 10 % of the side, as SimCLR's, and odd
+    return K.AugmentationSequential(
+        K.RandomResizedCrop((size, size), r.scale, r.ratio),
+        K.RandomHorizontalFlip(p=r.flip),
+        K.ColorJitter(r.brightness, r.contrast, r.saturation, r.hue, p=r.jitter),
+        K.RandomGrayscale(p=r.gray),
+        *([K.RandomGaussianBlur((kernel, kernel), r.sigma, p=r.blur)] if r.blur else []),
+        K.Normalize(MEAN, STD),
+    )
+
+
+def kornia_epoch(images: Tensor, transforms: Callable[[Tensor], Tensor]) -> int:
+    for rows in torch.randperm(len(images)).split(BATCH):
+        batch = images.index_select(0, rows).permute(0, 3, 1, 2).float().div_(255)
+        for _ in range(2):
+            transforms(batch)
+    return len(images)
+
+
 def our_epoch(images: Tensor, color: str, function: Callable) -> int:
     """What a training epoch asks for: rows in random order, two draws, two views."""
     size, generator = images.shape[1], torch.Generator().manual_seed(0)
@@ -94,44 +124,62 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", type=int, default=32, help="side of the images, and of the views")
+    parser.add_argument("--images", type=int, default=8 * BATCH, help="of an epoch")
+    parser.add_argument("--eager", action="store_true", help="leave out what torch.compile makes of ours")
     parser.add_argument("--seconds", type=float, default=30, help="of measuring, all contestants together")
     parser.add_argument("--json", type=Path, help="where to write every round's rates")
     args = parser.parse_args()
-    images = smooth_images(8 * BATCH, args.size)
-    try:
-        epochs = {f"lightly, {WORKERS} workers": partial(lightly_epoch, lightly_loader(images))}
-    except ImportError:
-        sys.exit("lightly is missing: pip install 'lightbox[bench]'")
-    compiled = torch.compile(augment, fullgraph=True, dynamic=False)
+    images = smooth_images(args.images, args.size)
+    peers = {
+        f"lightly, {WORKERS} workers": lambda: partial(lightly_epoch, lightly_loader(images)),
+        "kornia, batched": lambda: partial(kornia_epoch, images, kornia_transforms(args.size)),
+    }
+    epochs = {}
+    for name, make in peers.items():
+        try:
+            epochs[name] = make()
+        except ImportError as error:
+            print(f"{name}: left out, {error.name} is not installed: pip install -e .[bench]")
+    functions = {"": augment}
+    if not args.eager:
+        functions[", compiled"] = torch.compile(augment, fullgraph=True, dynamic=False)
     for color in ("exact", "fast"):
-        epochs[f"ours, {color}"] = partial(our_epoch, images, color, augment)
-        epochs[f"ours, {color}, compiled"] = partial(our_epoch, images, color, compiled)
+        for suffix, function in functions.items():
+            epochs[f"ours, {color}{suffix}"] = partial(our_epoch, images, color, function)
     for epoch in epochs.values():
         epoch()  # starts the workers, compiles
     rounds: dict[str, list[float]] = {name: [] for name in epochs}
     stop = time.perf_counter() + args.seconds
-    while time.perf_counter() < stop:
+    while not rounds["ours, exact"] or time.perf_counter() < stop:
         for name, epoch in epochs.items():
             rounds[name].append(rate(epoch))
     report(rounds, args)
 
 
 def report(rounds: dict[str, list[float]], args: argparse.Namespace) -> None:
-    medians = {name: statistics.median(rates) for name, rates in rounds.items()}
-    reference = next(iter(medians.values()))
+    peers = [name for name in rounds if not name.startswith("ours")]
     about = {"size": args.size, "batch": BATCH, "cores": len(os.sched_getaffinity(0))}
     about["load"] = round(os.getloadavg()[0], 1)  # far above the cores, others were running: measure again
-    about |= {
-        name: importlib.metadata.version(name) for name in ("lightly", "torch", "torchvision", "pillow")
-    }
+    packages = ["torch", "torchvision", "pillow", *(name.split(",")[0] for name in peers)]
+    about |= {name: importlib.metadata.version(name) for name in packages}
     print("Two SimCLR views of an image:", ", ".join(f"{key} {value}" for key, value in about.items()))
-    print(f"Median of {len(rounds['ours, exact'])} interleaved rounds of one epoch of {8 * BATCH} images.\n")
-    print(f"{'':24}{'images/s':>10}{'ratio':>8}   (slowest - fastest round)")
-    for name, median in medians.items():
-        spread = f"({min(rounds[name]):,.0f} - {max(rounds[name]):,.0f})"
-        print(f"{name:24}{median:10,.0f}{median / reference:7.1f}x   {spread}")
+    print(
+        f"Medians of {len(rounds['ours, exact'])} interleaved rounds of one epoch of {args.images} images.\n"
+    )
+    print(
+        f"{'':24}{'images/s':>10}"
+        + "".join(f"{'/ ' + peer:>22}" for peer in peers)
+        + "   (slowest - fastest)"
+    )
+    ratios = {name: {peer: ratio(found, rounds[peer]) for peer in peers} for name, found in rounds.items()}
+    for name, found in rounds.items():
+        cells = "".join(f"{ratios[name][peer]:>21.1f}x" for peer in peers)
+        spread = f"({min(found):,.0f} - {max(found):,.0f})"
+        print(f"{name:24}{statistics.median(found):10,.0f}{cells}   {spread}")
     if args.json:
-        args.json.write_text(json.dumps({**about, "images_per_second": rounds}, indent=2) + "\n")
+        args.json.write_text(
+            json.dumps({**about, "images_per_second": rounds, "ratios": ratios}, indent=2) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -9,9 +9,6 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
-from openTSNE import TSNE
-from openTSNE.initialization import rescale
-from sklearn.decomposition import PCA
 
 from callbacks.drawing import INK, OTHER
 
@@ -40,6 +37,8 @@ def to_plane(
     if x.shape[1] <= 2:
         return np.pad(x, ((0, 0), (0, 2 - x.shape[1]))).astype(np.float32)
     if min(x.shape) > 50 or how == "pca":
+        from sklearn.decomposition import PCA
+
         x = PCA(2 if how == "pca" else 50, random_state=0).fit_transform(x)
     if how == "tsne":
         x = tsne(x, min(perplexity, (len(x) - 1) / 3), start)
@@ -49,6 +48,9 @@ def to_plane(
 
 
 def tsne(x: np.ndarray, perplexity: float, start: np.ndarray | None) -> np.ndarray:
+    from openTSNE import TSNE  # not above, where it would make every start slower
+    from openTSNE.initialization import rescale
+
     return TSNE(
         perplexity=perplexity,
         initialization="pca" if start is None else rescale(start),

@@ -2,7 +2,9 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from ssl_modules.losses import contrastive
 from ssl_modules.losses.barlow import barlow_twins
 from ssl_modules.losses.contrastive import nt_xent
 
@@ -31,9 +33,16 @@ def paper(z1, z2, temperature):
     return loss
 
 
+@pytest.fixture(params=[contrastive.BLOCK, 30, 1], ids=["at once", "in blocks", "view by view"])
+def block(request, monkeypatch):
+    """How many similarities are in memory at a time."""
+    monkeypatch.setattr(contrastive, "BLOCK", request.param)
+    return request.param
+
+
 @pytest.mark.parametrize("images", [1, 2, 7])
 @pytest.mark.parametrize("temperature", [0.1, 0.5, 2.0])
-def test_it_is_the_equation_of_the_paper_and_so_is_its_gradient(images, temperature):
+def test_it_is_the_equation_of_the_paper_and_so_is_its_gradient(images, temperature, block):
     ours, theirs = (
         [z.requires_grad_() for z in pair(images, dtype=d)] for d in (torch.float32, torch.float64)
     )
@@ -112,9 +121,9 @@ def test_autocast_around_it_changes_not_one_bit():
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 6])
-def test_the_mean_over_processes_is_the_whole_batch_gradients_too(world):
+def test_the_mean_over_processes_is_the_whole_batch_gradients_too(world, block):
     whole, shards = ([z.requires_grad_() for z in pair()] for _ in range(2))
-    loss = nt_xent(*whole, 0.2)
+    loss = paper(*whole, 0.2).float()
     loss.backward()
     count = len(whole[0]) // world
     gradients = [torch.zeros_like(z) for z in shards]
@@ -129,10 +138,50 @@ def test_the_mean_over_processes_is_the_whole_batch_gradients_too(world):
         torch.testing.assert_close(gradient, z.grad, atol=1e-6, rtol=1e-5)
 
 
-def test_inputs_stay_as_they_were_and_nothing_is_drawn():
-    z1, z2 = pair()
+def test_a_loss_can_be_used_twice_and_gone_back_through_twice(block):
+    z1, z2 = (z.requires_grad_() for z in pair())
+    loss = nt_xent(z1, z2, 0.2)
+    once = torch.autograd.grad(loss, z1, retain_graph=True)[0]
+    thrice = torch.autograd.grad(loss + 2 * loss, z1)[0]
+    torch.testing.assert_close(thrice, 3 * once)
+
+
+def test_its_gradient_is_that_of_finite_differences_also_by_candidates(block):
+    views, others = torch.randn(2, 10, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    views, others = views[:4].requires_grad_(), others.requires_grad_()
+    itself, partner = torch.tensor([2, 3, 7, 8]), torch.tensor([7, 8, 2, 3])
+    assert torch.autograd.gradcheck(
+        lambda views, others: contrastive.Surprise.apply(views, others, itself, partner, 0.7), (views, others)
+    )
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many numbers the largest tensor has that is made meanwhile."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        made = operation(*args, **(kwargs or {}))
+        sizes = [
+            x.numel() for x in (made if isinstance(made, tuple) else [made]) if isinstance(x, torch.Tensor)
+        ]
+        self.numbers = max([self.numbers, *sizes])
+        return made
+
+
+def test_similarities_of_a_large_batch_are_never_in_memory_all_at_once(monkeypatch):
+    z1, z2 = (z.requires_grad_() for z in pair(images=64))  # 128 x 128 similarities
+    for block, largest in [(2**14, 2**14), (2**12, 2**12), (1, 128 * 5)]:
+        monkeypatch.setattr(contrastive, "BLOCK", block)
+        with Largest() as found:
+            nt_xent(z1, z2, 0.2).backward()
+        assert found.numbers == largest
+
+
+def test_inputs_stay_as_they_were_and_nothing_is_drawn(block):
+    z1, z2 = (z.requires_grad_() for z in pair())
     copies, state = (z1.clone(), z2.clone()), torch.get_rng_state()
-    nt_xent(z1, z2, 0.5)
+    nt_xent(z1, z2, 0.5).backward()
     assert torch.equal(z1, copies[0]) and torch.equal(z2, copies[1])
     assert torch.equal(torch.get_rng_state(), state)
 

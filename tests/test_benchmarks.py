@@ -1,0 +1,43 @@
+"""Every benchmark runs with tiny sizes, prints its table and writes its numbers."""
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TINY = {  # name: (options, packages it compares with, what its table says)
+    "augmentation": ("--images 256 --seconds 0 --eager", [], ["ours, exact", "ours, fast"]),
+    "autoencoder": ("--images 200 --batch 4 --turn 4 --rounds 1", [], ["cli.py", "torchvision bf16"]),
+    "growth": ("--images 64 --batch 4 --rounds 1", [], ["us an image", "256"]),
+    "limits": ("--size 64 --batch 4 --presets wide3 --seconds 0 --rounds 1", [], ["product 64", "wide3"]),
+    "nt_xent": ("--batches 8 16 --rounds 1", ["lightly"], ["MB at most", "16"]),
+    "start": ("--rounds 1 --warm", [], ["first step done", "import lightning"]),
+    "trainer": ("--images 256 --steps 1 --rounds 1", [], ["clock, means", "OnlineProbe", "CSVLogger"]),
+}
+
+
+def run(name: str, options: str, numbers: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, f"benchmarks/{name}.py", *options.split(), "--json", numbers]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_each_prints_its_table_and_writes_its_numbers(tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        runs = {
+            name: pool.submit(run, name, options, tmp_path / f"{name}.json")
+            for name, (options, *_) in TINY.items()
+        }
+    for name, (_, peers, said) in TINY.items():
+        found = runs[name].result()
+        if not all(map(find_spec, peers)):
+            assert "pip install -e .[bench]" in found.stderr
+            continue
+        assert found.returncode == 0, f"{name}:\n{found.stderr[-2000:]}"
+        assert [words for words in said if words not in found.stdout] == []
+        assert json.loads((tmp_path / f"{name}.json").read_text())
