@@ -219,6 +219,7 @@ def submit(log: Path, *job: str) -> str:
         shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True).stdout
         state = re.search(r"JobState=(\w+)", shown)[1]
         if state == "PENDING" and "Restarts=1" in shown:
+            time.sleep(3)  # what it is allowed is revoked by the second: at once, nodes would refuse it
             subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True)
         elif state not in ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING"):
             return state
