@@ -62,9 +62,9 @@ def page(root: Path) -> str:
     template = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
     known = {
         "table": lambda *names: tables(found(root, *names)),
-        "value": lambda name, metric, digits=4: value(found(root, name), metric, 1, digits),
-        "percent": lambda name, metric, digits=1: value(found(root, name), metric, 100, digits),
-        "minutes": lambda name: spread([run.provenance["wall_s"] / 60 for run in found(root, name)], 0),
+        "value": lambda name, metric, digits=4: value(seeds(root, name), metric, 1, digits),
+        "percent": lambda name, metric, digits=1: value(seeds(root, name), metric, 100, digits),
+        "minutes": lambda name: spread([run.provenance["wall_s"] / 60 for run in seeds(root, name)], 0),
         "picture": lambda name, figure, about: picture(root, name, figure, about),
         "notes": NOTES,
     }
@@ -86,10 +86,16 @@ def found(root: Path, *names: str) -> list[Run]:
     return [read(folder) for folder in folders]
 
 
+def seeds(root: Path, name: str) -> list[Run]:
+    """The kept runs of a name, which must be seeds of one config; a run a seed."""
+    first, *others = groups(found(root, name))
+    if others:
+        raise ValueError(f"{root / name}: its runs differ in more than the seed; name one of them")
+    return first.runs
+
+
 def value(runs: list[Run], metric: str, factor: float, digits: int) -> str:
-    """A metric at the last epoch, times a factor, over the seeds of one config."""
-    if len(groups(runs)) > 1:
-        raise ValueError(f"{metric} of {runs[0].experiment}: its runs differ in more than the seed; name one")
+    """A metric at the last epoch, times a factor, over runs."""
     values = [run.last(metric) for run in runs]
     if None in values:
         raise ValueError(f"{runs[0].path} has no {metric}; it has: {', '.join(runs[0].metrics)}")

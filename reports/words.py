@@ -1,5 +1,7 @@
 """A config and a provenance in words: pairs of a term and what to say."""
 
+import re
+
 from reports.run import Run, dig
 
 SIZES = {"cpu": "", "cores": "{} cores", "memory_gb": "{:.0f} GB of memory"}
@@ -91,7 +93,7 @@ def hardware(run: Run) -> str:
     gpus = found.get("gpus") or []
     parts = [count_of(gpus)] if gpus else []
     parts += [(text or "{}").format(found[key]) for key, text in SIZES.items() if found.get(key)]
-    return ", ".join(parts).replace(" 1 cores", " 1 core")
+    return re.sub(r"\b1 cores", "1 core", ", ".join(parts))
 
 
 def count_of(gpus: list[str]) -> str:

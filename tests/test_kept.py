@@ -65,6 +65,19 @@ def test_the_page_shows_means_over_seeds_minutes_and_tables(kept):
     assert "| digits/0, 1, 2 | SimCLR |" in rest and "3 (1, 2, 3)" in rest and "python cli.py fit" in rest
 
 
+def test_a_seed_that_was_run_twice_counts_once_and_other_configs_are_not_averaged(kept, seeds):  # noqa: F811
+    again = read(seeds(3, version="_again", experiment="digits"))
+    object.__setattr__(again, "version", "version_3")
+    keep([again], [], kept)
+    (kept / "page.md").write_text("{{ percent('digits', 'test/probe_top1') }}; {{ minutes('digits') }}")
+    assert page(kept) == "62.0 ± 1.0; 10 ± 0"
+    longer = read(seeds(4, version="_longer", experiment="digits", trainer={"max_epochs": 9}))
+    object.__setattr__(longer, "version", "version_4")
+    keep([longer], [], kept)
+    with pytest.raises(ValueError, match="differ in more than the seed"):
+        page(kept)
+
+
 @pytest.mark.parametrize("source, words", [
     ("{{ value('nobody', 'test/top1') }}", "names nobody, of which no run is kept"),
     ("{{ value('digits', 'test/nothing') }}", "has no test/nothing; it has:"),
