@@ -59,6 +59,7 @@ def commands(preset: str, data: Path, precision: str) -> dict[str, list[str]]:
     options = {
         "runs_dir": data / "runs",
         "data.init_args.data_dir": data,
+        "model.init_args.encoder": "ssl_modules.networks.resnet.ResNet",
         "model.init_args.encoder.init_args.preset": preset,
         "trainer.max_epochs": 10_000,
         "trainer.precision": precision,

@@ -2,6 +2,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
@@ -11,6 +12,7 @@ from ssl_modules.networks.conv import Conv2d, SmallMapConvolution, weight_gradie
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
 from ssl_modules.networks.lab_pair import LabPair
 from ssl_modules.networks.mlp import mlp
+from ssl_modules.networks.pooled_resnet import PooledResNet
 from ssl_modules.networks.residual_autoencoder import ResidualEncoder
 from ssl_modules.networks.resnet import PRESETS, ResNet
 from ssl_modules.networks.timm_model import Timm
@@ -29,6 +31,9 @@ ENCODERS = {  # name: (constructor, its arguments, side of the images or None fo
     "bottlenecks": (ResNet, TINY | {"preset": "resnet50"}, 8, 64),
     "group norm": (ResNet, TINY | {"norm": "group"}, 16, 16),
     "one channel": (ResNet, TINY | {"in_channels": 1}, 16, 16),
+    "pooled": (PooledResNet, {}, 17, 256),
+    "pooled, group norm": (PooledResNet, {"widths": (8, 24), "stem": 8, "norm": "group"}, 8, 24),
+    "pooled, one channel": (PooledResNet, {"widths": (8, 24), "stem": 4, "in_channels": 1}, 8, 24),
     "conv autoencoder": (ConvEncoder, {"size": 16, "widths": (8, 16)}, 16, 256),
     "residual autoencoder": (ResidualEncoder, {"size": 16, "widths": (8, 16), "code": 24}, 16, 24),
     "lab pair": (LabPair, TINY, 16, 32),
@@ -48,7 +53,9 @@ ENCODERS = {  # name: (constructor, its arguments, side of the images or None fo
     "character lstm, maximum": (CharLSTM, {"hidden_dim": 24, "pool": "max"}, None, 24),
 }
 MUST_BE_POOLED = [
-    name for name, (make, *_) in ENCODERS.items() if make in (ResNet, LabPair) or "resnet" in name
+    name
+    for name, (make, *_) in ENCODERS.items()
+    if make in (ResNet, PooledResNet, LabPair) or "resnet" in name
 ]
 
 
@@ -144,6 +151,25 @@ def test_with_the_imagenet_stem_it_is_torchvisions(name):
         torch.testing.assert_close(ours.eval()(images), theirs.eval()(images), atol=1e-4, rtol=1e-4)
 
 
+def test_a_pooled_resnet_by_its_formula_in_training_and_in_evaluation():
+    torch.manual_seed(0)
+    encoder, x = PooledResNet((8, 12), stem=4), torch.randn(3, 3, 9, 9)
+    assert count(encoder) == sum(9 * a * b + 2 * b for a, b in [(3, 4), (4, 8), (8, 8), (8, 12), (12, 12)])
+    convs = [module.weight for module in encoder.modules() if isinstance(module, nn.Conv2d)]
+
+    def norm(maps):  # batch norm as initialised
+        return (maps - maps.mean((0, 2, 3), keepdim=True)) / (
+            maps.var((0, 2, 3), correction=0, keepdim=True) + 1e-5
+        ).sqrt()
+
+    expected = norm(F.conv2d(x, convs[0], padding=1)).relu()
+    for down, branch in (convs[1:3], convs[3:5]):
+        expected = norm(F.max_pool2d(F.conv2d(expected, down, padding=1), 2)).relu()
+        expected = expected + norm(F.conv2d(expected, branch, padding=1)).relu()
+    assert expected.shape == (3, 12, 2, 2)
+    torch.testing.assert_close(encoder.maps(x), expected, atol=1e-5, rtol=1e-4)
+
+
 def test_arguments_override_the_preset_one_by_one():
     encoder = ResNet("resnet20", blocks=[1, 1, 1], stem="patch2", in_channels=1)
     assert encoder.dim == 64 and len(encoder.stages) == 3
@@ -170,23 +196,26 @@ def test_with_batch_norm_they_do_in_training_and_do_not_in_evaluation():
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    "network, arguments",
     [
-        {"widths": [8, 16], "blocks": [1]},
-        {"widths": [8, 16]},
-        {"blocks": [2, 2]},
-        {"widths": [], "blocks": [1]},
-        {"widths": [0, 8], "blocks": [1, 1]},
-        {"widths": [8, -8], "blocks": [1, 1]},
-        {"widths": [8, 16], "blocks": [1, 0]},
-        {"widths": [8, 28], "blocks": [1, 1], "norm": "group"},
+        (PooledResNet, {"widths": (8, 0)}),
+        (PooledResNet, {"stem": 0}),
+        (PooledResNet, {"widths": (8, 28), "norm": "group"}),
+        (ResNet, {"widths": [8, 16], "blocks": [1]}),
+        (ResNet, {"widths": [8, 16]}),
+        (ResNet, {"blocks": [2, 2]}),
+        (ResNet, {"widths": [], "blocks": [1]}),
+        (ResNet, {"widths": [0, 8], "blocks": [1, 1]}),
+        (ResNet, {"widths": [8, -8], "blocks": [1, 1]}),
+        (ResNet, {"widths": [8, 16], "blocks": [1, 0]}),
+        (ResNet, {"widths": [8, 28], "blocks": [1, 1], "norm": "group"}),
     ],
     ids=str,
 )
-def test_widths_and_blocks_that_make_no_network_are_refused_in_one_line(arguments):
+def test_widths_and_blocks_that_make_no_network_are_refused_in_one_line(network, arguments):
     with pytest.raises(MisconfigurationException) as error:
-        ResNet(**arguments)
-    assert "ResNet" in str(error.value) and "\n" not in str(error.value)
+        network(**arguments)
+    assert network.__name__ in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_timm_model_that_does_not_exist_is_refused_in_one_line():

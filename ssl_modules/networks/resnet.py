@@ -33,6 +33,13 @@ def conv_norm(
     return layers + [nn.ReLU(inplace=True)] * relu
 
 
+def check_widths(network: str, widths: list[int], norm: str) -> None:
+    """Raises where numbers of channels make no network."""
+    if min(widths) < 1 or (norm == "group" and any(width % max(1, width // 8) for width in widths)):
+        rule = "; for group norm, multiples of 8" if norm == "group" else ""
+        raise MisconfigurationException(f"{network}: widths {widths} must be 1 or more{rule}")
+
+
 class Block(nn.Module):
     """relu(shortcut(x) + residual(x)): two 3x3 convolutions, or 1x1, 3x3, 1x1 with four times the width."""
 
@@ -89,15 +96,9 @@ class ResNet(nn.Module):
             raise MisconfigurationException(
                 f"ResNet: {len(widths)} widths but {len(blocks)} numbers of blocks: give one of each a stage"
             )
-        if (
-            not widths
-            or min(*widths, *blocks) < 1
-            or (norm == "group" and any(w % max(1, w // 8) for w in widths))
-        ):
-            rule = "; for group norm, widths must be multiples of 8" if norm == "group" else ""
-            raise MisconfigurationException(
-                f"ResNet: widths {widths} and blocks {blocks} must be 1 or more{rule}"
-            )
+        if not blocks or min(blocks) < 1:
+            raise MisconfigurationException(f"ResNet: blocks {blocks} must be one or more numbers from 1 up")
+        check_widths("ResNet", [*widths], norm)
         kernel, stride = {"cifar": (3, 1), "patch2": (2, 2), "imagenet": (7, 2)}[stem or preset_stem]
         layers = conv_norm(in_channels, widths[0], kernel, stride, norm)
         if (stem or preset_stem) == "imagenet":

@@ -1,0 +1,66 @@
+"""A small residual network that keeps every pixel until it pools: the most accurate here for its time on 32x32 images.
+
+After Page 2018, https://myrtle.ai/learn/how-to-train-your-resnet/, with one convolution in each residual branch.
+"""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from ssl_modules.networks.conv import Conv2d
+from ssl_modules.networks.resnet import check_widths, conv_norm, norm_layer
+
+
+class Residual(nn.Module):
+    """x + relu(norm(conv(x)))"""
+
+    def __init__(self, width: int, norm: str):
+        super().__init__()
+        self.residual = nn.Sequential(*conv_norm(width, width, 3, 1, norm))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.residual(x)
+
+
+class PooledResNet(nn.Module):
+    """Images (B, C, H, W) -> features (B, dim), the spatial mean of `maps`.
+
+    A 3x3 convolution at full resolution, then in each stage a 3x3 convolution, 2x2 max pooling, norm, ReLU, and a
+    residual branch of one more. No convolution has a stride, so that none of a picture is skipped. It costs what the
+    `wide3` of ResNet does.
+
+    Args:
+        widths: channels of each stage, which halves the resolution, rounded down.
+        stem: channels of the first convolution.
+        in_channels: C.
+        norm: `batch`, or `group` where images must not influence each other.
+    """
+
+    pooled = True
+
+    def __init__(
+        self,
+        widths: tuple[int, ...] = (32, 128, 256),
+        stem: int = 16,
+        in_channels: int = 3,
+        norm: Literal["batch", "group"] = "batch",
+    ):
+        super().__init__()
+        check_widths(type(self).__name__, [stem, *widths], norm)
+        layers, channels = conv_norm(in_channels, stem, 3, 1, norm), stem
+        for width in widths:
+            layers += [
+                Conv2d(channels, width, 3, 1, 1),
+                nn.MaxPool2d(2),
+            ]  # before the norm: a quarter of its cost
+            layers += [norm_layer(norm, width), nn.ReLU(inplace=True), Residual(width, norm)]
+            channels = width
+        self.layers = nn.Sequential(*layers)
+        self.dim = channels
+
+    def maps(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, dim, h, w)"""
+        return self.layers(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.maps(x).mean((2, 3))
