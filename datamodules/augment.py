@@ -15,15 +15,17 @@ from datamodules.recipe import Recipe
 COLUMNS = (
     *("top", "left", "height", "width", "flip"),
     *("brightness", "contrast", "saturation", "hue", "gray", "sigma", "solarize", "angle"),
+    *("cut_y", "cut_x"),
 )
 TRIES = 10  # boxes tried before the central one, as in torchvision's RandomResizedCrop
 CHUNK = 2**18  # numbers (1 MB of float32) worked on at a time on a CPU, so that they stay in its cache
 
 
 def draw(recipe: Recipe, n: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """The luck of n images of size (H, W): (n, 13) on the CPU, one of `COLUMNS` a column, one image a row.
+    """The luck of n images of size (H, W): (n, 15) on the CPU, one of `COLUMNS` a column, one image a row.
 
-    Every image takes the same count of numbers from the generator, whatever the recipe says; one more if it rotates.
+    Every image takes the same count of numbers from the generator, whatever the recipe says; one more if it rotates,
+    and two if it cuts out.
     """
     luck = torch.rand(n, 2 * TRIES + 12, generator=generator)
     place, luck = luck[:, : 2 * TRIES + 2], luck[:, 2 * TRIES + 2 :].T
@@ -39,7 +41,20 @@ def draw(recipe: Recipe, n: int, size: tuple[int, int], generator: torch.Generat
     angle = torch.zeros(n)
     if recipe.rotate:
         angle = between(-recipe.rotate, recipe.rotate, torch.rand(n, generator=generator))
-    columns = (*box.unbind(1), flip, brightness, contrast, saturation, hue, gray, sigma, solarize, angle)
+    cut = torch.rand(2, n, generator=generator) if recipe.cutout else torch.zeros(2, n)
+    columns = (
+        *box.unbind(1),
+        flip,
+        brightness,
+        contrast,
+        saturation,
+        hue,
+        gray,
+        sigma,
+        solarize,
+        angle,
+        *cut,
+    )
     return torch.stack([column.float() for column in columns], dim=1)
 
 
@@ -85,7 +100,7 @@ def augment(
 
     Args:
         images: uint8 (B, H, W, C), on any device.
-        draws: the rows of `draw` for these images, (B, 13).
+        draws: the rows of `draw` for these images, (B, 15).
         size: S, the side of the view; the crop's or else the images' height if None.
         color: "exact" is torchvision's, in a fixed order; "fast" is one affine map an image, with the blur in the crop.
         mean, std: one number a channel, to normalise with.
@@ -125,4 +140,13 @@ def view(images: Tensor, recipe: Recipe, draws: Tensor, size: int, color: str, m
         x = x.sub_(colors.constant(mean, x).view(-1, 1, 1))
     if std is not None:
         x = x.div_(colors.constant(std, x).view(-1, 1, 1))
-    return x
+    return cut_out(x, luck["cut_y"], luck["cut_x"], recipe.cutout) if recipe.cutout else x
+
+
+def cut_out(x: Tensor, cut_y: Tensor, cut_x: Tensor, side: int) -> Tensor:
+    """0 in a square around the pixel at cut_y, cut_x (B, 1, 1, 1) in [0, 1), shares of the view (B, C, S, S)."""
+    place = torch.arange(x.shape[-1], device=x.device)
+    # both (B, 1, 1, S)
+    rows, columns = (place - (cut * x.shape[-1]).floor() + side // 2 for cut in (cut_y, cut_x))
+    rows, columns = ((line >= 0) & (line < side) for line in (rows, columns))
+    return x.masked_fill_(rows.mT & columns, 0)

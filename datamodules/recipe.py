@@ -23,6 +23,8 @@ class Recipe:
         blur: probability of Gaussian blur; the kernel is 10 % of the image's side (SimCLR).
         sigma: range of its standard deviation, in pixels.
         solarize: probability of inverting what is brighter than 0.5 (BYOL).
+        cutout: side in pixels of a square around a random pixel, or as much of it as lies in the view, that becomes 0
+            after the normalisation (DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552).
     """
 
     crop: int = 0
@@ -40,6 +42,7 @@ class Recipe:
     blur: float = 0.0
     sigma: tuple[float, float] = (0.1, 2.0)
     solarize: float = 0.0
+    cutout: int = 0
 
     @property
     def resized_crop(self) -> bool:
@@ -70,6 +73,7 @@ def check(recipe: Recipe, height: int, width: int, channels: int) -> None:
         require(getattr(recipe, name) >= 0, recipe, name, "is a strength: set it to 0 or more")
     require(0 <= recipe.hue <= 0.5, recipe, "hue", "is a share of the colour wheel: set it between 0 and 0.5")
     require(0 <= recipe.rotate <= 180, recipe, "rotate", "is an angle in degrees: set it between 0 and 180")
+    require(recipe.cutout >= 0, recipe, "cutout", "is a number of pixels: set it to 0 or more")
     for name in ("scale", "ratio", "sigma"):
         low, high = getattr(recipe, name)
         require(0 < low <= high, recipe, name, "is a range: write [low, high] with 0 < low <= high")

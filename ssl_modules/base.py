@@ -101,8 +101,11 @@ class SSLModule(LightningModule):
         rank_zero_info(self.start_line())
 
     def on_train_batch_start(self, batch: tuple, batch_idx: int) -> None:
-        # dropout draws from the global generator, whose state no checkpoint holds; on each process anew
-        torch.manual_seed(int(torch.randint(2**62, (), generator=self.noise(batch[3]))) + self.global_rank)
+        # dropout draws from the global generators, whose state no checkpoint holds; on each process anew
+        seed = int(torch.randint(2**62, (), generator=self.noise(batch[3]))) + self.global_rank
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed takes 1 ms where there is no GPU
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(seed)
         if self.value_range and self.current_epoch == batch_idx == 0:
             (low, high), (view, *_) = self.value_range, batch[0]
             if view.min() < low - 1e-4 or view.max() > high + 1e-4:

@@ -96,13 +96,13 @@ def test_a_rotation_comes_before_crop_and_flip():
 
 
 def test_angles_are_uniform_and_change_no_other_draw():
-    plain, turning = seeded(), seeded()
     without, luck = (
-        draw(SIMCLR, 5000, (32, 32), plain),
-        draw(replace(SIMCLR, rotate=30), 5000, (32, 32), turning),
+        draw(recipe, 5000, (32, 32), seeded()) for recipe in (SIMCLR, replace(SIMCLR, rotate=30))
     )
-    assert torch.equal(without[:, :-1], luck[:, :-1]) and not without[:, -1].any()
-    angle, uniform = luck[:, COLUMNS.index("angle")], 60 * torch.rand(20000, generator=seeded(1)) - 30
+    column = COLUMNS.index("angle")
+    angle, uniform = luck[:, column].clone(), 60 * torch.rand(20000, generator=seeded(1)) - 30
+    luck[:, column] = 0
+    assert torch.equal(without, luck)  # where nothing turns, the angle is 0
     assert_same_moments(angle, uniform)
     assert angle.min() >= -30 and angle.max() <= 30
 
@@ -233,6 +233,43 @@ def test_a_draw_that_does_nothing_does_nothing():
     )
 
 
+def test_cutout_is_a_square_around_a_pixel_that_any_may_be():
+    n, side, size = 3000, 5, 12
+    recipe = Recipe(cutout=side)
+    views = augment(
+        torch.full((n, size, size, 3), 255, dtype=torch.uint8),
+        recipe,
+        draw(recipe, n, (size, size), seeded()),
+        mean=[0.5] * 3,
+        std=[0.25] * 3,
+    )
+    centres = torch.zeros(size, size)
+    for view in views:
+        (hole,) = {tuple(channel.eq(0).flatten().tolist()) for channel in view}  # the same in each channel
+        hole = torch.tensor(hole).view(size, size)
+        assert (view[:, ~hole] == 2).all()
+        (rows, columns) = (hole.any(dim).nonzero().flatten() for dim in (1, 0))
+        assert hole.sum() == len(rows) * len(columns)  # a rectangle
+        middle = []
+        for line in (rows, columns):
+            first, last = int(line[0]), int(line[-1])
+            assert last - first + 1 == len(line) <= side
+            if len(line) < side:  # as much of the square as lies in the view
+                assert first == 0 or last == size - 1
+            middle.append(last - side // 2 if first == 0 else first + side // 2)
+        centres[tuple(middle)] += 1
+    assert (centres > 0).all() and centres.std() < 2 * (n / size**2) ** 0.5  # as a Poisson's
+
+
+def test_a_larger_view_is_cut_out_in_its_own_pixels():
+    recipe = Recipe(cutout=4)
+    draws = fixed(1, (8, 8), cut_y=0.5, cut_x=0.999)
+    (view,) = augment(torch.full((1, 8, 8, 1), 255, dtype=torch.uint8), recipe, draws, size=16)
+    expected = torch.ones(1, 16, 16)
+    expected[:, 6:10, 13:] = 0
+    assert torch.equal(view, expected)
+
+
 def test_every_image_draws_its_own_luck():
     images = pictures(1).repeat(16, 1, 1, 1)
     views = augment(images, SIMCLR, draw(SIMCLR, 16, (32, 32), seeded()))
@@ -295,7 +332,7 @@ def test_channels_are_treated_alike(channels, color):
 @pytest.mark.parametrize("color", ["exact", "fast"])
 def test_one_graph_without_waiting_for_the_device(color):
     """fullgraph: nothing of the path a GPU takes depends on values."""
-    images, recipe = pictures(), replace(SIMCLR, rotate=20)
+    images, recipe = pictures(), replace(SIMCLR, rotate=20, cutout=6)
     draws = draw(recipe, 6, (32, 32), seeded())
     compiled = torch.compile(augment, backend="eager", fullgraph=True)
     ours = compiled(images, recipe, draws, 24, color, (0.5,) * 3, (0.2,) * 3)
@@ -307,6 +344,7 @@ def test_one_graph_without_waiting_for_the_device(color):
     ({"flip": 1.5}, 3, "flip = 1.5 is a probability"),
     ({"jitter": -0.1}, 3, "jitter = -0.1 is a probability"),
     ({"brightness": -1.0}, 3, "brightness = -1.0 is a strength"),
+    ({"cutout": -1}, 3, "cutout = -1 is a number of pixels"),
     ({"rotate": 200.0}, 3, "rotate = 200.0 is an angle"),
     ({"hue": 0.6}, 3, "hue = 0.6 is a share of the colour wheel"),
     ({"scale": (1.0, 0.2)}, 3, "scale = (1.0, 0.2) is a range"),
