@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/eyes.py
 
-Two short epochs of configs/simclr_cifar10.yaml (`wide3`) through cli.py with its own callbacks: a few training batches,
+Two short epochs of configs/simclr_cifar10.yaml through cli.py with its own callbacks: a few training batches,
 from which whole epochs follow, then what every eye does with all of the data, and the test. How often an eye looks in a
 longer run is asked of its own `due`. Seconds are the processor's, so that a busy machine counts less. What an eye asks
 of others is theirs: the passes that several eyes share have rows of their own, and Lightning's pass over validation,
