@@ -243,14 +243,20 @@ class SSLModule(LightningModule):
         weights.update(zip(sums, total.unbind(), strict=True))
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Raises where the checkpoint's weights are not this module's, naming the keys."""
-        if wrong := misfit(self.state_dict(), checkpoint["state_dict"]):
+        """Raises where the checkpoint's weights are not this module's, naming the keys.
+
+        What an older version measured is left out, and what it did not measure starts anew.
+        """
+        own, found = self.state_dict(), checkpoint["state_dict"]
+        weights = {k: v for k, v in found.items() if not k.startswith("means.")}
+        weights |= {k: found.get(k, v) for k, v in own.items() if k.startswith("means.")}
+        if wrong := misfit(own, weights):
             raise MisconfigurationException(
                 f"the checkpoint does not fit this {type(self).__name__}: {wrong}. "
                 "Use the config.yaml of the run that it comes from"
             )
+        checkpoint["state_dict"] = weights
         if self._trainer and self.global_rank:  # the first process goes on with the sums of all
-            weights = checkpoint["state_dict"]
             weights.update({k: torch.zeros_like(v) for k, v in weights.items() if k.startswith("means.")})
 
     def parameter_groups(self) -> list[dict]:

@@ -76,6 +76,22 @@ def test_misfit_names_what_is_missing_unknown_and_of_another_shape():
     assert misfit(own, found) == "1 missing (a); 1 unknown (c); 1 of another shape (b)"
 
 
+def test_a_checkpoint_of_a_version_that_measured_something_else_loads():
+    module, other = build(CASE), build(CASE)
+    module.means["train/loss"].update(torch.tensor(3.0), 2)
+    checkpoint = {"state_dict": module.state_dict()}
+    checkpoint["state_dict"]["means.train/old.weight"] = torch.tensor(1.0)
+    for name in [name for name in checkpoint["state_dict"] if name.startswith("means.val/loss")]:
+        del checkpoint["state_dict"][name]
+    other.on_load_checkpoint(checkpoint)
+    other.load_state_dict(checkpoint["state_dict"])  # strict
+    assert (other.means["train/loss"].mean_value, other.means["train/loss"].weight) == (6, 2)
+    assert other.means["val/loss"].weight == 0
+    del checkpoint["state_dict"]["encoder." + next(iter(module.encoder.state_dict()))]
+    with pytest.raises(MisconfigurationException, match="1 missing"):
+        other.on_load_checkpoint(checkpoint)
+
+
 def test_views_outside_a_methods_range_are_refused_before_the_first_step(data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(CASE.method, "value_range", (-1.0, 1.0))
     with pytest.raises(MisconfigurationException) as error:
