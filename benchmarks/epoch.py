@@ -5,8 +5,8 @@
 
 Every side trains the same encoder with batch 256 in a process of its own, epoch after epoch (what happens between two
 epochs counts), in turns of `--turn` seconds with the whole machine; a ratio is the median of the rounds' ratios.
-Peer: the SimCLR example of lightly's documentation (its transform, loss, head and a DataLoader with 2 workers) on
-Lightning's Trainer. Bare: forward, loss and backward on one ready batch.
+Peer: the SimCLR example of lightly's documentation (its transform, loss, head and a DataLoader with 2 workers). Bare:
+forward, loss and backward on one ready batch.
 """
 
 import argparse
@@ -103,57 +103,12 @@ def bare(preset: str, data: str, precision: str, path: str) -> None:
         stamp(path)
 
 
-def lightly_example(preset: str, data: str, precision: str, path: str) -> None:
-    """The documented SimCLR example with our encoder. https://docs.lightly.ai/self-supervised-learning/examples/simclr.html"""
-    import torch
-    from lightly.loss import NTXentLoss
-    from lightly.models.modules import SimCLRProjectionHead
-    from lightly.transforms.simclr_transform import SimCLRTransform
-    from lightning.pytorch import LightningModule, Trainer
-    from PIL import Image
-
+def lightly(preset: str, data: str, precision: str, path: str) -> None:
+    from benchmarks.lightly_simclr import train
     from ssl_modules.networks.resnet import ResNet
 
-    class Example(LightningModule):
-        def __init__(self):
-            super().__init__()
-            self.backbone = ResNet(preset)
-            self.projection_head = SimCLRProjectionHead(self.backbone.dim, 512, 128)
-            self.criterion = NTXentLoss()
-
-        def training_step(self, batch, batch_idx):
-            (x0, x1), _ = batch
-            z0, z1 = (self.projection_head(self.backbone(x)) for x in (x0, x1))
-            return self.criterion(z0, z1)
-
-        def configure_optimizers(self):
-            return torch.optim.SGD(self.parameters(), lr=0.06)
-
-    class Pictures(torch.utils.data.Dataset):
-        def __init__(self):
-            self.images = np.load(f"{data}/cifar10/train_images.npy")
-            self.transform = SimCLRTransform(input_size=32, gaussian_blur=0.0)
-
-        def __len__(self):
-            return len(self.images)
-
-        def __getitem__(self, i):
-            return self.transform(Image.fromarray(self.images[i])), 0
-
-    loader = torch.utils.data.DataLoader(
-        Pictures(), batch_size=BATCH, shuffle=True, drop_last=True, num_workers=2, persistent_workers=True
-    )
-    trainer = Trainer(
-        max_epochs=10_000,
-        accelerator="cpu",
-        precision=precision,
-        callbacks=[StampSteps(path)],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(Example(), loader)
+    images = np.load(f"{data}/cifar10/train_images.npy")
+    train(ResNet(preset), images, BATCH, precision, StampSteps(path), 10_000)
 
 
 def main() -> None:
@@ -190,6 +145,6 @@ def compare(presets: list[str], images: int, turn: float, rounds: int, json_path
 
 if __name__ == "__main__":
     if sys.argv[1:2] in (["bare"], ["lightly"]):  # a program that `compare` has started
-        {"bare": bare, "lightly": lightly_example}[sys.argv[1]](*sys.argv[2:])
+        {"bare": bare, "lightly": lightly}[sys.argv[1]](*sys.argv[2:])
     else:
         main()

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.epoch import make_data
+
 ROOT = Path(__file__).parent.parent
 TINY = {  # name: (options, packages it compares with, what its table says)
     "augmentation": ("--images 256 --seconds 0 --eager", [], ["ours, exact", "ours, fast"]),
@@ -16,23 +18,27 @@ TINY = {  # name: (options, packages it compares with, what its table says)
     "growth": ("--images 64 --batch 4 --rounds 1", [], ["us an image", "256"]),
     "limits": ("--size 64 --batch 4 --presets wide3 --seconds 0 --rounds 1", [], ["product 64", "wide3"]),
     "nt_xent": ("--batches 8 16 --rounds 1", ["lightly"], ["MB at most", "16"]),
+    "quality": (
+        "--data_dir {data} --sides cli.py lightly --epochs 1 --peer_epochs 1 --targets 0.05 1",
+        ["lightly"],
+        ["min to 5%", "cli.py", "after 1 epochs"],
+    ),
     "start": ("--rounds 1 --warm", [], ["first step done", "import lightning"]),
     "trainer": ("--images 256 --steps 1 --rounds 1", [], ["clock, means", "OnlineProbe", "CSVLogger"]),
 }
 
 
-def run(name: str, options: str, numbers: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, f"benchmarks/{name}.py", *options.split(), "--json", numbers]
+def run(name: str, options: str, folder: Path) -> subprocess.CompletedProcess:
+    words = options.format(data=folder).split()
+    command = [sys.executable, f"benchmarks/{name}.py", *words, "--json", folder / f"{name}.json"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
 @pytest.mark.slow
 def test_each_prints_its_table_and_writes_its_numbers(tmp_path):
+    make_data(tmp_path, 600)
     with ThreadPoolExecutor(2) as pool:
-        runs = {
-            name: pool.submit(run, name, options, tmp_path / f"{name}.json")
-            for name, (options, *_) in TINY.items()
-        }
+        runs = {name: pool.submit(run, name, options, tmp_path) for name, (options, *_) in TINY.items()}
     for name, (_, peers, said) in TINY.items():
         found = runs[name].result()
         if not all(map(find_spec, peers)):
