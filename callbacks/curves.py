@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from callbacks.csv_logger import CSVLogger
 from callbacks.drawing import ACCENT, FAINT, INK, PALETTE, title
@@ -95,6 +96,7 @@ def draw(series: Series, drawn: dict[str, list[str]], length: int, best: dict | 
         axis.tick_params(labelsize=8, colors=INK)
     axes[-1, 0].set_xlabel("epochs", fontsize=9)
     axes[-1, 0].set_xlim(left=0)
+    axes[-1, 0].xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # no 2.5 epochs
     above = axes[0, 0].secondary_xaxis("top", functions=(lambda x: x * length, lambda x: x / length))
     above.set_xlabel("iterations", fontsize=9, color=FAINT)
     above.tick_params(labelsize=8, colors=FAINT)
