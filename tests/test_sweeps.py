@@ -34,7 +34,6 @@ def command(sweep: dict) -> list[str]:
 
 SMALL = {
     "--model.encoder.widths": "[8,16]",
-    "--model.encoder.blocks": "[1,1]",
     "--data.init_args.batch_size": 8,
     "--trainer.max_epochs": 1,
     "--trainer.limit_train_batches": 2,
