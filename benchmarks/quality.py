@@ -1,11 +1,11 @@
 """How long SimCLR on CIFAR-10 takes to a given kNN accuracy on validation images, beside lightly's own example.
 
-    python benchmarks/quality.py                     # about an hour on 2 cores
+    python benchmarks/quality.py                     # at most an hour a side
 
 configs/simclr_cifar10.yaml through cli.py, then the SimCLR example of lightly's documentation with the same encoder,
 images and batch, in its default precision and in Lightning's bf16, one after the other with the whole machine. After
 each epoch the same vote of the 20 nearest training images (weights exp(cosine / 0.1)) judges both; that is not counted,
-all else is. A side ends at its highest target, after its epochs, or when the minutes are over.
+all else from the first step on is. A side ends at its highest target, after its epochs, or when the minutes are over.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
 
@@ -146,6 +147,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="a side at most")
     parser.add_argument("--json", type=Path, help="write the table here too")
     args = parser.parse_args()
+    if PEERS.keys() & {*args.sides} and not find_spec("lightly"):
+        sys.exit("this benchmark compares with lightly, which is not installed: pip install -e .[bench]")
     found: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for i, side in enumerate(args.sides):

@@ -42,19 +42,8 @@ def draw(recipe: Recipe, n: int, size: tuple[int, int], generator: torch.Generat
     if recipe.rotate:
         angle = between(-recipe.rotate, recipe.rotate, torch.rand(n, generator=generator))
     cut = torch.rand(2, n, generator=generator) if recipe.cutout else torch.zeros(2, n)
-    columns = (
-        *box.unbind(1),
-        flip,
-        brightness,
-        contrast,
-        saturation,
-        hue,
-        gray,
-        sigma,
-        solarize,
-        angle,
-        *cut,
-    )
+    colour = brightness, contrast, saturation, hue, gray, sigma, solarize
+    columns = (*box.unbind(1), flip, *colour, angle, *cut)
     return torch.stack([column.float() for column in columns], dim=1)
 
 

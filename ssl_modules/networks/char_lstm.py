@@ -32,7 +32,7 @@ class CharLSTM(nn.Module):
     def states(self, view: Tensor) -> Tensor:
         """ASCII codes (B, T), 0 after a text's end -> the state after each character (B, T, D)"""
         rows = torch.eye(CHARACTERS, dtype=self.lstm.weight_ih_l0.dtype, device=view.device)
-        return self.lstm(F.embedding(view, rows))[0]  # one-hot, 10 times as fast as F.one_hot
+        return self.lstm(F.embedding(view, rows))[0]  # one-hot, faster than F.one_hot
 
     def features(self, states: Tensor, view: Tensor) -> Tensor:
         """States (B, T, D) of codes (B, T) -> features (B, D); 0 for an empty text."""
