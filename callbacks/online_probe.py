@@ -1,10 +1,8 @@
 """How well are classes linearly separable right now? A probe trained beside the method, on features it can't touch."""
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassAccuracy
 from torchmetrics.functional.classification import multiclass_accuracy
 
 from callbacks.features import Features
@@ -38,40 +36,40 @@ class OnlineProbe(Callback):
         self.probe = nn.Sequential(nn.BatchNorm1d(module.encoder.dim, affine=False), linear)
         for parameter in self.probe.parameters():
             nn.init.zeros_(parameter)
-        self.accuracy = MulticlassAccuracy(
-            classes, average="micro", ignore_index=-1, validate_args=False, sync_on_compute=False
-        )
-        self.accuracy.persistent(True)
-        self.optimizer = torch.optim.Adam(self.probe.parameters(), self.lr)
+        self.optimizer = torch.optim.Adam(self.probe.parameters(), self.lr, fused=True)
+        self.seen = torch.zeros(2, dtype=torch.long)  # of this epoch's rows with a label: right ones, all
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         if self.probe is None:
             return
         self.probe.to(module.device)
-        self.accuracy.to(module.device)
+        self.seen = self.seen.to(module.device)
         if self.restored:
             self.probe.load_state_dict(self.restored["probe"])
-            self.accuracy.load_state_dict(self.restored["accuracy"])
             self.optimizer.load_state_dict(self.restored["optimizer"])
+            self.seen.copy_(self.restored.get("seen", self.seen))
 
+    @torch.no_grad()
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         if self.probe is None:
             return
         # every process takes the same step, on the whole batch
         features = module.all_gather(outputs["features"]).view(-1, module.encoder.dim)
         labels = module.all_gather(batch[1]).view(-1)
-        self.probe.train()
-        scores = self.probe(features)  # (N, K)
-        known = (labels >= 0).sum().clamp(min=1)
-        loss = F.cross_entropy(scores, labels, ignore_index=-1, reduction="sum") / known
-        self.optimizer.zero_grad()
-        loss.backward()
+        norm, linear = self.probe.train()
+        features = norm(features)
+        scores = linear(features)  # (N, K)
+        known = labels >= 0
+        self.seen += torch.stack([(scores.argmax(1) == labels).sum(), known.sum()])
+        # the gradient of the mean cross-entropy of rows with a label, by hand: autograd takes twice as long
+        truth = labels[:, None] == torch.arange(scores.shape[1], device=labels.device)
+        errors = (scores.softmax(1) - truth.float()) * (known / known.sum().clamp(min=1))[:, None]
+        linear.weight.grad, linear.bias.grad = errors.T @ features, errors.sum(0)
         self.optimizer.step()
-        self.accuracy.update(scores.detach(), labels)
 
     def saw_labels(self) -> bool:
         """Whether a training example of this epoch had a label."""
-        return int(self.accuracy.tp.sum() + self.accuracy.fn.sum()) > 0
+        return bool(self.seen[1] > 0)
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if self.probe is None or trainer.sanity_checking:
@@ -87,8 +85,8 @@ class OnlineProbe(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if self.probe is not None and self.saw_labels():
-            module.log("train/online_probe_top1", self.accuracy.compute())
-            self.accuracy.reset()
+            module.log("train/online_probe_top1", self.seen[0] / self.seen[1])
+            self.seen.zero_()
 
     @torch.no_grad()
     def linear(self) -> LinearProbe | None:
@@ -111,8 +109,7 @@ class OnlineProbe(Callback):
     def state_dict(self) -> dict:
         if self.probe is None:
             return {}
-        parts = {"probe": self.probe, "accuracy": self.accuracy, "optimizer": self.optimizer}
-        return {name: part.state_dict() for name, part in parts.items()}
+        return {"probe": self.probe.state_dict(), "optimizer": self.optimizer.state_dict(), "seen": self.seen}
 
     def load_state_dict(self, state: dict) -> None:
         self.restored = state

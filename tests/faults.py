@@ -98,7 +98,9 @@ class KillWorker(Fault):
     """What the system does to a data worker when memory is short."""
 
     def happen(self, trainer, module, batch) -> None:
-        multiprocessing.active_children()[0].kill()
+        worker = multiprocessing.active_children()[0]
+        worker.kill()
+        os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)  # or it may die unseen, after the epoch
 
 
 class CutFile(Fault):

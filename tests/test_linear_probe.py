@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from callbacks.linear_probe import few_label_accuracy, few_labels, fit_probe
+from callbacks.online_probe import OnlineProbe
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +129,31 @@ def test_few_label_accuracy_is_the_mean_over_draws(digits):
     mean = few_label_accuracy(features, labels, features, labels, 10, per_class=2, draws=3, c=0.5)
     assert mean == pytest.approx(np.mean(accuracies))
     assert 0.5 < mean < 0.95
+
+
+def test_the_online_probe_takes_the_steps_of_adam_on_the_cross_entropy_of_rows_with_a_label():
+    generator = torch.Generator().manual_seed(0)
+    online = OnlineProbe(lr=0.05)
+    module = SimpleNamespace(
+        encoder=SimpleNamespace(dim=6), device=torch.device("cpu"), all_gather=lambda rows: rows
+    )
+    online.setup(SimpleNamespace(datamodule=SimpleNamespace(num_classes=3)), module, "fit")
+    online.on_fit_start(None, module)
+    weight, bias = torch.zeros(3, 6, requires_grad=True), torch.zeros(3, requires_grad=True)
+    adam = torch.optim.Adam([weight, bias], 0.05)
+    right = seen = 0
+    for step in range(5):
+        features = torch.randn(20, 6, generator=generator).requires_grad_()
+        labels = torch.randint(-1, 3, (20,), generator=generator)
+        online.on_train_batch_end(None, module, {"features": features}, (None, labels), step)
+        rows = (features - features.mean(0)) / (features.var(0, correction=0) + 1e-5).sqrt()
+        scores = rows.detach() @ weight.T + bias
+        right += sum(int(scores[i].argmax()) == labels[i] for i in range(20) if labels[i] >= 0)
+        seen += sum(label >= 0 for label in labels.tolist())
+        adam.zero_grad()
+        F.cross_entropy(scores[labels >= 0], labels[labels >= 0]).backward()
+        adam.step()
+        assert features.grad is None
+    linear = online.probe[1]
+    torch.testing.assert_close((linear.weight.data, linear.bias.data), (weight.data, bias.data))
+    assert online.seen.tolist() == [right, seen]
