@@ -1,7 +1,7 @@
 """Training epochs of SimCLR at 32x32 through cli.py, beside lightly's own example and the bare arithmetic.
 
-    python benchmarks/epoch.py                       # wide3 and resnet20, about 12 minutes on 2 cores
-    python benchmarks/epoch.py --presets resnet18 --turn 40
+    python benchmarks/epoch.py                       # three encoders, about 18 minutes on 2 cores
+    python benchmarks/epoch.py --encoders resnet18 --turn 40
 
 Every side trains the same encoder with batch 256 in a process of its own, epoch after epoch (what happens between two
 epochs counts), in turns of `--turn` seconds with the whole machine; a ratio is the median of the rounds' ratios.
@@ -20,6 +20,7 @@ import numpy as np
 from lightning.pytorch import Callback
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
+from benchmarks import encoders
 from benchmarks.turns import rates, ratio, stamp
 
 ROOT = Path(__file__).parents[1]
@@ -53,14 +54,13 @@ def make_data(folder: Path, images: int) -> None:
         np.save(folder / f"cifar10/{split}_labels.npy", np.arange(count) % 10)
 
 
-def commands(preset: str, data: Path, precision: str) -> dict[str, list[str]]:
+def commands(encoder: str, data: Path, precision: str) -> dict[str, list[str]]:
     """What each side runs."""
     ours = [sys.executable, "cli.py", "fit", "--config", "configs/simclr_cifar10.yaml"]
     options = {
         "runs_dir": data / "runs",
         "data.init_args.data_dir": data,
-        "model.init_args.encoder": "ssl_modules.networks.resnet.ResNet",
-        "model.init_args.encoder.init_args.preset": preset,
+        **encoders.options(encoder),
         "trainer.max_epochs": 10_000,
         "trainer.precision": precision,
         "trainer.limit_val_batches": 0,
@@ -72,7 +72,7 @@ def commands(preset: str, data: Path, precision: str) -> dict[str, list[str]]:
         ours += [f"--{name}", str(value)]
 
     def own(side: str, precision: str) -> list[str]:
-        return [sys.executable, __file__, side, preset, str(data), precision, "STAMPS"]
+        return [sys.executable, __file__, side, encoder, str(data), precision, "STAMPS"]
 
     return {
         "cli.py": ours,
@@ -82,16 +82,16 @@ def commands(preset: str, data: Path, precision: str) -> dict[str, list[str]]:
     }
 
 
-def bare(preset: str, data: str, precision: str, path: str) -> None:
+def bare(encoder: str, data: str, precision: str, path: str) -> None:
     """Ready batches, so no data."""
     import torch
 
     from ssl_modules.losses.contrastive import nt_xent
     from ssl_modules.networks.mlp import mlp
-    from ssl_modules.networks.resnet import ResNet
 
     torch.manual_seed(0)
-    model = torch.nn.Sequential(ResNet(preset), mlp(ResNet(preset).dim, 512, 128))
+    network = encoders.build(encoder)
+    model = torch.nn.Sequential(network, mlp(network.dim, 512, 128))
     model = model.to(memory_format=torch.channels_last)
     views = torch.randn(2 * BATCH, 3, 32, 32).contiguous(memory_format=torch.channels_last)
     while True:
@@ -103,42 +103,43 @@ def bare(preset: str, data: str, precision: str, path: str) -> None:
         stamp(path)
 
 
-def lightly(preset: str, data: str, precision: str, path: str) -> None:
+def lightly(encoder: str, data: str, precision: str, path: str) -> None:
     from benchmarks.lightly_simclr import train
-    from ssl_modules.networks.resnet import ResNet
 
     images = np.load(f"{data}/cifar10/train_images.npy")
-    train(ResNet(preset), images, BATCH, precision, StampSteps(path), 10_000)
+    train(encoders.build(encoder), images, BATCH, precision, StampSteps(path), 10_000)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--presets", nargs="+", default=["wide3", "resnet20"])
+    parser.add_argument(
+        "--encoders", nargs="+", choices=encoders.NAMES, default=["pooled", "wide3", "resnet20"]
+    )
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--turn", type=float, default=12, help="seconds of a turn")
     parser.add_argument("--images", type=int, default=12_800)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    compare(args.presets, args.images, args.turn, args.rounds, args.json)
+    compare(args.encoders, args.images, args.turn, args.rounds, args.json)
 
 
-def compare(presets: list[str], images: int, turn: float, rounds: int, json_path: Path | None) -> None:
+def compare(names: list[str], images: int, turn: float, rounds: int, json_path: Path | None) -> None:
     from launch.trainer import fast_precision
 
     precision, results = fast_precision(), {}
-    for preset in presets:
+    for encoder in names:
         with tempfile.TemporaryDirectory() as folder:
             make_data(Path(folder), images)
-            steps = rates(commands(preset, Path(folder), precision), turn, rounds, ROOT)
+            steps = rates(commands(encoder, Path(folder), precision), turn, rounds, ROOT)
         speeds = {side: [BATCH * r for r in found] for side, found in steps.items()}
         ratios = {side: ratio(speeds["cli.py"], speeds[side]) for side in SIDES}
-        print(f"\n{preset}, batch {BATCH}, {precision}, {rounds} turns of {turn:g} s each, medians")
+        print(f"\n{encoder}, batch {BATCH}, {precision}, {rounds} turns of {turn:g} s each, medians")
         for side, what in SIDES.items():
             speed = f"{statistics.median(speeds[side]):>8.0f} images/s"
             print(f"  {side:<14}{speed}   cli.py / this: {ratios[side]:>5.2f}   {what}", flush=True)
-        results[preset] = {"images_per_s": speeds, "cli_over": ratios}
+        results[encoder] = {"images_per_s": speeds, "cli_over": ratios}
     if json_path:
         json_path.write_text(json.dumps({"precision": precision, "results": results}, indent=2))
 

@@ -1,7 +1,7 @@
 """What the machine can do at most, on one core and on all: arithmetic, and a network's forward and backward.
 
     python benchmarks/limits.py                                  # about 5 minutes
-    python benchmarks/limits.py --presets wide3 --seconds 1
+    python benchmarks/limits.py --encoders pooled --seconds 1
 
 Rates of a square matrix product and of a 3x3 convolution (channels_last) in float32 and bf16, in GFLOP/s (a multiply
 and an add are two). Then images/s of the encoders that others are compared on, batch after batch on one ready tensor:
@@ -20,10 +20,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
-from ssl_modules.networks.resnet import ResNet
+from benchmarks import encoders
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
@@ -43,10 +42,10 @@ def convolution(images: int, channels: int, side: int, dtype: torch.dtype) -> Wo
     return gflop, lambda: F.conv2d(x, weight, padding=1)
 
 
-def network(preset: str, batch: int, dtype: torch.dtype) -> Work:
+def network(name: str, batch: int, dtype: torch.dtype) -> Work:
     """Forward and backward at 32x32; bf16 by autocast, as in training."""
     torch.manual_seed(0)
-    encoder: nn.Module = ResNet(preset).to(DEVICE, memory_format=torch.channels_last)
+    encoder = encoders.build(name).to(DEVICE, memory_format=torch.channels_last)
     x = torch.randn(batch, 3, 32, 32, device=DEVICE).contiguous(memory_format=torch.channels_last)
 
     def work() -> None:
@@ -89,7 +88,7 @@ def main() -> None:
     )
     parser.add_argument("--size", type=int, default=2048, help="side of the matrices")
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--presets", nargs="+", default=["wide3", "resnet20", "resnet18"])
+    parser.add_argument("--encoders", nargs="+", choices=encoders.NAMES, default=list(encoders.NAMES))
     parser.add_argument("--seconds", type=float, default=2, help="of a turn, at least one call")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write the table here too")
@@ -116,10 +115,10 @@ def main() -> None:
             "3x3 convolution, 256 channels of 8x8": lambda dtype: convolution(args.batch, 256, 8, dtype),
         },
         "images/s": {
-            f"{preset}, forward and backward, batch {args.batch}": lambda dtype, p=preset: network(
-                p, args.batch, dtype
+            f"{name}, forward and backward, batch {args.batch}": lambda dtype, n=name: network(
+                n, args.batch, dtype
             )
-            for preset in args.presets
+            for name in args.encoders
         },
     }.items():
         works = {

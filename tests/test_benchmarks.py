@@ -16,7 +16,7 @@ TINY = {  # name: (options, packages it compares with, what its table says)
     "augmentation": ("--images 256 --seconds 0 --eager", [], ["ours, exact", "ours, fast"]),
     "autoencoder": ("--images 200 --batch 4 --turn 4 --rounds 1", [], ["cli.py", "torchvision bf16"]),
     "growth": ("--images 64 --batch 4 --rounds 1", [], ["us an image", "256"]),
-    "limits": ("--size 64 --batch 4 --presets wide3 --seconds 0 --rounds 1", [], ["product 64", "wide3"]),
+    "limits": ("--size 64 --batch 4 --encoders pooled --seconds 0 --rounds 1", [], ["product 64", "pooled"]),
     "nt_xent": ("--batches 8 16 --rounds 1", ["lightly"], ["MB at most", "16"]),
     "quality": (
         "--data_dir {data} --sides cli.py lightly --epochs 1 --peer_epochs 1 --targets 0.05 1",
