@@ -7,6 +7,7 @@ https://openreview.net/forum?id=Sy2fzU9gl
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
@@ -68,7 +69,7 @@ class VAE(SSLModule):
         self.beta, self.beta_warmup_epochs, self.free_bits = beta, beta_warmup_epochs, free_bits
         self.conditions = num_classes if conditional else 0
         self.decoder = self.encoder.decoder(self.conditions)
-        self.measure("reconstruction", "kl")
+        self.measure("reconstruction", "kl", "mse")
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Latents (B, D), and labels (B,) if conditional -> (B, C, H, W) float32, of which the sigmoid makes pixels."""
@@ -103,9 +104,11 @@ class VAE(SSLModule):
         errors = self.negative_log_likelihood(outputs, images)  # (B,)
         kl = kl_to_standard_normal(mean, log_variance)  # (B, D)
         loss = errors.mean() + beta * free_bits(self.gather(kl) if floor else kl, floor)
-        shown = outputs if self.training else self.decode(mean, labels)
-        more = {"losses": errors + beta * kl.sum(1), "reconstructions": shown.sigmoid(), "targets": images}
-        return self.report(loss, mean, {"reconstruction": errors.mean(), "kl": kl.sum(1).mean()}, **more)
+        told = outputs.detach().sigmoid()
+        measures = {"reconstruction": errors.mean(), "kl": kl.sum(1).mean(), "mse": F.mse_loss(told, images)}
+        shown = told if self.training else self.decode(mean, labels).sigmoid()
+        more = {"losses": errors + beta * kl.sum(1), "reconstructions": shown, "targets": images}
+        return self.report(loss, mean, measures, **more)
 
     def present_beta(self, batch_idx: int) -> float:
         """The weight of the divergence in this training step."""

@@ -48,7 +48,7 @@ def test_the_loss_is_reconstruction_and_beta_times_divergence_of_one_draw(likeli
         assert torch.equal(out["features"], mean.detach()) and torch.equal(out["targets"], images)
 
 
-def test_reconstructions_are_of_the_draw_in_training_and_of_the_mean_in_validation():
+def test_reconstructions_are_of_the_draw_in_training_and_of_the_mean_in_validation_but_not_their_error():
     method, batch = small("group"), images_and_labels()
     mean, log_variance = method.encoder.posterior(batch[0][0])
     z = draw(mean, log_variance, torch.randn(12, 6, generator=method.noise(7)))
@@ -57,6 +57,8 @@ def test_reconstructions_are_of_the_draw_in_training_and_of_the_mean_in_validati
     method.eval()
     out = method.validation_step(batch, 0)
     torch.testing.assert_close(out["reconstructions"], method.decoder(mean).sigmoid().detach())
+    error = (method.decoder(z).sigmoid() - batch[0][0]).square().mean().detach()  # of the draw in both
+    torch.testing.assert_close(method.means["val/mse"].compute(), error)
 
 
 def test_a_step_draws_from_its_key_alone():
