@@ -7,6 +7,7 @@ Channels double as the side halves, as in a ResNet; 512 images; the two take tur
 """
 
 import argparse
+import json
 import statistics
 import sys
 import time
@@ -46,8 +47,10 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--json", type=Path, help="write the table here too")
     args = parser.parse_args()
-    print(f"bf16 matrix units: {torch.cpu.get_capabilities().get('amx_bf16', False)}")
+    units, rows = torch.cpu.get_capabilities().get("amx_bf16", False), []
+    print(f"bf16 matrix units: {units}")
     print(f"{'channels':>10}{'output':>8}{'stride':>8}{'PyTorch ms':>12}{'ours ms':>9}{'ratio':>7}  taken")
     for base in (16, 64):
         for side in (16, 8, 4, 2):
@@ -56,7 +59,14 @@ def main() -> None:
                 library, products = compare(channels, side, stride, args.images, args.repeats)
                 sides = f"{side}x{side}"
                 row = f"{channels:>10}{sides:>8}{stride:>8}{library:>12.1f}{products:>9.1f}{library / products:>7.2f}"
-                print(row + "  yes" * (side * side < channels))
+                taken = side * side < channels
+                print(row + "  yes" * taken)
+                rows.append(
+                    {"channels": channels, "side": side, "stride": stride, "taken": taken}
+                    | {"library_ms": library, "ours_ms": products}
+                )
+    if args.json:
+        args.json.write_text(json.dumps({"amx_bf16": units, "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ Two short epochs of configs/simclr_cifar10.yaml through cli.py with its own call
 from which whole epochs follow, then what every eye does with all of the data, and the test. How often an eye looks in a
 longer run is asked of its own `due`. Seconds are the processor's, so that a busy machine counts less. What an eye asks
 of others is theirs: the passes that several eyes share have rows of their own, and Lightning's pass over validation,
-which this method needs for its eyes alone, is one of them. Eyes for decoders and latents find nothing to see here.
+which this method needs for its eyes alone, is one of them. Of the three sums the first is of what watches training.
+Eyes for decoders and latents find nothing to see here.
 """
 
 import argparse
@@ -32,6 +33,11 @@ MEASURED, RUNS = 2, (20, 100)  # epochs
 WARM_UP = 5  # batches
 VALIDATION, BANK, TEST, STEPS = "pass over validation", "pass over the bank", "pass over test", ", in steps"
 ONCE = ("Views", "Curves", "Protocol")
+MONITORS = (
+    VALIDATION,
+    BANK,
+    *(name + more for name in ("OnlineProbe", "KNN", "Collapse") for more in ("", STEPS)),
+)
 NO_EYES = ("Checkpoints", "Features", "RunFolder", "Throughput")
 
 
@@ -159,15 +165,22 @@ def main() -> None:
     )
     print(f"{os.environ.get('OMP_NUM_THREADS', 'all')} threads, load {os.getloadavg()[0]:.1f}")
     print(f"{'':<24}{'s a look':>9}" + "".join(f"{f'looks in {n}':>14}{'share':>9}" for n in RUNS))
-    shares = [0.0] * len(RUNS)
     for row in found["rows"]:
         row["shares"] = [
             looks * row["s"] / (n * found["epoch_s"]) for looks, n in zip(row["looks"], RUNS, strict=True)
         ]
-        shares = [a + b for a, b in zip(shares, row["shares"], strict=True)]
         cells = zip(row["looks"], row["shares"], strict=True)
         print(f"{row['what']:<24}{row['s']:>9.2f}" + "".join(f"{n:>14}{share:>9.2%}" for n, share in cells))
-    print(f"{'all':<33}" + "".join(f"{share:>23.2%}" for share in shares))
+    sums = {
+        "probe, kNN, collapse": [row for row in found["rows"] if row["what"] in MONITORS],
+        "all but the protocol": [row for row in found["rows"] if row["what"] != "Protocol"],
+        "all": found["rows"],
+    }
+    shares = {
+        name: [sum(row["shares"][i] for row in rows) for i in range(len(RUNS))] for name, rows in sums.items()
+    }
+    for name, of_runs in shares.items():
+        print(f"{name:<33}" + "".join(f"{share:>23.2%}" for share in of_runs))
     if args.json:
         args.json.write_text(json.dumps(found | {"shares": shares}, indent=1))
 

@@ -14,6 +14,7 @@ when it needs them. --rounds 0 measures memory alone; --images 61578 is the chal
 """
 
 import argparse
+import json
 import multiprocessing
 import os
 import statistics
@@ -96,7 +97,9 @@ def needed(files: dict[str, Path], out: Path, crop: int, side: int) -> tuple[flo
     return decoding, reading, resident("RssFile")
 
 
-def say_memory(files: dict[str, Path], out: Path, crop: int, side: int) -> None:
+def say_memory(files: dict[str, Path], out: Path, crop: int, side: int) -> list[dict]:
+    """MB by the number of images."""
+    found = []
     for count in (len(files) // 10, len(files)):
         some = dict(list(files.items())[:count])
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
@@ -105,6 +108,8 @@ def say_memory(files: dict[str, Path], out: Path, crop: int, side: int) -> None:
             f"memory          {count:8,} images, {out.stat().st_size / 2**20:.0f} MB: {decoding:.0f} MB to decode, "
             f"{reading:.0f} MB to read, {pages:.0f} MB of pages"
         )
+        found.append({"images": count, "decoding": decoding, "reading": reading, "pages": pages})
+    return found
 
 
 def main() -> None:
@@ -116,20 +121,25 @@ def main() -> None:
     parser.add_argument("--crop", type=int, default=256)
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write the tables here too")
     args = parser.parse_args()
+    found = {}
     with tempfile.TemporaryDirectory() as folder:
         if args.folder is None:
             draw_jpegs(Path(folder), 100)
-        found = sorted((args.folder or Path(folder)).glob("*.jpg"))
-        paths = (found * (args.images // len(found) + 1))[: args.images]
+        jpegs = sorted((args.folder or Path(folder)).glob("*.jpg"))
+        paths = (jpegs * (args.images // len(jpegs) + 1))[: args.images]
         files, out = {f"{k:06}": path for k, path in enumerate(paths)}, Path(folder) / "images.npy"
         if args.rounds:
-            compare(files, out, args.crop, args.side, args.rounds)
+            found["images_per_s_and_core_ms"] = compare(files, out, args.crop, args.side, args.rounds)
         if Path("/proc/self/status").is_file():
-            say_memory(files, out, args.crop, args.side)
+            found["memory_mb"] = say_memory(files, out, args.crop, args.side)
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1))
 
 
-def compare(files: dict[str, Path], out: Path, crop: int, side: int, rounds: int) -> None:
+def compare(files: dict[str, Path], out: Path, crop: int, side: int, rounds: int) -> dict[str, list]:
+    """(images/s, ms of all cores an image) of each round."""
     paths = list(files.values())
     contestants = {
         "PIL one by one": lambda: one_by_one(paths, crop, side),
@@ -158,6 +168,7 @@ def compare(files: dict[str, Path], out: Path, crop: int, side: int, rounds: int
         f"pixels differ by {difference.mean():.2f} of 255 in the mean, 99.9 % by less than "
         f"{np.quantile(difference, 0.999):.0f}, one by {difference.max():.0f} (standard deviation {theirs.std():.1f})"
     )
+    return costs
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ ROOT = Path(__file__).parent.parent
 TINY = {  # name: (options, packages it compares with, what its table says)
     "augmentation": ("--images 256 --seconds 0 --eager", [], ["ours, exact", "ours, fast"]),
     "autoencoder": ("--images 200 --batch 4 --turn 4 --rounds 1", [], ["cli.py", "torchvision bf16"]),
+    "conv": ("--images 2 --repeats 3", [], ["ratio", "yes"]),
+    "galaxies": ("--images 10 --rounds 1", [], ["PIL one by one", "MB to decode"]),
     "growth": ("--images 64 --batch 4 --rounds 1", [], ["us an image", "256"]),
     "limits": ("--size 64 --batch 4 --encoders pooled --seconds 0 --rounds 1", [], ["product 64", "pooled"]),
     "nt_xent": ("--batches 8 16 --rounds 1", ["lightly"], ["MB at most", "16"]),
