@@ -87,6 +87,8 @@ def draw(series: Series, drawn: dict[str, list[str]], length: int, best: dict | 
             axis.plot((step + 1) / length, value, color=PALETTE[9], linewidth=0.7, zorder=1)
         for name in names:
             draw_line(axis, name, series[name], length, 100 if text.startswith("accuracy") else 1)
+        if text != "learning rate" and not text.startswith("accuracy"):
+            zoom(axis, np.concatenate([series[name] for name in names]))
         axis.set_ylabel(text, fontsize=9)
         if best:
             axis.axvline(best["epoch"], color=ACCENT, linewidth=1, linestyle=":")
@@ -110,6 +112,21 @@ def draw(series: Series, drawn: dict[str, list[str]], length: int, best: dict | 
         )
     title(figure, "Training curves", under)
     return figure
+
+
+def zoom(axis: Axes, rows: np.ndarray) -> None:
+    """Gives the panel to what follows the first tenth of training, where its fall would take most of it, and says so.
+
+    Args:
+        rows: (n, 3) of all its lines, as of Series.
+    """
+    _, step, value = rows[np.isfinite(rows[:, 2])].T
+    late = value[step >= 0.1 * step.max(initial=0)]
+    low, high = late.min(initial=np.inf), late.max(initial=-np.inf)
+    if low < high and value.max() - high > 2 * (high - low):
+        axis.set_ylim(low - 0.08 * (high - low), high + 0.25 * (high - low))
+        said = f"falls from {value.max():,.4g}"
+        axis.text(0.97, 0.96, said, transform=axis.transAxes, ha="right", va="top", fontsize=8, color=FAINT)
 
 
 def draw_line(axis: Axes, name: str, rows: np.ndarray, length: int, factor: float) -> None:

@@ -4,10 +4,11 @@ import csv
 
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 
 from callbacks.checkpoints import Checkpoints
 from callbacks.csv_logger import CSVLogger
-from callbacks.curves import Curves, best_row, panels
+from callbacks.curves import Curves, best_row, panels, zoom
 from callbacks.features import Features
 from callbacks.online_probe import OnlineProbe
 from callbacks.watch_test import WatchTest
@@ -43,6 +44,22 @@ def test_panels_hold_what_was_logged_more_than_once():
         "kl": ["val/kl"],
         "learning rate": ["lr", "lr-SGD"],
     }
+
+
+def test_a_steep_fall_at_the_start_does_not_take_the_panel_of_what_follows():
+    steps = np.arange(100.0)
+    values = 100 - steps, 2 + 5e3 * 0.5**steps, 0 * steps
+    slow, steep, broken = (np.stack([steps, steps, value]).T for value in values)
+    broken[:, 2] = np.nan
+    figure, axes = plt.subplots(1, 3)
+    for axis, rows in zip(axes, (slow, steep, broken), strict=True):
+        axis.plot(rows[:, 1], rows[:, 2])
+        zoom(axis, rows)
+    (low, high), after = axes[1].get_ylim(), steep[10:, 2]
+    assert axes[0].get_ylim()[1] > 100 and not axes[0].texts and not axes[2].texts
+    assert low < after.min() < after.max() < high < 10
+    assert axes[1].texts[0].get_text() == "falls from 5,002"
+    plt.close(figure)
 
 
 def test_series_are_the_columns_of_the_file(tmp_path):
