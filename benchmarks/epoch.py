@@ -1,7 +1,7 @@
 """Training epochs of SimCLR at 32x32 through cli.py, beside lightly's own example and the bare arithmetic.
 
     python benchmarks/epoch.py                       # three encoders, about 18 minutes on 2 cores
-    python benchmarks/epoch.py --encoders resnet18 --turn 40
+    python benchmarks/epoch.py --encoders resnet18 --turn 60
 
 Every side trains the same encoder with batch 256 in a process of its own, epoch after epoch (what happens between two
 epochs counts), in turns of `--turn` seconds with the whole machine; a ratio is the median of the rounds' ratios.
