@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import warnings
@@ -99,7 +100,7 @@ class RunFolder(Callback):
         sha, dirty = commit()
         self.facts = {
             "verb": trainer.state.fn.value,
-            "command": " ".join(["python", *sys.argv]),
+            "command": shlex.join(["python", *sys.argv]),
             "started": datetime.now().isoformat(timespec="seconds"),
             "commit": sha,
             "dirty": dirty,

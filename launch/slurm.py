@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -51,7 +52,7 @@ def of_this_job(experiment: Path) -> tuple[Path, Path | None] | None:
 
 def command() -> str:
     """As provenance.json has it."""
-    return " ".join(["python", *sys.argv])
+    return shlex.join(["python", *sys.argv])
 
 
 def requeue() -> None:

@@ -69,7 +69,8 @@ class SlurmEndsJob(Fault):
 
     def happen(self, trainer, module, batch) -> None:
         if trainer.is_global_zero and "SLURM_RESTART_COUNT" not in os.environ:
-            subprocess.run(["scancel", "--signal=USR1", os.environ["SLURM_JOB_ID"]], check=True)
+            deaf = 'trap "" USR1; exec scancel --signal=USR1 "$SLURM_JOB_ID"'  # the signal reaches scancel, too
+            subprocess.run(["sh", "-c", deaf], check=True)
             requeue = next(c for c in trainer.callbacks if isinstance(c, Requeue))
             while not requeue.asked:
                 time.sleep(0.1)

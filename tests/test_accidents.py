@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -39,7 +40,8 @@ def fit(runs: Path, *more: str) -> subprocess.CompletedProcess:
 def outcome(runs: Path) -> tuple[dict, list[dict]]:
     """(the last checkpoint, the rows that were logged) of a finished run."""
     run = runs / "simclr_digits/version_0"
-    assert json.loads((run / "provenance.json").read_text())["state"] == "finished"
+    facts = json.loads((run / "provenance.json").read_text())
+    assert facts["state"] == "finished" and SAVE in shlex.split(facts["command"])  # a shell can run it
     assert (run / "report.html").is_file()
     with open(run / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))

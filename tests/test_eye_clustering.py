@@ -4,11 +4,14 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+import torch
 
 from callbacks.clustering import Clustering
 from callbacks.clusters import agreement, clustered, match, reduced
 from callbacks.embedding import Map
+from callbacks.examples import examples
 from callbacks.retrieval import Retrieval
+from ssl_modules.networks.resnet import ResNet
 from tests.conftest import CLASSES, random_split
 from tests.eyes import (
     assert_training_is_as_without,
@@ -86,7 +89,12 @@ def test_kernel_pca_is_the_eigenvectors_of_the_centred_kernel():
 def test_the_hook_measures_what_it_draws(method, data_dir, tmp_path):
     fit(named(method), data_dir, tmp_path, Clustering())
     facts, arrays = written(tmp_path, "clustering")
-    assert facts["clusters"] == len(CLASSES) and facts["stages"] == ["kernel_pca", "tsne", "kmeans"]
+    assert facts["clusters"] == len(CLASSES) and facts["stages"] == [
+        "features",
+        "kernel_pca",
+        "tsne",
+        "kmeans",
+    ]
     right = match(arrays["clusters"], arrays["labels"]) == arrays["labels"]
     logged = last_logged(tmp_path)
     assert facts["cluster_accuracy"] == right.mean() == pytest.approx(logged["val/cluster_accuracy"])
@@ -101,6 +109,32 @@ def test_stages_can_be_left_out(plane, data_dir, tmp_path):
     fit(named("SimCLR"), data_dir, tmp_path, eye)
     _, arrays = written(tmp_path, "clustering")
     assert set(arrays["clusters"]) == {0, 1}
+
+
+def test_maps_are_clustered_by_their_means(data_dir, tmp_path):
+    """With every other stage left out, the clusters are those of the means, computed here, of the drawn examples."""
+    eye = Clustering(layer="maps", reduce="none", plane="none", clusters=2)
+    trainer = fit(named("Autoencoder"), data_dir, tmp_path, eye)
+    facts, arrays = written(tmp_path, "clustering")
+    assert facts["stages"] == ["maps", "none", "none", "kmeans"]
+    view = examples(trainer, "val", arrays["index"]).view
+    with torch.no_grad():
+        maps = trainer.lightning_module.encoder.eval().maps(view)
+    assert maps.shape[2] > 1  # else features would be the same
+    found = clustered(maps.mean((2, 3)).numpy(), "kmeans", 2)
+    assert agreement(found, arrays["clusters"])["ari"] == 1
+
+
+def test_without_maps_one_line_says_so(data_dir, tmp_path):
+    fit(named("Classifier", 1), data_dir, tmp_path, eye := Clustering(layer="maps"), data=tweets(tmp_path))
+    assert eye.skipped and not (tmp_path / "figures").exists()
+
+
+def test_tokens_are_no_maps(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(ResNet, "maps", lambda self, x: torch.zeros(len(x), 5, self.dim))
+    monkeypatch.setattr(ResNet, "forward", lambda self, x: self.stages(self.stem(x)).mean((2, 3)))
+    fit(named("SimCLR"), data_dir, tmp_path, eye := Clustering(layer="maps"))
+    assert eye.skipped and not (tmp_path / "figures").exists()
 
 
 def test_texts_have_clusters_and_numbers_do_not(data_dir, tmp_path):
