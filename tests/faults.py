@@ -69,7 +69,8 @@ class SlurmEndsJob(Fault):
 
     def happen(self, trainer, module, batch) -> None:
         if trainer.is_global_zero and "SLURM_RESTART_COUNT" not in os.environ:
-            deaf = 'trap "" USR1; exec scancel --signal=USR1 "$SLURM_JOB_ID"'  # the signal reaches scancel, too
+            # the signal reaches scancel, too
+            deaf = 'trap "" USR1; exec scancel --signal=USR1 "$SLURM_JOB_ID"'
             subprocess.run(["sh", "-c", deaf], check=True)
             requeue = next(c for c in trainer.callbacks if isinstance(c, Requeue))
             while not requeue.asked:
