@@ -89,12 +89,8 @@ def test_kernel_pca_is_the_eigenvectors_of_the_centred_kernel():
 def test_the_hook_measures_what_it_draws(method, data_dir, tmp_path):
     fit(named(method), data_dir, tmp_path, Clustering())
     facts, arrays = written(tmp_path, "clustering")
-    assert facts["clusters"] == len(CLASSES) and facts["stages"] == [
-        "features",
-        "kernel_pca",
-        "tsne",
-        "kmeans",
-    ]
+    assert facts["clusters"] == len(CLASSES)
+    assert facts["stages"] == ["features", "kernel_pca", "tsne", "kmeans"]
     right = match(arrays["clusters"], arrays["labels"]) == arrays["labels"]
     logged = last_logged(tmp_path)
     assert facts["cluster_accuracy"] == right.mean() == pytest.approx(logged["val/cluster_accuracy"])
