@@ -153,7 +153,7 @@ def test_with_the_imagenet_stem_it_is_torchvisions(name):
 
 def test_a_pooled_resnet_by_its_formula_in_training_and_in_evaluation():
     torch.manual_seed(0)
-    encoder, x = PooledResNet((8, 12), stem=4), torch.randn(3, 3, 9, 9)
+    encoder, x = PooledResNet(widths=(8, 12), stem=4), torch.randn(3, 3, 9, 9)
     assert count(encoder) == sum(9 * a * b + 2 * b for a, b in [(3, 4), (4, 8), (8, 8), (8, 12), (12, 12)])
     convs = [module.weight for module in encoder.modules() if isinstance(module, nn.Conv2d)]
 

@@ -116,6 +116,24 @@ def test_configs_of_full_length_change_network_and_length_of_another(name, small
     assert saved["trainer"]["max_epochs"] == int(name.removeprefix("epochs_"))
 
 
+ONE_ENCODER = [
+    config for config in CONFIGS if "PooledResNet" in (ROOT / "configs" / config).read_text("utf-8")
+]
+
+
+@pytest.mark.parametrize("config", ONE_ENCODER)
+def test_another_encoder_than_a_configs_has_its_own_defaults(config, capsys):
+    named = [
+        "--config",
+        ROOT / "configs" / config,
+        "--model.init_args.encoder",
+        "ssl_modules.networks.resnet.ResNet",
+    ]
+    assert command_line("fit", *named, "--print_config") == 0
+    encoder = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["encoder"]["init_args"]
+    assert (encoder["preset"], encoder["widths"], encoder["stem"]) == ("wide3", None, None)
+
+
 @pytest.mark.filterwarnings("ignore:the features have collapsed")  # after two steps on stand-ins, they may
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_config_runs(config, small_data, tmp_path, capsys):

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from ssl_modules.networks.conv import Conv2d
 from ssl_modules.networks.resnet import check_widths, conv_norm, norm_layer
 
+# name: (channels of the first convolution, of each stage)
+PRESETS = {"small": (16, (32, 128, 256)), "wide": (24, (64, 256, 256))}
+
 
 class Residual(nn.Module):
     """x + relu(norm(conv(x)))"""
@@ -26,12 +29,12 @@ class PooledResNet(nn.Module):
     """Images (B, C, H, W) -> features (B, dim), the spatial mean of `maps`.
 
     A 3x3 convolution at full resolution, then in each stage a 3x3 convolution, 2x2 max pooling, norm, ReLU, and a
-    residual branch of one more. No convolution has a stride, so that no pixel is skipped. It has about as
-    many multiply-adds as the `wide3` of ResNet.
+    residual branch of one more. No convolution has a stride, so that no pixel is skipped.
 
     Args:
-        widths: channels of each stage, which halves the resolution, rounded down.
-        stem: channels of the first convolution.
+        preset: `small` has about as many multiply-adds as the `wide3` of ResNet, `wide` 2.7 times as many.
+        widths: channels of each stage, which halves the resolution, rounded down; in place of the preset's.
+        stem: channels of the first convolution; in place of the preset's.
         in_channels: C.
         norm: `batch`, or `group` where images must not influence each other.
     """
@@ -40,12 +43,16 @@ class PooledResNet(nn.Module):
 
     def __init__(
         self,
-        widths: tuple[int, ...] = (32, 128, 256),
-        stem: int = 16,
+        preset: Literal["small", "wide"] = "small",
+        widths: tuple[int, ...] | None = None,
+        stem: int | None = None,
         in_channels: int = 3,
         norm: Literal["batch", "group"] = "batch",
     ):
         super().__init__()
+        preset_stem, preset_widths = PRESETS[preset]
+        stem = preset_stem if stem is None else stem
+        widths = preset_widths if widths is None else widths
         check_widths(type(self).__name__, [stem, *widths], norm)
         layers, channels = conv_norm(in_channels, stem, 3, 1, norm), stem
         for width in widths:
