@@ -1,6 +1,7 @@
 """checkpoints/{last,previous,best}.ckpt: whole or not there, and never of a run whose loss was not finite."""
 
 import os
+import shutil
 from pathlib import Path
 
 import torch
@@ -114,8 +115,13 @@ class Checkpoints(Checkpoint):
 
     @rank_zero_only
     def keep(self, name: str) -> None:
-        (self.folder / name).unlink(missing_ok=True)
-        os.link(self.folder / "last.ckpt", self.folder / name)
+        last, part, target = self.folder / "last.ckpt", self.folder / f"{name}.part", self.folder / name
+        part.unlink(missing_ok=True)
+        try:
+            os.link(last, part)
+        except OSError:  # a disk without links
+            shutil.copyfile(last, part)
+        os.replace(part, target)
 
     def stop_if_not_finite(self, trainer: Trainer) -> None:
         # of any process: all of them stop

@@ -6,6 +6,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 
+def is_last(trainer: Trainer) -> bool:
+    """Whether this validation of a fit is the last one, as far as that is known."""
+    done, every = trainer.current_epoch + 1, trainer.check_val_every_n_epoch or 1
+    epochs_done = trainer.max_epochs is not None and 0 < trainer.max_epochs < done + every
+    steps_done = 0 < trainer.max_steps <= trainer.global_step
+    return trainer.should_stop or epochs_done or steps_done
+
+
 class Eye(Callback):
     """Looks at validation examples every so many epochs and in the last one, and whenever `validate` or `test` is run.
 
@@ -20,7 +28,7 @@ class Eye(Callback):
 
     def __init__(self, every_n_epochs: int = 0):
         self.every_n_epochs = every_n_epochs
-        self.fitted = False
+        self.fitted = self.looked = False
         self.skipped: str | None = None
 
     def look(self, trainer: Trainer, module: LightningModule, split: str) -> None:
@@ -35,13 +43,12 @@ class Eye(Callback):
 
     def due(self, trainer: Trainer) -> bool:
         done = trainer.current_epoch + 1
-        last = trainer.should_stop or done == trainer.max_epochs
-        steps_done = trainer.max_steps > 0 and trainer.global_step >= trainer.max_steps
-        return last or steps_done or bool(self.every_n_epochs and done % self.every_n_epochs == 0)
+        return is_last(trainer) or bool(self.every_n_epochs and done % self.every_n_epochs == 0)
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         due = self.studied if trainer.state.fn == "validate" else self.due
         if not trainer.sanity_checking and due(trainer):
+            self.looked = True
             self.look(trainer, module, "val")
 
     def studied(self, trainer: Trainer) -> bool:
@@ -57,6 +64,12 @@ class Eye(Callback):
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.fitted = True
+        done, planned = trainer.current_epoch, trainer.max_epochs or 0
+        if not (self.looked or self.skipped) and done < planned:  # EarlyStopping decides after the eyes
+            self.skip(
+                f"training stopped after {done} of {planned} epochs, before the one to look at: "
+                "`python cli.py validate` with the run's config.yaml and last.ckpt draws it"
+            )
 
     def on_test_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if not self.fitted:

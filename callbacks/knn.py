@@ -2,6 +2,7 @@
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from callbacks.eye import is_last
 from callbacks.features import Features, FeatureSet
 from callbacks.knn_vote import knn_scores
 
@@ -15,7 +16,7 @@ def knn_accuracy(queries: FeatureSet, bank: FeatureSet, classes: int, k: int, te
 class KNN(Callback):
     """Accuracy of a weighted vote of the nearest training examples (cosine): `val/knn{k}_top1`.
 
-    Cost: a forward pass over the bank every `every_n_epochs`, and in the first and the last epoch.
+    Cost: a forward pass over the bank every `every_n_epochs`, in the first epoch and in the last that validates.
 
     Args:
         k: neighbours that vote; part of the metric's name.
@@ -28,9 +29,8 @@ class KNN(Callback):
 
     def due(self, trainer: Trainer) -> bool:
         done = trainer.current_epoch + 1
-        return done in (1, trainer.max_epochs) or bool(
-            self.every_n_epochs and done % self.every_n_epochs == 0
-        )
+        regular = self.every_n_epochs and done % self.every_n_epochs == 0
+        return done == 1 or is_last(trainer) or bool(regular)
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.state.fn != "fit" or trainer.sanity_checking or not trainer.datamodule.num_classes:

@@ -12,8 +12,8 @@ from callbacks.linear_probe import LinearProbe
 class OnlineProbe(Callback):
     """A linear classifier on standardised features of the training step: `train/` and `val/online_probe_top1`.
 
-    Rows without a label are ignored. Where no training example has one, a converged probe is fitted on the bank at each
-    validation instead: `val/bank_probe_top1`. Cost: under 1 % of a ResNet's step.
+    Rows without a label are ignored. Where no training example has one, or a step has a single row, a converged probe
+    is fitted on the bank at each validation instead: `val/bank_probe_top1`. Cost: under 1 % of a ResNet's step.
 
     A monitor: it learns from augmented views and while the features change, and so stays some points below Protocol's
     converged probe, whatever its learning rate (1e-3 to 1e-2, constant or falling, differ by a point on CIFAR-10).
@@ -56,6 +56,8 @@ class OnlineProbe(Callback):
         # every process takes the same step, on the whole batch
         features = module.all_gather(outputs["features"]).view(-1, module.encoder.dim)
         labels = module.all_gather(batch[1]).view(-1)
+        if len(labels) < 2:  # a single row has no variance to standardise by
+            return
         norm, linear = self.probe.train()
         features = norm(features)
         scores = linear(features)  # (N, K)
@@ -91,7 +93,7 @@ class OnlineProbe(Callback):
     @torch.no_grad()
     def linear(self) -> LinearProbe | None:
         """The same as one linear map of raw features; None where it has learned from no label."""
-        if self.probe is None or not self.optimizer.state:
+        if self.probe is None or not self.probe[1].weight.any():  # as initialised
             return None
         norm, linear = self.probe
         weight = linear.weight / (norm.running_var + norm.eps).sqrt()  # (K, D)

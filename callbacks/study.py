@@ -10,7 +10,6 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torchmetrics.functional.regression import spearman_corrcoef
 
-from callbacks.checkpoints import kept
 from callbacks.csv_logger import CSVLogger
 from callbacks.drawing import PALETTE, SPLITS, title
 from callbacks.figures import save_figure
@@ -33,8 +32,8 @@ class Study(Callback):
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.state.fn != "validate" or not trainer.is_global_zero or not trainer.ckpt_path:
             return
-        path = Path(trainer.ckpt_path)
-        if path != kept(path.parent)[-1]:
+        several = getattr(trainer, "checkpoints", [])
+        if not several or Path(trainer.ckpt_path) != several[-1]:
             return
         logger = CSVLogger.of(trainer)
         series = logger.series() if logger else {}

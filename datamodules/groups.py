@@ -34,7 +34,7 @@ def group_of_classes(names: list[str] | None, groups: Groups) -> np.ndarray:
 
 
 def merge(arrays: dict[str, Stored], names: list[str] | None, groups: Groups) -> dict[str, Stored]:
-    """Labels become groups, and images of no group are left out; a split without labels stays whole."""
+    """Labels become groups, and those of no group or unknown label are left out; a split without labels stays whole."""
     group_of, merged = group_of_classes(names, groups), {}
     for split, stored in arrays.items():
         if stored.labels is not None:

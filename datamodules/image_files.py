@@ -40,8 +40,8 @@ def pack(
 ) -> None:
     """Writes `central_square` of each file to `out`, a .npy file, unless that has been done for these files.
 
-    A .json beside it says which image each row holds, and which could not be decoded. Where there are some, it is done
-    again, unless they are to be left out.
+    Files are known by their names alone. A .json beside it says which image each row holds, and which could not be
+    decoded. Where there are some, it is done again, unless they are to be left out.
 
     Raises:
         MisconfigurationException: images that cannot be decoded, unless `on_bad_image` is "skip".

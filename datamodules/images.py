@@ -43,8 +43,8 @@ class ImageDataModule(DataModule):
             images and few labels, pretrain without a budget and give it to what starts from the checkpoint.
         labels_per_class: the same, as a number of images of each class.
         split_seed: of what is carved and kept. It has nothing to do with the run's seed.
-        groups: classes to merge, `{animals: [bird, cat], vehicles: [car]}`; images of other classes are left out,
-            unlabelled ones stay.
+        groups: classes to merge, `{animals: [bird, cat], vehicles: [car]}`; images of other classes, and of
+            unknown ones, are left out; a file of images without labels stays whole.
         color: `exact` as torchvision computes colour jitter, `fast` as one affine map of the colours.
         compile: let torch.compile fuse the augmentation (a compiler is needed; the first batches are slow).
         resident: keep training and validation images on the GPU (all of them on each) and pick batches there instead of
@@ -135,11 +135,12 @@ class ImageDataModule(DataModule):
 
     def read(self) -> dict[str, Stored]:
         """Images and labels of each split that exists."""
-        arrays = {}
+        arrays, opened = {}, {}
         for split in (*self.sources, "val", "test"):
             images_path, labels_path = self.path(split, "images"), self.path(split, "labels")
             if images_path.is_file():
-                images = read_images(images_path)
+                # one array of a file that is several splits: `divide` keeps validation out of the others
+                images = opened.setdefault(images_path.resolve(), read_images(images_path))
                 has_labels = labels_path.is_file() and split != "unlabeled"
                 arrays[split] = Stored(images, read_labels(labels_path, len(images)) if has_labels else None)
         return arrays

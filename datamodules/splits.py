@@ -119,7 +119,8 @@ def divide(
     if "unlabeled" in arrays:
         stream, val = arrays.pop("unlabeled"), arrays.get("val")
         if val and val.images is stream.images:
-            stream = stream._replace(rows=np.setdiff1d(stream.rows, val.rows))
+            rows = np.arange(len(stream.images)) if stream.rows is None else stream.rows
+            stream = stream._replace(rows=np.setdiff1d(rows, val.rows))
         count = len(stream.classes())
         arrays |= {"bank": arrays["train"], "train": stream.take(choose(count, unlabeled))}
     return {name: RowsDataset(*stored) for name, stored in arrays.items()}

@@ -1,10 +1,12 @@
 """What all eyes share: when they look, which examples they show, and class scores for any method."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 
 from callbacks.cam import CAM
 from callbacks.cka import CKA
@@ -18,6 +20,7 @@ from callbacks.features import Features
 from callbacks.filters import Filters
 from callbacks.hardest import Hardest
 from callbacks.heads import linear_head
+from callbacks.knn import KNN
 from callbacks.online_probe import OnlineProbe
 from callbacks.retrieval import Retrieval
 from datamodules.arrays import Arrays
@@ -62,6 +65,38 @@ def test_it_looks_every_so_many_epochs_and_in_the_last(data_dir, tmp_path, optio
     assert eye.looks == [(epoch, "val") for epoch in looked]
 
 
+@pytest.mark.parametrize(
+    "state, last",
+    [
+        ({"max_epochs": 10, "current_epoch": 8}, False),
+        ({"max_epochs": 10, "current_epoch": 9}, True),
+        ({"max_epochs": 100, "check_val_every_n_epoch": 3, "current_epoch": 95}, False),
+        ({"max_epochs": 100, "check_val_every_n_epoch": 3, "current_epoch": 98}, True),
+        ({"max_epochs": 10, "check_val_every_n_epoch": None, "current_epoch": 9}, True),
+        ({"max_epochs": -1, "max_steps": 70, "global_step": 69}, False),
+        ({"max_epochs": -1, "max_steps": 70, "global_step": 70}, True),
+        ({"max_epochs": 10, "should_stop": True}, True),
+    ],
+)
+def test_the_last_validation_of_a_fit_is_looked_at_and_has_neighbours(state, last):
+    running = {
+        "should_stop": False,
+        "max_steps": -1,
+        "global_step": 5,
+        "check_val_every_n_epoch": 1,
+        "current_epoch": 6,
+    }
+    trainer = SimpleNamespace(**running | state)
+    assert Eye().due(trainer) == KNN(every_n_epochs=0).due(trainer) == last
+
+
+def test_where_training_stops_early_a_line_says_that_nothing_was_drawn(data_dir, tmp_path, capsys):
+    eye = Diary()
+    stop = EarlyStopping("train/loss", patience=1, min_delta=1e9, check_on_train_epoch_end=True)
+    fit(data_dir, tmp_path, eye, stop, max_epochs=9)
+    assert not eye.looks and "after 2 of 9 epochs" in eye.skipped
+
+
 def test_the_test_that_ends_a_fit_is_for_numbers_alone(data_dir, tmp_path):
     eye = Diary()
     trainer = fit(data_dir, tmp_path, eye)
@@ -97,6 +132,25 @@ def test_every_class_has_its_share():
     assert evenly(labels, 3).tolist() == [3, 0, 5]  # the first of each class, by class
     assert sorted(evenly(labels, 5).tolist()) == [0, 1, 3, 4, 5]
     assert len(evenly(labels, 100)) == len(labels)
+
+
+@torch.no_grad()
+def test_an_online_probe_that_saw_no_label_is_no_probe():
+    encoder = SimpleNamespace(dim=4)
+    module = SimpleNamespace(encoder=encoder, all_gather=lambda x: x, device=torch.device("cpu"))
+    trainer, probe = SimpleNamespace(datamodule=SimpleNamespace(num_classes=3)), OnlineProbe()
+    probe.setup(trainer, module, "fit")
+
+    def step(labels):
+        labels = torch.tensor(labels)
+        outputs = {"features": torch.randn(len(labels), 4)}
+        probe.on_train_batch_end(trainer, module, outputs, (None, labels), 0)
+
+    for labels in ([-1, -1, -1], [2]):  # of a single row it learns nothing
+        step(labels)
+        assert probe.linear() is None and not probe.saw_labels()
+    step([-1, 0, 2])
+    assert probe.linear() is not None and probe.saw_labels()
 
 
 def test_any_method_has_class_scores(data_dir, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from lightning.pytorch import Callback
 
-from callbacks.checkpoints import kept
+from callbacks.checkpoints import Checkpoints, kept
 from callbacks.cka import CKA
 from callbacks.clustering import Clustering
 from callbacks.csv_logger import CSVLogger
@@ -47,6 +47,20 @@ def validate(run: Path, tmp_path: Path, ckpt_path: Path, *eyes: str) -> tuple[in
     more = [part for eye in eyes for part in ("--trainer.callbacks+", eye)]
     options = ["--config", run / "config.yaml", "--ckpt_path", ckpt_path, "--runs_dir", tmp_path, *more]
     return command_line("validate", *options), tmp_path / run.parent.name / "version_0"
+
+
+def test_checkpoints_are_kept_on_a_disk_without_links(tmp_path, monkeypatch):
+    def refuse(*paths):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    checkpoints = Checkpoints(keep_every_n_epochs=1)
+    checkpoints.folder = tmp_path
+    (tmp_path / "last.ckpt").write_text("weights")
+    checkpoints.keep("epoch=1.ckpt")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("last.ckpt", "epoch=1.ckpt"), "weights"
+    )
 
 
 def test_kept_checkpoints_are_found_in_the_order_of_their_epochs(tmp_path):
@@ -105,9 +119,11 @@ def test_a_metric_that_nobody_logged_is_named(run, tmp_path):
 
 
 def test_one_checkpoint_keeps_its_epoch_and_step(run, tmp_path):
-    cka = "callbacks.cka.CKA"
-    status, folder = validate(run, tmp_path, run / "checkpoints" / "epoch=2.ckpt", cka)
+    (tmp_path / "alone").mkdir()
+    last = shutil.copy(run / "checkpoints" / "epoch=2.ckpt", tmp_path / "alone" / "last.ckpt")
+    status, folder = validate(run, tmp_path, last, "callbacks.cka.CKA", STUDY)
     assert status == 0 and (folder / "figures" / "cka" / "epoch=2.png").exists()
+    assert not (folder / "figures" / "study").exists()
     assert CSVLogger(str(folder)).series()["val/loss"][:, :2].tolist() == [[2, 6]]
 
 

@@ -121,6 +121,12 @@ def test_a_budget_that_makes_no_sense_is_refused(data_dir, options, says):
     assert says in refusal(tiny(data_dir, **options))
 
 
+def test_validation_is_kept_out_of_a_file_that_is_trained_on_without_labels(data_dir):
+    files = {"unlabeled_images": "train_images.npy"}
+    data = ready(tiny(data_dir, files=files, train_on="unlabeled", labels_per_class=2))
+    assert rows(data) == set(range(96)) - rows(data, "val") and len(rows(data, "bank")) == 8
+
+
 # --- groups
 
 SHAPES = {"round": ["circle"], "straight": ["square", "star"]}
