@@ -29,8 +29,17 @@ def explained(cli: Any, error: BaseException) -> tuple[str, int] | None:
     run, data = getattr(cli, "run", None), getattr(cli, "datamodule", None)
     if isinstance(error, SystemExit) and run and isinstance(run.exception, KeyboardInterrupt):
         error = run.exception
+    error = reason(error)
     sizes = (data.batch_size, cli.trainer.accumulate_grad_batches) if data and hasattr(cli, "trainer") else ()
     return told(error, run.folder if run else None, *sizes)
+
+
+def reason(error: BaseException) -> BaseException:
+    """The user's mistake that an error was raised from: jsonargparse wraps what the classes of a config say."""
+    found: BaseException | None = error
+    while found and not isinstance(found, MisconfigurationException):
+        found = found.__cause__
+    return found or error
 
 
 def told(

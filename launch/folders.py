@@ -10,6 +10,8 @@ from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 import torch
+import yaml
+from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -36,17 +38,38 @@ def claim(experiment: Path) -> Path:
             ) from error
 
 
-def unfinished(experiment: Path) -> tuple[Path, Path]:
-    """The newest run that did not finish, and its newest checkpoint that can be read."""
+def hold(folder: Path) -> FileLock:
+    """Mark a run as one that is being trained until the lock is released or this process ends, however it ends.
+
+    Raises:
+        MisconfigurationException: another process trains it.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise MisconfigurationException(
+            f"{folder} is being trained by another process: wait for its end, or go on with another run by "
+            "--ckpt_path RUN/checkpoints/last.ckpt"
+        ) from None
+    except (OSError, NotImplementedError):
+        rank_zero_warn(
+            f"{folder} is on a disk without locks: see to it that no other process goes on with this run"
+        )
+    return lock
+
+
+def unfinished(experiment: Path, seed: int | bool | None = None) -> tuple[Path, Path]:
+    """The newest run of a seed that did not finish, and its newest checkpoint that can be read."""
     for folder in reversed(versions(experiment)):
-        if state(folder) == "finished":
+        if state(folder) == "finished" or seed_of(folder) not in (None, seed):
             continue
         for name in ("last.ckpt", "previous.ckpt"):
             path = folder / "checkpoints" / name
             if path.is_file() and readable(path):
                 return folder, path
     raise MisconfigurationException(
-        f"--ckpt_path last: no unfinished run with a checkpoint in {experiment.absolute()}; "
+        f"--ckpt_path last: no unfinished run with a checkpoint and seed {seed} in {experiment.absolute()}; "
         "leave it out to start anew, or give a checkpoint's path"
     )
 
@@ -56,6 +79,14 @@ def state(folder: Path) -> str | None:
     try:
         return json.loads((folder / "provenance.json").read_text()).get("state")
     except (FileNotFoundError, ValueError):
+        return None
+
+
+def seed_of(folder: Path) -> int | bool | None:
+    """Of a run, as its config.yaml says; None where that is missing or cut short."""
+    try:
+        return yaml.safe_load((folder / "config.yaml").read_text())["seed_everything"]
+    except (FileNotFoundError, yaml.YAMLError, KeyError, TypeError):
         return None
 
 

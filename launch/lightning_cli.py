@@ -19,7 +19,7 @@ from callbacks.requeue import Requeued
 from callbacks.run_folder import RunFolder
 from launch.accidents import explained
 from launch.examples import examples
-from launch.folders import claim, read_checkpoint, unfinished, wandb_id
+from launch.folders import claim, hold, read_checkpoint, unfinished, wandb_id
 from launch.parser import Help, Parser, one_line
 from launch.slurm import answer_signals, check_started_by_srun, of_this_job, requeue
 from launch.switches import check_names, chosen, class_name
@@ -100,6 +100,8 @@ class CLI(LightningCLI):
         check_started_by_srun()
         text = self._parser(self.subcommand).dump(asked, skip_none=False)
         folder = self.run_folder(config)
+        if self.subcommand == "fit" and not _get_rank():
+            self.lock = hold(folder)
         trainer.default_root_dir = str(folder)
         for logger in loggers:
             logger.init_args.save_dir = str(folder)
@@ -114,10 +116,16 @@ class CLI(LightningCLI):
         queued it again. Only the first rank makes folders."""
         experiment = Path(config.runs_dir) / config.experiment
         if self.subcommand == "fit" and (begun := of_this_job(experiment)):
-            folder, config.ckpt_path = begun
-            return folder
+            folder, saved = begun
+            if saved or config.ckpt_path != "last":
+                config.ckpt_path = saved or config.ckpt_path
+                return folder
         if config.ckpt_path == "last":
-            folder, config.ckpt_path = unfinished(experiment)
+            if self.subcommand != "fit":
+                raise MisconfigurationException(
+                    f"--ckpt_path last goes on with a training: give {self.subcommand} RUN/checkpoints/last.ckpt"
+                )
+            folder, config.ckpt_path = unfinished(experiment, config.seed_everything)
             return folder
         if config.ckpt_path and Path(config.ckpt_path).is_dir() and self.subcommand == "validate":
             if not kept(Path(config.ckpt_path)):
@@ -176,6 +184,8 @@ def run(args: list[str]) -> int:
         print(f"error: {said[0]}", file=sys.stderr)
         return said[1]
     finally:
+        if lock := getattr(cli, "lock", None):
+            lock.release()
         if (run := getattr(cli, "run", None)) and not _get_rank():
             leave(run.folder)
             if isinstance(run.exception, Requeued):

@@ -4,7 +4,7 @@ import argparse
 import inspect
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -57,6 +57,7 @@ def explain(message: str, args: list[str], parser: LightningArgumentParser) -> s
         return f"there is no {module}.{name}{nearest(name, siblings(f'{module}.{name}'))}"
     if "Problems parsing config" in message:
         files = [args[i + 1] for i, arg in enumerate(args[:-1]) if arg in ("--config", "-c")]
+        files += [arg.removeprefix("--config=") for arg in args if arg.startswith("--config=")]
         return f"{' or '.join(files)} is not valid YAML: {one_line(message)}"
     if "Does not validate" in message:
         words = ("class_path", "init_args")
@@ -109,10 +110,18 @@ def names(parser: LightningArgumentParser, values: Iterable[Any]) -> set[str]:
         module, _, name = str(value).rpartition(".")
         cls = getattr(import_module(module), name, None) if module in sys.modules else None
         for base in inspect.getmro(cls) if inspect.isclass(cls) else ():
-            for parameter, hint in get_type_hints(base.__init__).items():
+            for parameter, hint in hints(base.__init__).items():
                 known.add(parameter)
                 known |= {field.name for part in parts(hint) if is_dataclass(part) for field in fields(part)}
     return known - {"return", "shared"}
+
+
+def hints(function: Callable) -> dict[str, Any]:
+    """Types of its parameters, as text where they were imported for type checkers alone."""
+    try:
+        return get_type_hints(function)
+    except NameError:
+        return dict(function.__annotations__)
 
 
 def parts(hint: Any) -> Iterator[Any]:

@@ -79,7 +79,7 @@ class Trainer(pl.Trainer):
         datamodule.prepare_data()
         datamodule.setup("fit")
         model.trainer, self.datamodule = self, datamodule
-        model.setup("fit")
+        model.setup("inspect")
         stored = datamodule.datasets["train"].__getitems__(np.arange(2))
         batch = datamodule.prepare((*stored, 0), torch.device("cpu"), augment=True)
         view, views = batch[0][0], len(batch[0])

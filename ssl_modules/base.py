@@ -264,7 +264,10 @@ class SSLModule(LightningModule):
         return parameter_groups(self)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = self.optimizer(self.parameter_groups())
+        try:
+            optimizer = self.optimizer(self.parameter_groups())
+        except (TypeError, ValueError) as error:  # what torch says of options out of range or missing
+            raise MisconfigurationException(f"model.init_args.optimizer: {error}") from error
         self.trainer.fit_loop.setup_data()  # else num_training_batches is unknown where max_epochs is -1
         total = self.trainer.estimated_stepping_batches
         batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches

@@ -44,6 +44,10 @@ def load_encoder(encoder: nn.Module, path: str, data_state: dict[str, Any]) -> N
         raise MisconfigurationException(
             f"model.init_args.ckpt: {path} cannot be read as a checkpoint ({type(error).__name__}): give another one"
         ) from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise MisconfigurationException(
+            f"model.init_args.ckpt: {path} is no checkpoint of a run: give RUN/checkpoints/last.ckpt"
+        )
     prefix = "encoder."
     found = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
     if wrong := misfit(encoder.state_dict(), found):
