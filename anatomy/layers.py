@@ -44,21 +44,22 @@ def network(plan: dict[str, Any]) -> tuple[nn.Sequential, tuple[int, int, int]]:
         raise refused(
             f"the keys are input, layers, padding and bias, not {', '.join(sorted(unknown or plan.keys()))}"
         )
-    if not (isinstance(plan["input"], list) and len(plan["input"]) == 3):
-        raise refused(f"input is {plan['input']}: give [channels, height, width]")
+    sizes, layers = plan["input"], plan["layers"]
+    if not (isinstance(sizes, list) and len(sizes) == 3 and all(type(n) is int and n > 0 for n in sizes)):
+        raise refused(f"input is {sizes}: give [channels, height, width]")
+    if not (isinstance(layers, list) and all(isinstance(layer, dict) for layer in layers)):
+        raise refused(f"layers is {layers}: give a list such as [{{conv: 8, kernel: 3}}, {{linear: 10}}]")
     if plan.get("padding", "none") not in ("same", "none"):
         raise refused(f"padding is {plan['padding']}: same or none")
     built: list[nn.Module] = []
     x = torch.empty(1, *plan["input"], device="meta")
     for number, layer in enumerate(plan["layers"], start=1):
-        for part in parts(layer, number, x, plan):
-            try:
+        try:
+            for part in parts(layer, number, x, plan):
                 x = part.to("meta")(x)
-            except RuntimeError as error:
-                raise refused(
-                    f"layer {number}, {layer}, does not fit {tuple(x.shape[1:])}: {error}"
-                ) from error
-            built.append(part)
+                built.append(part)
+        except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
+            raise refused(f"layer {number}, {layer}, does not fit {tuple(x.shape[1:])}: {error}") from error
     return nn.Sequential(*built).to_empty(device="cpu"), tuple(plan["input"])
 
 
@@ -79,6 +80,8 @@ def parts(layer: dict[str, Any], number: int, x: torch.Tensor, plan: dict[str, A
     if "kernel" not in layer:
         raise refused(f"layer {number}, {layer}: a conv needs its kernel")
     kernel = pair(layer["kernel"])
+    if plan.get("padding") == "same" and not all(k % 2 for k in kernel):
+        raise refused(f"layer {number}, {layer}: padding same needs an odd kernel")
     padding = tuple((k - 1) // 2 for k in kernel) if plan.get("padding") == "same" else 0
     return [nn.Conv2d(x.shape[1], layer["conv"], kernel, pair(layer.get("stride", 1)), padding, bias=bias)]
 

@@ -94,8 +94,12 @@ def show(folders: list[str], output: Path | None) -> int:
         except ValueError as error:
             print(f"error: {error}", file=sys.stderr)
             status = 2
-    if runs and output:
-        print(write(runs, output))
-    elif runs:
-        print(markdown(runs), end="")
+    try:
+        if runs and output:
+            print(write(runs, output))
+        elif runs:
+            print(markdown(runs), end="")
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return status

@@ -2,8 +2,6 @@
 
 from datetime import datetime
 
-import numpy as np
-
 from reports.measures import reads_of_test
 from reports.run import Run, dig
 from reports.verdict import progress
@@ -55,7 +53,7 @@ def facts(run: Run) -> list[tuple[str, str, str]]:
     rows = []
     if said.get("wall_s") is not None:
         rows.append(("Training time", duration(said["wall_s"]), progress(run)))
-    if speed := said.get("examples_per_s") or _median(run, "train/examples_per_s"):
+    if speed := run.per_second:
         rows.append(("Throughput", f"{speed:,.0f} {said.get('unit', 'images')}/s", ""))
     found = said.get("hardware") or {}
     cores = f"{found['cores']} CPU cores" if found.get("cores") else found.get("cpu") or ""
@@ -96,8 +94,3 @@ def count(n: int) -> str:
 
 def _article(word: str) -> str:
     return "An" if word[:1].lower() in "aeio" else "A"
-
-
-def _median(run: Run, metric: str) -> float | None:
-    series = run.metrics.get(metric)
-    return float(np.nanmedian(series.value)) if series and np.isfinite(series.value).any() else None

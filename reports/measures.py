@@ -112,6 +112,8 @@ def ceilings(run: Run, other: Run) -> dict[tuple[str, int | None], float]:
     """What another run on the same data reached, by `Measure.key`, on the split compared."""
     if (a := run.provenance.get("data")) != (b := other.provenance.get("data")):
         raise NoRunError(f"{other.path} is no ceiling for {run.path}: it was trained on {b}, not on {a}")
+    if run.provenance.get("class_names") != other.provenance.get("class_names"):
+        raise NoRunError(f"{other.path} is no ceiling for {run.path}: it tells other classes apart")
     theirs = {measure.key: measure for measure in measures(other)}
     found = {m.key: theirs[m.key].percent(split=m.split) for m in measures(run) if m.key in theirs}
     return {key: value for key, value in found.items() if value is not None}

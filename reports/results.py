@@ -1,6 +1,7 @@
 """Several runs -> the tables of a paper, in Markdown: numbers by protocol, spread over seeds, cost, origin."""
 
 import re
+import shlex
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -101,7 +102,7 @@ def costs(groups: list[Group]) -> list[list[str]]:
     for group in groups:
         said = [run.provenance for run in group.runs]
         minutes = [s["wall_s"] / 60 for s in said if s.get("wall_s") is not None]
-        speeds = [s["examples_per_s"] for s in said if s.get("examples_per_s")]
+        speeds = [run.per_second for run in group.runs if run.per_second]
         unit = said[0].get("unit", "images")
         rows.append(
             [
@@ -119,6 +120,11 @@ def costs(groups: list[Group]) -> list[list[str]]:
 def commit(said: dict) -> str:
     """Seven letters of it, and whether files differed from it."""
     return f"{said['commit'][:7]}{' with changes' * bool(said.get('dirty'))}" if said.get("commit") else ""
+
+
+def command(run: Run) -> str:
+    """As a shell can run it."""
+    return shlex.join(shlex.split(run.provenance.get("command", ""))) or "not recorded"
 
 
 def each(values) -> str:
@@ -139,7 +145,7 @@ def markdown(runs: list[Run]) -> str:
 def tables(runs: list[Run]) -> str:
     """Numbers, cost and commands."""
     found = groups(runs)
-    commands = [f"- {g.name}: `{g.first.provenance.get('command', 'not recorded')}`" for g in found]
+    commands = [f"- {g.name}: `{command(g.first)}`" for g in found]
     others = more(found)
     shown = [numbers(found), *([others] if len(others[0]) > 1 else []), costs(found)]
     return "\n\n".join([*map(table, shown), "\n".join(commands)])

@@ -44,6 +44,13 @@ class Run:
         return float(series.value[-1]) if series and np.isfinite(series.value[-1]) else None
 
     @property
+    def per_second(self) -> float | None:
+        """Training examples a second over all epochs, without validation and eyes."""
+        series = self.metrics.get("train/examples_per_s")
+        known = series.value[series.value > 0] if series else []
+        return float(1 / np.mean(1 / known)) if len(known) else self.provenance.get("examples_per_s")
+
+    @property
     def finished(self) -> bool:
         return self.provenance.get("state") == "finished"
 
@@ -130,7 +137,10 @@ def _metrics(file: Path) -> dict[str, Series]:
     """Columns by name. Of rows with the same step the later counts: a resumed run repeats steps."""
     if not file.is_file():
         return {}
-    text = file.read_text(encoding="utf-8")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NoRunError(f"{file} cannot be read: {error}") from error
     lines = text[: text.rfind("\n") + 1].splitlines()  # a row without its end was cut while written
     columns: dict[str, dict[float, tuple[float, float]]] = {}
     for line, row in enumerate(csv.DictReader(lines), start=2):

@@ -139,6 +139,13 @@ def test_what_pooling_makes_flat_sees_all():
         ({"input": [3, 8, 8], "layers": [{"convolve": 4}]}, "layer 1.*it is a conv"),
         ({"input": [3, 8, 8], "layers": [{"conv": 4, "kernel": 9}]}, "layer 1.*does not fit"),
         ({"input": [3, 8, 8], "padding": "some", "layers": []}, "same or none"),
+        ({"input": [3, "a", 8], "layers": []}, "height, width"),
+        ({"input": [3, 8, 8], "layers": None}, "give a list"),
+        ({"input": [3, 8, 8], "layers": ["conv"]}, "give a list"),
+        ({"input": [3, 8, 8], "layers": [{"conv": 4, "kernel": "big"}]}, "layer 1.*does not fit"),
+        ({"input": [3, 8, 8], "layers": [{"conv": -1, "kernel": 3}]}, "layer 1.*does not fit"),
+        ({"input": [3, 8, 8], "layers": [{"linear": 4}, {"pool": 2}]}, "layer 2.*does not fit"),
+        ({"input": [3, 8, 8], "padding": "same", "layers": [{"conv": 4, "kernel": 2}]}, "odd kernel"),
     ],
 )
 def test_what_is_no_list_of_layers_is_refused_in_one_line(plan, named, tmp_path, capsys):

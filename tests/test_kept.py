@@ -1,6 +1,7 @@
 """results/ and RESULTS.md: small copies of runs, and a page whose every number comes from them."""
 
 import copy
+import csv
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,13 @@ def test_seeds_that_start_from_seeds_of_an_encoder_are_one_row(seeds, make):  # 
 def test_the_page_of_results_is_that_of_the_runs_kept(monkeypatch):
     monkeypatch.chdir(ROOT)
     assert page(Path("results")) == Path("RESULTS.md").read_text(encoding="utf-8")
+
+
+def test_a_run_that_was_trained_twice_has_the_same_numbers():
+    speed = {"train/data_wait", "train/examples_per_s"}
+
+    def numbers(version: str) -> list[dict[str, str]]:
+        with open(ROOT / "results" / "simclr_cifar10" / version / "metrics.csv", newline="") as file:
+            return [{k: v for k, v in row.items() if k not in speed} for row in csv.DictReader(file)]
+
+    assert numbers("version_0") == numbers("version_2")

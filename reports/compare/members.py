@@ -53,8 +53,8 @@ class Member:
         return found
 
     def percent(self, key: tuple[str, int | None], split: str, of: str = "") -> list[float]:
-        values = [measure.percent(of, split) for measure in self.measures.get(key, [])]
-        return [value for value in values if value is not None]
+        found = [measure.found.get((of, split)) for measure in self.measures.get(key, [])]
+        return [100 * value for value in found if value is not None]
 
     @property
     def says(self) -> str:

@@ -37,7 +37,8 @@ def page(runs: list[Run]) -> str:
         raise NoRunError(
             f"nothing to compare: {runs[0].path} alone, or runs that differ in the seed only; give runs of two configs"
         )
-    shared = len({member.data for member in found}) == 1
+    classes = {tuple(member.first.provenance.get("class_names") or ()) for member in found}
+    shared = len({member.data for member in found}) == len(classes) == 1
     newest = max((str(member.first.provenance.get("started") or "") for member in found), default="")
     cka = side_by_side.layers(found) if shared else []
     return pages.render(

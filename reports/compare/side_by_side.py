@@ -51,6 +51,8 @@ def nearest(found: list[Member]) -> dict | None:
 def looks(found: list[Member]) -> dict | None:
     """Evidence in the examples that every run shows, whatever it says of them."""
     seen = [(member, rows) for member in found if (rows := evidence.examples(member.first)[1])]
+    splits = [data.facts(member.first, "cam").get("split") for member, _ in seen]
+    seen = [pair for pair, split in zip(seen, splits, strict=True) if split == splits[0]]
     seen = [(m, rows) for m, rows in seen if [r["index"] for r in rows] == [r["index"] for r in seen[0][1]]]
     if len(seen) < 2:
         return None
@@ -60,7 +62,11 @@ def looks(found: list[Member]) -> dict | None:
         groups.append(
             {"name": first["name"], "picture": first["picture"], "index": first["index"], "rows": rows}
         )
-    return {"groups": groups, "source": "figures/cam of each run"}
+    return {
+        "groups": groups,
+        "split": SPLITS.get(splits[0], "validation"),
+        "source": "figures/cam of each run",
+    }
 
 
 def drawings(found: list[Member]) -> list[dict]:

@@ -86,13 +86,11 @@ def table(found: list[Member]) -> dict:
         if any(values):
             heads.append((title, SPLITS[metric.partition("/")[0]]))
             columns.append(([spread(value, digits) for value in values], best))
-    for title, unit, key, factor in (
-        ("Minutes", "of training", "wall_s", 1 / 60),
-        ("Per second", "examples", "examples_per_s", 1),
+    for title, unit, of in (
+        ("Minutes", "of training", lambda run: run.provenance.get("wall_s", 0) / 60),
+        ("Per second", "examples", lambda run: run.per_second),
     ):
-        values = [
-            [factor * run.provenance[key] for run in m.group.runs if run.provenance.get(key)] for m in found
-        ]
+        values = [[value for run in m.group.runs if (value := of(run))] for m in found]
         heads.append((title, unit))
         columns.append(([spread(value, 0) for value in values], None))
     heads.append(("Seeds", ""))
@@ -123,6 +121,7 @@ def by_class(found: list[Member]) -> dict | None:
         if (
             "counts" in said
             and (not seen or said["classes"] == seen[0][1]["classes"])
+            and (not seen or said.get("split") == seen[0][1].get("split"))
             and len(said["classes"]) <= 40
         ):
             seen.append((member, said))
@@ -153,4 +152,9 @@ def by_class(found: list[Member]) -> dict | None:
     )
     if by[best] - by[worst] <= PAR:
         says = "They recognise every class about equally often."
-    return {"rows": rows, "heads": heads, "says": says}
+    return {
+        "rows": rows,
+        "heads": heads,
+        "says": says,
+        "split": SPLITS.get(seen[0][1].get("split"), "validation"),
+    }
