@@ -17,6 +17,8 @@ from reports.compare.differences import differences
 from reports.compare.members import members
 from reports.compare.tables import by_class, scales, table
 from reports.compare.verdict import leads
+from reports.data import load
+from reports.measures import ceilings
 from reports.report import page, write
 from reports.run import NoRunError, read
 from reports.sections import evidence, map, neighbours
@@ -261,6 +263,42 @@ def test_classes_are_ordered_by_what_tells_runs_apart(folders, runs):
     file.write_text(usual)
     assert found["rows"][0]["name"] == "truck"
     assert found["says"] == "They differ most on truck: SimCLR recognises 77 %, Classifier 8 %."
+
+
+def test_classes_of_other_splits_are_not_laid_side_by_side(folders, runs):
+    file = folders[2] / "figures" / "confusion" / "epoch=9.json"
+    usual = file.read_text()
+    assert by_class(members(runs))["split"] == "validation"
+    file.write_text(json.dumps(json.loads(usual) | {"split": "test"}))
+    found = by_class(members(runs))
+    file.write_text(usual)
+    assert found is None
+
+
+def test_other_classes_of_the_same_images_are_other_data(runs):
+    names = runs[2].provenance["class_names"]
+    assert "several data sets" not in comparison.page(runs)
+    runs[2].provenance["class_names"] = ["animals", "vehicles"]
+    html = comparison.page(runs)
+    with pytest.raises(NoRunError, match="tells other classes apart"):
+        ceilings(runs[0], runs[2])
+    runs[2].provenance["class_names"] = names
+    assert "several data sets" in html and "leads by" not in html
+
+
+def test_the_spread_of_seeds_is_that_of_numbers_that_are_not_rounded(runs):
+    member = members(runs)[0]
+    found = [run.last("test/probe_top1") for run in member.group.runs]
+    assert member.percent(("probe", None), "test") == [100 * value for value in found] and len(found) == 2
+
+
+def test_a_damaged_array_is_one_that_is_not_there(tmp_path):
+    file = tmp_path / "map.npz"
+    np.savez_compressed(file, points=np.random.default_rng(0).normal(size=(99, 9)))
+    content = bytearray(file.read_bytes())
+    content[600:660] = bytes(range(60))
+    file.write_bytes(content)
+    assert load(file) == {}
 
 
 def test_only_what_differs_is_shown(runs):

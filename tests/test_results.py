@@ -34,6 +34,19 @@ def cells(text: str, run: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
+def test_examples_a_second_are_those_of_all_epochs(make):  # noqa: F811
+    rows = [{"epoch": e, "step": e, "train/examples_per_s": value} for e, value in enumerate([100, 300, 300])]
+    run = read(make(rows, CONFIG, PROVENANCE | {"examples_per_s": 300.0}))
+    assert run.per_second == pytest.approx(3 / (1 / 100 + 2 / 300))  # each epoch has as many examples
+    assert read(make(USUAL, CONFIG, PROVENANCE, name="older")).per_second == PROVENANCE["examples_per_s"]
+
+
+def test_a_table_that_cannot_be_written_is_one_line(seeds, tmp_path, capsys):
+    for output in (tmp_path, tmp_path / "nope" / "x.md"):
+        assert command_line("results", seeds(1, version=str(output)[-1:]), "--output", output) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_one_run_shows_numbers_floors_cost_and_origin_without_a_spread(seeds):
     text = markdown([read(seeds(1))])
     assert cells(text, "simclr_digits/0") == [
