@@ -52,15 +52,15 @@ def network(plan: dict[str, Any]) -> tuple[nn.Sequential, tuple[int, int, int]]:
     if plan.get("padding", "none") not in ("same", "none"):
         raise refused(f"padding is {plan['padding']}: same or none")
     built: list[nn.Module] = []
-    x = torch.empty(1, *plan["input"], device="meta")
-    for number, layer in enumerate(plan["layers"], start=1):
+    x = torch.empty(1, *sizes, device="meta")
+    for number, layer in enumerate(layers, start=1):
         try:
             for part in parts(layer, number, x, plan):
                 x = part.to("meta")(x)
                 built.append(part)
         except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
             raise refused(f"layer {number}, {layer}, does not fit {tuple(x.shape[1:])}: {error}") from error
-    return nn.Sequential(*built).to_empty(device="cpu"), tuple(plan["input"])
+    return nn.Sequential(*built).to_empty(device="cpu"), tuple(sizes)
 
 
 def parts(layer: dict[str, Any], number: int, x: torch.Tensor, plan: dict[str, Any]) -> list[nn.Module]:
