@@ -14,7 +14,7 @@ demo: $(VENV)/.installed  ## the main job on scikit-learn's digits: about 3 minu
 	$(PY) cli.py fit --config configs/simclr_digits.yaml
 
 test: $(VENV)/.installed lint
-	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow" -n 2 --dist loadfile --durations 20
 
 test-slow: $(VENV)/.installed  ## what starts many processes or trains for longer
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m slow -n 2 --dist loadfile
@@ -34,6 +34,7 @@ bench: $(VENV)/.installed  ## speed beside peers, needs the extra `bench`
 	$(PY) benchmarks/autoencoder.py
 	$(PY) benchmarks/growth.py
 	$(PY) benchmarks/start.py
+	$(PY) benchmarks/threads.py
 	$(PY) benchmarks/nt_xent.py
 	$(PY) benchmarks/knn.py
 	$(PY) benchmarks/conv.py

@@ -1,9 +1,11 @@
 """The only entry: `python cli.py VERB --config configs/X.yaml`, see `--help`."""
 
+import os
 import sys
 from pathlib import Path
 
 from launch.examples import examples
+from launch.threads import set_spin_count
 
 ROOT = Path(__file__).parent
 VERBS = {
@@ -46,6 +48,7 @@ def inspect(file: str) -> int:
 
 def main(args: list[str] | None = None) -> int:
     """Exit status. Verbs that need neither model nor data are answered before torch is imported."""
+    set_spin_count(os.environ)
     args = sys.argv[1:] if args is None else args
     if not args or args[0] in ("-h", "--help"):
         print(HELP)

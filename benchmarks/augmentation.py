@@ -1,10 +1,11 @@
-"""Two SimCLR views of an image, how many images a second: lightly's loader and kornia's batches against ours.
+"""Two SimCLR views of an image, how many images a second: three peers' against ours.
 
     python benchmarks/augmentation.py
     python benchmarks/augmentation.py --size 96
 
-lightly: its SimCLRTransform on PIL images, in a DataLoader with 2 workers. kornia: its transforms of the same strengths
-on a whole batch, in this process, as ours. All start from uint8 images in memory and take turns of an epoch.
+lightly: its SimCLRTransform on PIL images, torchvision: its v2 transforms on tensors, an image at a time, each in a
+DataLoader with a worker a core. kornia: its transforms of the same strengths on a whole batch, in this process and on
+the same device as ours, a GPU where there is one. All start from uint8 images in memory and take turns of an epoch.
 """
 
 import argparse
@@ -28,29 +29,29 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, install
 from benchmarks.turns import ratio
 from datamodules.augment import Recipe, augment, draw
 
-BATCH, WORKERS = 256, 2
+BATCH, WORKERS = 256, len(os.sched_getaffinity(0))
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def recipe(size: int) -> Recipe:
-    """SimCLR's at half colour strength, as for CIFAR (Chen et al. 2020, appendix B.9); blur from 96 pixels on."""
+    """SimCLR's at half color strength, as for CIFAR (Chen et al. 2020, appendix B.9); blur from 96 pixels on."""
     color = {"jitter": 0.8, "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "gray": 0.2}
     return Recipe(scale=(0.08, 1), ratio=(3 / 4, 4 / 3), flip=0.5, blur=0.5 if size >= 96 else 0, **color)
 
 
 def smooth_images(n: int, size: int) -> Tensor:
-    """Random colours that change slowly: uint8 (n, size, size, 3)."""
+    """Random colors that change slowly: uint8 (n, size, size, 3)."""
     coarse = torch.rand(n, 3, size // 8, size // 8, generator=torch.Generator().manual_seed(0))
     fine = F.interpolate(coarse, (size, size), mode="bicubic").clamp(0, 1)
     return (255 * fine).byte().permute(0, 2, 3, 1).contiguous()
 
 
 class Pictures(Dataset):
-    """PIL images in memory, through lightly's transform: nothing is read or decoded."""
+    """Images in memory, through a transform that makes two views: nothing is read or decoded."""
 
-    def __init__(self, images: Tensor, transform: Callable):
-        self.images = [to_pil_image(image.permute(2, 0, 1)) for image in images]
-        self.transform = transform
+    def __init__(self, images: list, transform: Callable):
+        self.images, self.transform = images, transform
 
     def __len__(self) -> int:
         return len(self.images)
@@ -70,12 +71,55 @@ def lightly_loader(images: Tensor) -> DataLoader:
         gaussian_blur=recipe(size).blur,
         normalize={"mean": MEAN, "std": STD},
     )
-    pictures = Pictures(images, transform)
-    return DataLoader(pictures, BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True)
+    return loader([to_pil_image(image.permute(2, 0, 1)) for image in images], transform)
 
 
-def lightly_epoch(loader: DataLoader) -> int:
-    return sum(len(x1) for x1, _ in loader)
+def torchvision_loader(images: Tensor) -> DataLoader:
+    from torchvision.transforms import v2
+
+    size = images.shape[1]
+    r = recipe(size)
+    kernel = blur_kernel(size)
+    view = v2.Compose(
+        [
+            v2.RandomResizedCrop(size, r.scale, r.ratio, antialias=True),
+            v2.RandomHorizontalFlip(r.flip),
+            v2.RandomApply([v2.ColorJitter(r.brightness, r.contrast, r.saturation, r.hue)], r.jitter),
+            v2.RandomGrayscale(r.gray),
+            *([v2.RandomApply([v2.GaussianBlur(kernel, r.sigma)], r.blur)] if r.blur else []),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(MEAN, STD),
+        ]
+    )
+    return loader(list(images.permute(0, 3, 1, 2).contiguous()), TwoViews(view))
+
+
+class TwoViews:
+    def __init__(self, view: Callable[[Tensor], Tensor]):
+        self.view = view
+
+    def __call__(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        return self.view(image), self.view(image)
+
+
+def blur_kernel(size: int) -> int:
+    """10 % of the side, as SimCLR's, and odd."""
+    return size // 10 // 2 * 2 + 1
+
+
+def loader(images: list, transform: Callable) -> DataLoader:
+    return DataLoader(
+        Pictures(images, transform), BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True
+    )
+
+
+def loader_epoch(loader: DataLoader) -> int:
+    """Views on the device, as a step needs them."""
+    count = 0
+    for x1, x2 in loader:
+        x1.to(DEVICE), x2.to(DEVICE)
+        count += len(x1)
+    return count
 
 
 def kornia_transforms(size: int) -> Callable[[Tensor], Tensor]:
@@ -83,7 +127,7 @@ def kornia_transforms(size: int) -> Callable[[Tensor], Tensor]:
     import kornia.augmentation as K
 
     r = recipe(size)
-    kernel = size // 10 // 2 * 2 + 1  # 10 % of the side, as SimCLR's, and odd
+    kernel = blur_kernel(size)
     return K.AugmentationSequential(
         K.RandomResizedCrop((size, size), r.scale, r.ratio),
         K.RandomHorizontalFlip(p=r.flip),
@@ -96,7 +140,7 @@ def kornia_transforms(size: int) -> Callable[[Tensor], Tensor]:
 
 def kornia_epoch(images: Tensor, transforms: Callable[[Tensor], Tensor]) -> int:
     for rows in torch.randperm(len(images)).split(BATCH):
-        batch = images.index_select(0, rows).permute(0, 3, 1, 2).float().div_(255)
+        batch = images.index_select(0, rows).to(DEVICE).permute(0, 3, 1, 2).float().div_(255)
         for _ in range(2):
             transforms(batch)
     return len(images)
@@ -106,16 +150,18 @@ def our_epoch(images: Tensor, color: str, function: Callable) -> int:
     """What a training epoch asks for: rows in random order, two draws, two views."""
     size, generator = images.shape[1], torch.Generator().manual_seed(0)
     for rows in torch.randperm(len(images)).split(BATCH):
-        batch = images.index_select(0, rows)
+        batch = images.index_select(0, rows).to(DEVICE)
         for _ in range(2):
-            luck = draw(recipe(size), len(batch), (size, size), generator)
-            function(batch, recipe(size), luck, size, color, MEAN, STD)
+            draws = draw(recipe(size), len(batch), (size, size), generator).to(DEVICE, non_blocking=True)
+            function(batch, recipe(size), draws, size, color, MEAN, STD)
     return len(images)
 
 
 def rate(epoch: Callable[[], int]) -> float:
     start = time.perf_counter()
     images = epoch()
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
     return images / (time.perf_counter() - start)
 
 
@@ -131,7 +177,8 @@ def main() -> None:
     args = parser.parse_args()
     images = smooth_images(args.images, args.size)
     peers = {
-        f"lightly, {WORKERS} workers": lambda: partial(lightly_epoch, lightly_loader(images)),
+        f"lightly, {WORKERS} workers": lambda: partial(loader_epoch, lightly_loader(images)),
+        f"torchvision, {WORKERS} workers": lambda: partial(loader_epoch, torchvision_loader(images)),
         "kornia, batched": lambda: partial(kornia_epoch, images, kornia_transforms(args.size)),
     }
     epochs = {}
@@ -158,22 +205,22 @@ def main() -> None:
 
 def report(rounds: dict[str, list[float]], args: argparse.Namespace) -> None:
     peers = [name for name in rounds if not name.startswith("ours")]
-    about = {"size": args.size, "batch": BATCH, "cores": len(os.sched_getaffinity(0))}
+    about = {"device": DEVICE.type, "size": args.size, "batch": BATCH, "cores": len(os.sched_getaffinity(0))}
     about["load"] = round(os.getloadavg()[0], 1)  # far above the cores, others were running: measure again
-    packages = ["torch", "torchvision", "pillow", *(name.split(",")[0] for name in peers)]
-    about |= {name: importlib.metadata.version(name) for name in packages}
+    packages = {"torch", "torchvision", "pillow", *(name.split(",")[0] for name in peers)}
+    about |= {name: importlib.metadata.version(name) for name in sorted(packages)}
     print("Two SimCLR views of an image:", ", ".join(f"{key} {value}" for key, value in about.items()))
     print(
         f"Medians of {len(rounds['ours, exact'])} interleaved rounds of one epoch of {args.images} images.\n"
     )
     print(
         f"{'':24}{'images/s':>10}"
-        + "".join(f"{'/ ' + peer:>22}" for peer in peers)
+        + "".join(f"{'/ ' + peer:>26}" for peer in peers)
         + "   (slowest - fastest)"
     )
     ratios = {name: {peer: ratio(found, rounds[peer]) for peer in peers} for name, found in rounds.items()}
     for name, found in rounds.items():
-        cells = "".join(f"{ratios[name][peer]:>21.1f}x" for peer in peers)
+        cells = "".join(f"{ratios[name][peer]:>25.1f}x" for peer in peers)
         spread = f"({min(found):,.0f} - {max(found):,.0f})"
         print(f"{name:24}{statistics.median(found):10,.0f}{cells}   {spread}")
     if args.json:

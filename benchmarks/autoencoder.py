@@ -11,7 +11,6 @@ autocast.
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
-from benchmarks.turns import rates, ratio, stamp
+from benchmarks.turns import print_ratios, rates, stamp
 
 ROOT = Path(__file__).parents[1]
 SIDES = {
@@ -121,14 +120,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         make_data(Path(folder) / "stl10", args.images)
         steps = rates(commands(Path(folder), args.batch), args.turn, args.rounds, ROOT)
-    speeds = {side: [args.batch * r for r in found] for side, found in steps.items()}
-    ratios = {side: ratio(speeds["cli.py"], found) for side, found in speeds.items()}
+    speeds = {side: [args.batch * rate for rate in turns] for side, turns in steps.items()}
     about = {"batch": args.batch, "cores": len(os.sched_getaffinity(0)), "load": round(os.getloadavg()[0], 1)}
     print(", ".join(f"{name} {value}" for name, value in about.items()))
     print(f"{args.rounds} turns of {args.turn:g} s each, medians")
-    for side, what in SIDES.items():
-        speed = f"{statistics.median(speeds[side]):>8.0f} images/s"
-        print(f"  {side:<18}{speed}   cli.py / this: {ratios[side]:>5.2f}   {what}")
+    ratios = print_ratios(speeds, "cli.py", SIDES, "images/s")
     if args.json:
         args.json.write_text(json.dumps(about | {"images_per_s": speeds, "cli_over": ratios}, indent=2))
 

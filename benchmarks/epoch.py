@@ -2,18 +2,19 @@
 
     python benchmarks/epoch.py                       # three encoders, about 18 minutes on 2 cores
     python benchmarks/epoch.py --encoders resnet18 --turn 60
+    python benchmarks/epoch.py --encoders resnet18 --batch 512 --sides cli.py resident compiled bare "lightly bf16"
 
-Every side trains the same encoder with batch 256 in a process of its own, epoch after epoch (what happens between two
-epochs counts), in turns of `--turn` seconds with the whole machine; a ratio is the median of the rounds' ratios.
-Peer: the SimCLR example of lightly's documentation (its transform, loss, head and a DataLoader with 2 workers). Bare:
-forward, loss and backward on one ready batch.
+Every side trains the same encoder with the same batch in a process of its own, epoch after epoch (what happens between
+two epochs counts), in turns of `--turn` seconds with the whole machine, on a GPU where there is one; a ratio is the
+median of the rounds' ratios. Peer: the SimCLR example of lightly's documentation (its transform, loss, head and a
+DataLoader with a worker a core). Bare: forward, loss and backward on one ready batch.
 """
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,15 @@ from lightning.pytorch import Callback
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
 from benchmarks import encoders
-from benchmarks.turns import rates, ratio, stamp
+from benchmarks.turns import PATIENCE, print_ratios, stamp, started, take_turns
 
 ROOT = Path(__file__).parents[1]
-BATCH = 256
+RESIDENT = ["--data.init_args.resident=true"]
+COMPILED = ["--model.init_args.compile=true", "--data.init_args.compile=true"]
 SIDES = {
     "cli.py": "configs/simclr_cifar10.yaml: augmentation, online probe, logging, checkpoints",
+    "resident": "the same with images that stay on the GPU",
+    "compiled": "the same with compiled networks and augmentation too",
     "bare": "forward and backward on a ready batch, our precision and memory format",
     "lightly": "lightly's example, its default precision (32-true)",
     "lightly bf16": "lightly's example with Lightning's precision=bf16-mixed",
@@ -44,7 +48,7 @@ class StampSteps(Callback):
 
 
 def make_data(folder: Path, images: int) -> None:
-    """Smooth random colour images in the array layout: content does not matter for speed."""
+    """Smooth random color images in the array layout: content does not matter for speed."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (images, 8, 8, 3), np.uint8)
     pictures = coarse.repeat(4, axis=1).repeat(4, axis=2)
@@ -54,12 +58,13 @@ def make_data(folder: Path, images: int) -> None:
         np.save(folder / f"cifar10/{split}_labels.npy", np.arange(count) % 10)
 
 
-def commands(encoder: str, data: Path, precision: str) -> dict[str, list[str]]:
+def commands(encoder: str, batch: int, data: Path, precision: str) -> dict[str, list[str]]:
     """What each side runs."""
-    ours = [sys.executable, "cli.py", "fit", "--config", "configs/simclr_cifar10.yaml"]
     options = {
+        "config": "configs/simclr_cifar10.yaml",
         "runs_dir": data / "runs",
         "data.init_args.data_dir": data,
+        "data.init_args.batch_size": batch,
         **encoders.options(encoder),
         "trainer.max_epochs": 10_000,
         "trainer.precision": precision,
@@ -68,21 +73,22 @@ def commands(encoder: str, data: Path, precision: str) -> dict[str, list[str]]:
         "trainer.callbacks.path": "STAMPS",
         "without": "[Protocol,WandbLogger]",
     }
-    for name, value in options.items():
-        ours += [f"--{name}", str(value)]
+    ours = [sys.executable, "cli.py", "fit", *(f"--{name}={value}" for name, value in options.items())]
 
     def own(side: str, precision: str) -> list[str]:
-        return [sys.executable, __file__, side, encoder, str(data), precision, "STAMPS"]
+        return [sys.executable, __file__, side, encoder, str(batch), str(data), precision, "STAMPS"]
 
     return {
         "cli.py": ours,
+        "resident": ours + RESIDENT,
+        "compiled": ours + RESIDENT + COMPILED,
         "bare": own("bare", precision),
         "lightly": own("lightly", "32-true"),
         "lightly bf16": own("lightly", "bf16-mixed"),
     }
 
 
-def bare(encoder: str, data: str, precision: str, path: str) -> None:
+def bare(encoder: str, batch: str, data: str, precision: str, path: str) -> None:
     """Ready batches, so no data."""
     import torch
 
@@ -90,12 +96,15 @@ def bare(encoder: str, data: str, precision: str, path: str) -> None:
     from ssl_modules.networks.mlp import mlp
 
     torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     network = encoders.build(encoder)
     model = torch.nn.Sequential(network, mlp(network.dim, 512, 128))
-    model = model.to(memory_format=torch.channels_last)
-    views = torch.randn(2 * BATCH, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    model = model.to(device, memory_format=torch.channels_last)
+    views = torch.randn(2 * int(batch), 3, 32, 32, device=device).contiguous(
+        memory_format=torch.channels_last
+    )
     while True:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed"):
             z1, z2 = model(views).chunk(2)
             loss = nt_xent(z1, z2, 0.2)
         loss.backward()
@@ -103,11 +112,11 @@ def bare(encoder: str, data: str, precision: str, path: str) -> None:
         stamp(path)
 
 
-def lightly(encoder: str, data: str, precision: str, path: str) -> None:
+def lightly(encoder: str, batch: str, data: str, precision: str, path: str) -> None:
     from benchmarks.lightly_simclr import train
 
     images = np.load(f"{data}/cifar10/train_images.npy")
-    train(encoders.build(encoder), images, BATCH, precision, StampSteps(path), 10_000)
+    train(encoders.build(encoder), images, int(batch), precision, StampSteps(path), 10_000)
 
 
 def main() -> None:
@@ -117,31 +126,47 @@ def main() -> None:
     parser.add_argument(
         "--encoders", nargs="+", choices=encoders.NAMES, default=["pooled", "wide3", "resnet20"]
     )
+    parser.add_argument(
+        "--sides", nargs="+", choices=SIDES, default=["cli.py", "bare", "lightly", "lightly bf16"]
+    )
+    parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--turn", type=float, default=12, help="seconds of a turn")
     parser.add_argument("--images", type=int, default=12_800)
+    parser.add_argument("--at_once", action="store_true", help="start all sides side by side, on many cores")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=PATIENCE,
+        help="seconds for a side's first steps, else it is left out",
+    )
     parser.add_argument("--json", type=Path)
-    args = parser.parse_args()
-    compare(args.encoders, args.images, args.turn, args.rounds, args.json)
+    compare(parser.parse_args())
 
 
-def compare(names: list[str], images: int, turn: float, rounds: int, json_path: Path | None) -> None:
+def compare(args: argparse.Namespace) -> None:
     from launch.trainer import fast_precision
 
     precision, results = fast_precision(), {}
-    for encoder in names:
+    if not find_spec("lightly"):
+        args.sides = [side for side in args.sides if not side.startswith("lightly")]
+        print("lightly is left out, it is not installed: pip install -e .[bench]")
+    for encoder in args.encoders:
         with tempfile.TemporaryDirectory() as folder:
-            make_data(Path(folder), images)
-            steps = rates(commands(encoder, Path(folder), precision), turn, rounds, ROOT)
-        speeds = {side: [BATCH * r for r in found] for side, found in steps.items()}
-        ratios = {side: ratio(speeds["cli.py"], speeds[side]) for side in SIDES}
-        print(f"\n{encoder}, batch {BATCH}, {precision}, {rounds} turns of {turn:g} s each, medians")
-        for side, what in SIDES.items():
-            speed = f"{statistics.median(speeds[side]):>8.0f} images/s"
-            print(f"  {side:<14}{speed}   cli.py / this: {ratios[side]:>5.2f}   {what}", flush=True)
+            make_data(Path(folder), args.images)
+            sides = commands(encoder, args.batch, Path(folder), precision)
+            chosen = {side: sides[side] for side in args.sides}
+            with started(chosen, ROOT, args.at_once, args.patience) as programs:
+                steps = take_turns(programs, args.turn, args.rounds)
+        speeds = {side: [args.batch * rate for rate in turns] for side, turns in steps.items()}
+        print(
+            f"\n{encoder}, batch {args.batch}, {precision}, {args.rounds} turns of {args.turn:g} s each, medians"
+        )
+        ratios = print_ratios(speeds, "cli.py", {side: SIDES[side] for side in args.sides}, "images/s")
         results[encoder] = {"images_per_s": speeds, "cli_over": ratios}
-    if json_path:
-        json_path.write_text(json.dumps({"precision": precision, "results": results}, indent=2))
+        if args.json:
+            about = {"precision": precision, "batch": args.batch}
+            args.json.write_text(json.dumps(about | {"results": results}, indent=2))
 
 
 if __name__ == "__main__":

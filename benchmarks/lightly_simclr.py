@@ -3,6 +3,8 @@
 https://docs.lightly.ai/self-supervised-learning/examples/simclr.html
 """
 
+import os
+
 import numpy as np
 import torch
 from lightly.loss import NTXentLoss
@@ -52,7 +54,7 @@ def train(
         batch_size=batch,
         shuffle=True,
         drop_last=True,
-        num_workers=2,
+        num_workers=len(os.sched_getaffinity(0)),
         persistent_workers=True,
     )
     trainer = Trainer(

@@ -10,7 +10,6 @@ machine; a ratio is the median of the rounds' ratios. Without data/tweets, lengt
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
-from benchmarks.turns import rates, ratio
+from benchmarks.turns import print_ratios, rates
 from datamodules.texts import TextRows
 from datamodules.tweets import Tweets
 
@@ -95,10 +94,8 @@ def report(speeds: dict[str, list[float]], lengths: np.ndarray, args: argparse.N
     about |= {"cores": len(os.sched_getaffinity(0)), "load": round(os.getloadavg()[0], 1)}
     print(", ".join(f"{name} {value}" for name, value in about.items()))
     print(f"{args.rounds} turns of {args.turn:g} s each, medians")
-    ratios = {side: ratio(speeds["as given"], found) for side, found in speeds.items()}
-    for side, (*_, what) in SIDES.items():
-        speed = f"{statistics.median(speeds[side]):>7.1f} iterations/s"
-        print(f"  {side:<14}{speed}   as given / this: {ratios[side]:>5.2f}   {what}")
+    descriptions = {side: what for side, (*_, what) in SIDES.items()}
+    ratios = print_ratios(speeds, "as given", descriptions, "iterations/s", digits=1)
     if args.json:
         results = {"iterations_per_s": speeds, "as_given_over": ratios}
         args.json.write_text(json.dumps(about | results, indent=2) + "\n")

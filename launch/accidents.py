@@ -22,6 +22,7 @@ ADVICE = (
 )
 MEMORY = re.compile(r"DefaultCPUAllocator|[Cc]annot allocate memory|CUBLAS_STATUS_ALLOC_FAILED")
 WORKER = re.compile(r"DataLoader worker .*(killed by signal: (\w+)|exited unexpectedly)")
+NO_KERNEL = re.compile(r"could not create a primitive descriptor for the (.+?) primitive")  # oneDNN's words
 
 
 def explained(cli: Any, error: BaseException) -> tuple[str, int] | None:
@@ -70,6 +71,11 @@ def told(
         line = (
             f"a data worker was killed ({found[2] or 'it is gone'}), by the system if memory was short: "
             "fewer --data.init_args.num_workers need less"
+        )
+    elif isinstance(error, RuntimeError) and (found := NO_KERNEL.search(text)):
+        line = (
+            f"this processor has no {found[1]} in the run's precision (bf16 needs AVX-512 or newer units): "
+            "give --trainer.precision 32-true"
         )
     else:
         return None

@@ -22,6 +22,10 @@ CLASSES = ["circle", "line", "square", "star"]
 PICTURES = "Curves, Map, Retrieval, CAM, Filters, Hardest, Confusion, CKA, Reconstructions, Samples, Latents"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--device", default="cuda", help="what tests marked gpu run on")
+
+
 def pytest_collection_modifyitems(items):
     """The longest first, so that no process has it for the end."""
     items.sort(key=lambda item: item.path.name != "test_readme.py")

@@ -139,7 +139,7 @@ def test_another_encoder_than_a_configs_has_its_own_defaults(config, capsys):
 def test_every_config_runs(config, small_data, tmp_path, capsys):
     options = {
         "--data.init_args.data_dir": small_data,
-        "--data.init_args.batch_size": 16,
+        "--data.init_args.batch_size": 8,
         "--trainer.accelerator": "cpu",
         "--trainer.max_epochs": 1,
         "--trainer.limit_train_batches": 2,

@@ -238,7 +238,7 @@ def test_what_a_killed_process_leaves_is_never_trusted(folder, tmp_path):
 
 def test_two_processes_at_once_decode_once(folder, tmp_path):
     out = tmp_path / "packed" / "a.npy"
-    both = [packing(folder, out, seconds_an_image=0.3) for _ in range(2)]
+    both = [packing(folder, out, seconds_an_image=0.05) for _ in range(2)]
     said = [process.communicate()[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert sum("decoding" in text for text in said) == 1

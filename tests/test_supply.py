@@ -20,6 +20,9 @@ INSTALLED = {
     "umap": "umap-learn",
     "yaml": "pyyaml",
 }
+MALICIOUS = {
+    "lightning": ["2.6.2", "2.6.3"]
+}  # GHSA-w37p-236h-pfx3: stole credentials where they were imported
 OURS = {path.stem for path in ROOT.iterdir()}
 
 
@@ -54,6 +57,15 @@ def test_what_the_tests_import_is_installed_by_the_makefile():
 @pytest.mark.parametrize("requirement", PROJECT["dependencies"])
 def test_every_dependency_has_a_lowest_version(requirement):
     assert any(part.operator == ">=" for part in Requirement(requirement).specifier), requirement
+
+
+def test_known_malicious_releases_are_never_installed():
+    requirements = [
+        Requirement(text) for texts in (PROJECT["dependencies"], *EXTRAS.values()) for text in texts
+    ]
+    by_name = {requirement.name.lower(): requirement.specifier for requirement in requirements}
+    for name, versions in MALICIOUS.items():
+        assert name in by_name and not any(by_name[name].contains(version) for version in versions), name
 
 
 @pytest.mark.parametrize("file", ["Makefile", "environment.yml", ".ci/run", "README.md"])

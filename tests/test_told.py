@@ -54,6 +54,14 @@ ERRORS = {  # name: (the error, exit status, what the line says)
         2,
         "num_workers need less",
     ),
+    "no bf16 kernel": (
+        RuntimeError(
+            "could not create a primitive descriptor for the LSTM forward propagation primitive. Run workload with "
+            "environment variable ONEDNN_VERBOSE=all to get additional diagnostic information."
+        ),
+        2,
+        "no LSTM forward propagation in the run's precision (bf16 needs AVX-512 or newer units): give --trainer.pre",
+    ),
 }
 
 

@@ -42,13 +42,21 @@ class Forgetful(ResNet):
 
 def monitors() -> list:
     """What every run logs and keeps."""
-    eyes = [Throughput(), OnlineProbe(), KNN(every_n_epochs=1), Collapse(), Views(), Protocol()]
-    return [Features(), *eyes, Checkpoints(3)]
+    return [
+        Features(),
+        Throughput(),
+        OnlineProbe(),
+        KNN(every_n_epochs=1),
+        Collapse(),
+        Views(),
+        Checkpoints(3),
+    ]
 
 
 def watchers() -> list:
-    """These, and what draws."""
+    """These, the protocol, and what draws."""
     eyes = [
+        Protocol(),
         CKA(every_n_epochs=1),
         Curves(),
         CAM(per_class=1, mistakes=1),
@@ -105,9 +113,19 @@ def test_training_with_every_eye_is_training_without_bit_for_bit(tmp_path, preci
     assert_same_weights(plain, watched)
 
 
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory):
+    """The runs without workers that were never stopped: encoder -> module, folder."""
+    runs = {}
+    for encoder in (ResNet, Forgetful):
+        folder = tmp_path_factory.mktemp("whole")
+        runs[encoder] = train(folder, monitors(), encoder=encoder), folder
+    return runs
+
+
 @pytest.mark.parametrize("workers, encoder", [(0, ResNet), (2, ResNet), (0, Forgetful)])
-def test_resuming_in_mid_epoch_is_never_having_stopped(tmp_path, workers, encoder):
-    whole = train(tmp_path / "whole", monitors(), workers=workers, encoder=encoder)
+def test_resuming_in_mid_epoch_is_never_having_stopped(never_stopped, tmp_path, workers, encoder):
+    whole, folder = never_stopped[encoder]
     train(tmp_path / "parts", monitors(), workers=workers, encoder=encoder, max_steps=4)
     (
         tmp_path / "parts/checkpoints/last.ckpt"
@@ -120,4 +138,4 @@ def test_resuming_in_mid_epoch_is_never_having_stopped(tmp_path, workers, encode
         ckpt_path=tmp_path / "parts/checkpoints/previous.ckpt",
     )
     assert_same_weights(whole, resumed)
-    assert logged(tmp_path / "parts") == logged(tmp_path / "whole")
+    assert logged(tmp_path / "parts") == logged(folder)
