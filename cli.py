@@ -33,8 +33,8 @@ def inspect(file: str) -> int:
     import torch
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    from anatomy.layers import network, read
-    from anatomy.table import table, trace
+    from model_summary.layer_list import network, read
+    from model_summary.summary import table, trace
 
     try:
         layers, shape = network(read(Path(file)))

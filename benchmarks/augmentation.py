@@ -27,7 +27,7 @@ from torchvision.transforms.functional import to_pil_image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
 from benchmarks.turns import ratio
-from datamodules.augment import Recipe, augment, draw
+from datamodules.augmentation.augment import Recipe, augment, draw
 
 BATCH, WORKERS = 256, len(os.sched_getaffinity(0))
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

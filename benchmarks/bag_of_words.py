@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
-from callbacks.by_group import accuracy_by_group
+from callbacks.evaluation.by_group import accuracy_by_group
 from datamodules.texts import TextRows
 from datamodules.tweets import Tweets
 

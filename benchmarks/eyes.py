@@ -26,7 +26,7 @@ from types import SimpleNamespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
-from callbacks.features import Features
+from callbacks.evaluation.features import Features
 
 ROOT = Path(__file__).parents[1]
 MEASURED, RUNS = 2, (20, 100)  # epochs

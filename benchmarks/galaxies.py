@@ -2,10 +2,10 @@
 
     python benchmarks/galaxies.py --folder data/galaxyzoo/raw424
 
-PIL decodes whole images, crops the centre and resizes it with antialiasing, into an array in memory. Ours
-(datamodules/image_files.py) shrinks while it decodes, on all cores, into a file. This changes pixels: libjpeg averages
-blocks where PIL weighs neighbours by a triangle, so ours are a little sharper. On the 100 real JPGs of 424x424 the mean
-difference is 0.8 of 255 and 99.9 % are below 5 (standard deviation of a pixel 30).
+PIL decodes whole images, crops the center and resizes it with antialiasing, into an array in memory. Ours
+(datamodules/storage/image_files.py) shrinks while it decodes, on all cores, into a file. This changes pixels: libjpeg
+averages blocks where PIL weighs neighbors by a triangle, so ours are a little sharper. On the 100 real JPGs of 424x424
+the mean difference is 0.8 of 255 and 99.9 % are below 5 (standard deviation of a pixel 30).
 Without --folder the JPGs are drawn: 424x424, a bright blob and noise.
 
 Memory is that of a fresh process that decodes all images, then reads them in random order as training does, for a tenth
@@ -32,9 +32,9 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
 os.environ["TQDM_DISABLE"] = "1"
-from datamodules.image_files import decode
-from datamodules.layout import read_images
-from datamodules.loader import BatchLoader, RowsDataset
+from datamodules.loading.loader import BatchLoader, RowsDataset
+from datamodules.storage.image_files import decode
+from datamodules.storage.layout import read_images
 
 
 def draw_jpegs(folder: Path, count: int) -> None:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
-from callbacks.knn_vote import knn_scores
+from callbacks.measures.knn import knn_scores
 
 try:
     import lightly

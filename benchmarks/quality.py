@@ -24,7 +24,7 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
-from callbacks.knn_vote import knn_scores
+from callbacks.measures.knn import knn_scores
 from datamodules.cifar10 import CIFAR10
 from launch.trainer import fast_precision
 from ssl_modules.supervision import encode_split

@@ -22,16 +22,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
 import cli
-from callbacks.features import Features
-from callbacks.knn import knn_accuracy
+from callbacks.evaluation.features import Features
+from callbacks.evaluation.knn import knn_accuracy
 
 BEGAN = monotonic()  # torch and Lightning are imported
 WARM_UP, TIMED = 10, 40  # steps: the first ones compile, and fill a GPU's queue
 END = 40  # seconds kept for the protocol, the test and the report
 THEIRS = {"test/knn10_top1": 0.832, "test/probe_top1": 0.856}
-FIGURES = (
-    "Views, Curves, Map, Retrieval, CAM, Filters, Hardest, Confusion, CKA, Reconstructions, Samples, Latents"
-)
+FIGURES = "Views, Curves, FeatureMap, Retrieval, CAM, Filters, Hardest, Confusion, CKA, Reconstructions, Samples, Latents"
 
 
 class TenNeighbors(Callback):

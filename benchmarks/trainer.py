@@ -26,7 +26,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
-from datamodules.loader import BatchLoader
+from datamodules.loading.loader import BatchLoader
 
 ROOT = Path(__file__).parents[1]
 HOOKS = [f"on_train_{what}" for what in ("epoch_start", "batch_start", "batch_end", "epoch_end")]

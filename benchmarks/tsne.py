@@ -2,9 +2,9 @@
 
     python benchmarks/tsne.py
 
-Ours is callbacks/plane.py: at most 50 principal components, then openTSNE. Trustworthiness (Venna & Kaski 2001; 1 where
-the 10 nearest points of the map are near in feature space, too) is measured against all features on half the points.
-Seconds of all cores say more than the clock on a busy machine.
+Ours is callbacks/plotting/scatter.py: at most 50 principal components, then openTSNE. Trustworthiness (Venna & Kaski
+2001; 1 where the 10 nearest points of the map are near in feature space, too) is measured against all features on half
+the points. Seconds of all cores say more than the clock on a busy machine.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import torch
 from sklearn.manifold import TSNE, trustworthiness
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
-from callbacks.plane import to_plane
+from callbacks.plotting.scatter import to_plane
 
 
 def correlated(points: int, dim: int, classes: int = 10) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Literal
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.images import ImageDataModule
-from datamodules.splits import Stored
+from datamodules.storage.splits import Stored
 
 
 class Arrays(ImageDataModule):

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from datamodules.loader import BatchLoader, RowsDataset
+from datamodules.loading.loader import BatchLoader, RowsDataset
 
 
 class DataModule(LightningDataModule):

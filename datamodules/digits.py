@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from datamodules.images import ImageDataModule
-from datamodules.splits import Stored, carve
+from datamodules.storage.splits import Stored, carve
 
 
 class Digits(ImageDataModule):

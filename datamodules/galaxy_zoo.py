@@ -11,13 +11,13 @@ from typing import ClassVar, Literal
 import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from datamodules.disk import told
-from datamodules.galaxy_labels import SPLITS, Solutions, read_solutions
-from datamodules.galaxy_tree import COLUMNS
-from datamodules.image_files import OnBadImage, contents, images_in, pack
 from datamodules.images import ImageDataModule
-from datamodules.layout import read_images
-from datamodules.splits import Stored, carve
+from datamodules.storage.disk import told
+from datamodules.storage.galaxy_labels import SPLITS, Solutions, read_solutions
+from datamodules.storage.galaxy_tree import COLUMNS
+from datamodules.storage.image_files import OnBadImage, contents, images_in, pack
+from datamodules.storage.layout import read_images
+from datamodules.storage.splits import Stored, carve
 
 Target = Literal[
     *("regression", "class", "path", "question 1", "question 2", "question 3", "question 4", "question 5"),

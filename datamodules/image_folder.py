@@ -8,11 +8,11 @@ from typing import ClassVar
 import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from datamodules.disk import alone, told
-from datamodules.image_files import OnBadImage, contents, images_in, pack
 from datamodules.images import ImageDataModule
-from datamodules.labels import read_names
-from datamodules.layout import write_arrays
+from datamodules.storage.disk import alone, told
+from datamodules.storage.image_files import OnBadImage, contents, images_in, pack
+from datamodules.storage.labels import read_names
+from datamodules.storage.layout import write_arrays
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 

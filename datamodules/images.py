@@ -9,18 +9,18 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from datamodules.augment import augment, draw
+from datamodules.augmentation.augment import augment, draw
+from datamodules.augmentation.geometry import central
+from datamodules.augmentation.recipe import Recipe, check
 from datamodules.base import DataModule
-from datamodules.disk import told
-from datamodules.geometry import central
-from datamodules.groups import Groups, merge
-from datamodules.image_files import OnBadImage, contents
-from datamodules.labels import check_labels, name_labels, read_labels
-from datamodules.layout import check_images, read_images
-from datamodules.loose_images import LooseImages
-from datamodules.recipe import Recipe, check
-from datamodules.resident import keep_resident
-from datamodules.splits import Stored, divide
+from datamodules.loading.resident import keep_resident
+from datamodules.storage.disk import told
+from datamodules.storage.groups import Groups, merge
+from datamodules.storage.image_files import OnBadImage, contents
+from datamodules.storage.labels import check_labels, name_labels, read_labels
+from datamodules.storage.layout import check_images, read_images
+from datamodules.storage.loose_images import LooseImages
+from datamodules.storage.splits import Stored, divide
 
 
 class ImageDataModule(DataModule):

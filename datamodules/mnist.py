@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from datamodules.download import pack
 from datamodules.images import ImageDataModule
-from datamodules.splits import Stored
+from datamodules.storage.download import pack
+from datamodules.storage.splits import Stored
 
 
 class MNIST(ImageDataModule):

@@ -10,9 +10,9 @@ from typing import ClassVar, Literal
 import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from datamodules.download import pack
 from datamodules.images import ImageDataModule
-from datamodules.splits import Stored
+from datamodules.storage.download import pack
+from datamodules.storage.splits import Stored
 
 
 class STL10(ImageDataModule):

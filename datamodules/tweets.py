@@ -10,9 +10,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from datamodules.base import DataModule
-from datamodules.splits import carve
+from datamodules.storage.splits import carve
+from datamodules.storage.tweet_files import read_tweets, read_unlabelled, to_ascii
 from datamodules.texts import TextRows
-from datamodules.tweet_files import read_tweets, read_unlabelled, to_ascii
 
 
 class Tweets(DataModule):

@@ -14,15 +14,16 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from callbacks.checkpoints import kept
-from callbacks.requeue import Requeued
-from callbacks.run_folder import RunFolder
+from callbacks.checkpointing.checkpoints import kept
+from common.renamed import rename_argument
 from launch.accidents import explained
 from launch.examples import examples
 from launch.folders import claim, hold, read_checkpoint, unfinished, wandb_id
 from launch.parser import Help, Parser, one_line
+from launch.requeue import Requeued
+from launch.run_folder import RunFolder
 from launch.slurm import answer_signals, check_started_by_srun, of_this_job, requeue
-from launch.switches import check_names, chosen, class_name
+from launch.switches import chosen, class_name, current_names
 from launch.trainer import Trainer, fast_precision
 from launch.trust import check_trust, only_known_classes
 from reports.report import write as write_report
@@ -81,11 +82,11 @@ class CLI(LightningCLI):
         config.experiment = config.experiment or stem
         trainer = config.trainer
         loggers = trainer.logger if isinstance(trainer.logger, list) else []
-        check_names(config.without, [*(trainer.callbacks or []), *loggers])
+        without = current_names(config.without, [*(trainer.callbacks or []), *loggers])
         no_bar = [] if trainer.enable_progress_bar in (None, True) else ["TQDMProgressBar"]
-        trainer.callbacks = chosen(trainer.callbacks or [], config.without + no_bar)
+        trainer.callbacks = chosen(trainer.callbacks or [], without + no_bar)
         if loggers:
-            trainer.logger = loggers = chosen(loggers, config.without)
+            trainer.logger = loggers = chosen(loggers, without)
         config.without = []  # done: the stored config has what is left
         if self.subcommand in FOLDERLESS:
             bar = [item for item in trainer.callbacks if class_name(item) == "TQDMProgressBar"]
@@ -131,7 +132,7 @@ class CLI(LightningCLI):
             if not kept(Path(config.ckpt_path)):
                 raise MisconfigurationException(
                     f"--ckpt_path {config.ckpt_path}: no epoch=N.ckpt in it; train with keep_every_n_epochs of "
-                    "callbacks.checkpoints.Checkpoints"
+                    "callbacks.checkpointing.checkpoints.Checkpoints"
                 )
         elif config.ckpt_path:
             read_checkpoint(Path(config.ckpt_path))
@@ -172,6 +173,7 @@ class CLI(LightningCLI):
 def run(args: list[str]) -> int:
     """Exit status; what a user can put right is said in one line."""
     quiet_lightning()
+    args = [rename_argument(arg) for arg in args]
     sys.argv[1:] = args  # LightningCLI reads them there, and so do the processes that Lightning starts
     only_known_classes(ROOT, args)
     cli = CLI.__new__(CLI)

@@ -12,15 +12,20 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
 
 import yaml
-from jsonargparse import DefaultHelpFormatter
+from jsonargparse import DefaultHelpFormatter, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
+from common.renamed import rename_config
 from launch.trust import FLAG, LIBRARIES
 
 UNKNOWN = re.compile(r"Option '([^']+)' is not accepted|not accept option '([^']+)'|arguments: --([\w.+]+)")
 BAD_CLASS = re.compile(r"class_path '([^']+)':\s+(.*)")
 DENIED = re.compile(r"Importing '([^']+)' is not allowed")
 NO_NAME = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
+
+# every YAML that a parser reads may name classes and options as they were once called
+load_yaml = get_loader("yaml")
+set_loader("yaml", lambda text: rename_config(load_yaml(text)), exceptions=(yaml.YAMLError,))
 
 
 class Help(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):

@@ -11,9 +11,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.base import DataModule
-from datamodules.image_files import OnBadImage
 from datamodules.images import ImageDataModule
-from datamodules.loader import BatchLoader
+from datamodules.loading.loader import BatchLoader
+from datamodules.storage.image_files import OnBadImage
 from launch.folders import read_checkpoint
 from launch.parts import Parts, about_of, same
 

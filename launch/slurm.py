@@ -11,8 +11,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from callbacks.requeue import Requeue
 from launch.folders import readable, versions
+from launch.requeue import Requeue
 
 
 def check_started_by_srun() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from common.renamed import CLASSES
 from launch.parser import nearest
 
 
@@ -11,13 +12,20 @@ def class_name(item: Any) -> str:
     return item.class_path.rsplit(".", 1)[-1]
 
 
-def check_names(without: list[str], items: list) -> None:
+def current_names(without: list[str], items: list) -> list[str]:
+    """Names of callbacks and loggers to leave out, those of old commands as they are called today.
+
+    Raises:
+        MisconfigurationException: no callback or logger is called so.
+    """
+    without = [CLASSES.get(name, name) for name in without]
     known = [class_name(item) for item in items]
     for name in without:
         if name not in known:
             raise MisconfigurationException(
                 f"without: no callback or logger is called {name!r}{nearest(name, known)}"
             )
+    return without
 
 
 def figures_name(item: Any) -> str | None:

@@ -9,10 +9,10 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.trainer.connectors.accelerator_connector import _PRECISION_INPUT
 
-from anatomy.table import table, trace
-from callbacks.checkpoints import kept
+from callbacks.checkpointing.checkpoints import kept
 from launch.folders import read_checkpoint
 from launch.predict import predict
+from model_summary.summary import table, trace
 
 
 def fast_precision() -> str:

@@ -5,6 +5,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.renamed import complete_config
 from reports.run import Run, dig
 from reports.verdict import progress
 
@@ -45,7 +46,7 @@ def key(run: Run) -> str:
     start = config.pop("ckpt_path", None)
     if start and Path(start).parts[-4:-1] != (*run.path.parts[-2:], "checkpoints"):
         config["ckpt_path"] = start
-    before = [copy.deepcopy(said.get("config") or {}) for said in run.provenance.get("stages") or []]
+    before = [complete_config(said.get("config") or {}) for said in run.provenance.get("stages") or []]
     for known in (config, *before):
         known.pop("seed_everything", None)
         if before and isinstance(dig(known, "model", "init_args"), dict):

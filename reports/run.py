@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
+from common.renamed import complete_config
+
 FILES = ("config.yaml", "provenance.json", "metrics.csv")
 
 
@@ -98,7 +100,7 @@ def read(folder: Path | str) -> Run:
         raise NoRunError(
             f"{folder} is no run folder: it has no {', no '.join(FILES)}; give runs/EXPERIMENT/VERSION"
         )
-    config = _mapping(path / "config.yaml", _yaml)
+    config = complete_config(_mapping(path / "config.yaml", _yaml))
     return Run(
         path=path,
         experiment=str(config.get("experiment") or path.parent.name),

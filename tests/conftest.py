@@ -9,9 +9,9 @@ import torch
 
 import cli
 from datamodules.cifar10 import CIFAR10
-from datamodules.layout import write_arrays
 from datamodules.mnist import MNIST
 from datamodules.stl10 import STL10
+from datamodules.storage.layout import write_arrays
 from tests.galaxies import write_galaxies
 from tests.methods import METHODS, build
 from tests.tweets import write_tweets
@@ -19,7 +19,9 @@ from tests.tweets import write_tweets
 CLASSES = ["circle", "line", "square", "star"]
 
 # default eyes that draw when training ends: they have tests of their own, and other runs are faster without them
-PICTURES = "Curves, Map, Retrieval, CAM, Filters, Hardest, Confusion, CKA, Reconstructions, Samples, Latents"
+PICTURES = (
+    "Curves, FeatureMap, Retrieval, CAM, Filters, Hardest, Confusion, CKA, Reconstructions, Samples, Latents"
+)
 
 
 def pytest_addoption(parser):

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from lightning.pytorch import Trainer
 
-from callbacks.csv_logger import CSVLogger
-from callbacks.features import Features
+from callbacks.evaluation.features import Features
+from callbacks.loggers.csv import CSVLogger
 from datamodules.arrays import Arrays
-from datamodules.recipe import Recipe
+from datamodules.augmentation.recipe import Recipe
 from datamodules.tweets import Tweets
 from tests.methods import METHODS, Case, build, train
 from tests.tweets import write_tweets

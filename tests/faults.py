@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Callback
 
-import callbacks.run_folder
-from callbacks.requeue import Requeue
+import launch.run_folder
+from launch.requeue import Requeue
 
 
 class Fault(Callback):
@@ -124,5 +124,5 @@ class ClockBack(Fault):
             def now(cls, tz=None):
                 return datetime.datetime.now(tz) - day
 
-        callbacks.run_folder.datetime = Yesterday
+        launch.run_folder.datetime = Yesterday
         time.time = lambda: now() - day.total_seconds()

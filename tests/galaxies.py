@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from torch import Tensor
 
-from datamodules.galaxy_tree import COLUMNS, PLACES, TREE
+from datamodules.storage.galaxy_tree import COLUMNS, PLACES, TREE
 
 
 def random_fractions(count: int, seed: int = 0) -> np.ndarray:

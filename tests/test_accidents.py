@@ -26,7 +26,7 @@ SMALL = [
     ),
     *("--test_after_fit", "false"),
 ]
-SAVE = "{class_path: callbacks.checkpoints.Checkpoints, init_args: {every_n_steps: 3}}"
+SAVE = "{class_path: callbacks.checkpointing.checkpoints.Checkpoints, init_args: {every_n_steps: 3}}"
 KILL = "{class_path: tests.faults.KillAt, init_args: {step: 14}}"
 
 pytestmark = pytest.mark.slow

@@ -9,9 +9,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from datamodules.augment import COLUMNS, augment, draw
-from datamodules.geometry import rotate
-from datamodules.recipe import Recipe, check
+from datamodules.augmentation.augment import COLUMNS, augment, draw
+from datamodules.augmentation.geometry import rotate
+from datamodules.augmentation.recipe import Recipe, check
 
 SIMCLR = Recipe(
     scale=(0.2, 1.0),
@@ -283,7 +283,7 @@ def test_rows_of_a_global_draw_give_rows_of_the_global_batch(color, monkeypatch)
     torch.testing.assert_close(
         augment(images[2::3], SIMCLR, draws[2::3], color=color), whole[2::3], atol=1e-6, rtol=0
     )
-    monkeypatch.setattr("datamodules.augment.CHUNK", 4 * images[0].numel())
+    monkeypatch.setattr("datamodules.augmentation.augment.CHUNK", 4 * images[0].numel())
     torch.testing.assert_close(augment(images, SIMCLR, draws, color=color), whole, atol=1e-6, rtol=0)
 
 

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from callbacks.by_group import ByGroup, accuracy_by_group
-from callbacks.csv_logger import CSVLogger
-from callbacks.views import Views
-from callbacks.watch_test import WatchTest
+from callbacks.evaluation.by_group import ByGroup, accuracy_by_group
+from callbacks.evaluation.monitor_test_split import MonitorTestSplit
+from callbacks.figures.views import Views
+from callbacks.loggers.csv import CSVLogger
 from datamodules.tweets import Tweets
 from ssl_modules.classifier import Classifier
 from ssl_modules.networks.char_lstm import CharLSTM
@@ -155,7 +155,7 @@ def test_validation_every_so_many_steps_logs_train_val_and_test_at_the_same_step
     options = {"max_steps": 35, "max_epochs": -1, "val_check_interval": 7, "check_val_every_n_epoch": None}
     options |= {"logger": CSVLogger(str(tmp_path))}
     module = classifier()
-    trainer = train(module, data, tmp_path, callbacks=[WatchTest()], **options)
+    trainer = train(module, data, tmp_path, callbacks=[MonitorTestSplit()], **options)
     rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
     steps = {
         split: [int(row["step"]) for row in rows if row[f"{split}/top1"]]

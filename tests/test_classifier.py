@@ -11,16 +11,16 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from callbacks.checkpoints import Checkpoints
-from callbacks.csv_logger import CSVLogger
-from callbacks.features import Features
-from callbacks.knn import KNN
-from callbacks.online_probe import OnlineProbe
-from callbacks.protocol import Protocol
-from callbacks.watch_test import WatchTest
+from callbacks.checkpointing.checkpoints import Checkpoints
+from callbacks.evaluation.features import Features
+from callbacks.evaluation.knn import KNN
+from callbacks.evaluation.monitor_test_split import MonitorTestSplit
+from callbacks.evaluation.online_probe import OnlineProbe
+from callbacks.evaluation.protocol import Protocol
+from callbacks.loggers.csv import CSVLogger
 from datamodules.arrays import Arrays
+from datamodules.augmentation.recipe import Recipe
 from datamodules.images import ImageDataModule
-from datamodules.recipe import Recipe
 from ssl_modules.classifier import Classifier
 from ssl_modules.losses.supervised import label_losses
 from ssl_modules.networks.resnet import ResNet
@@ -387,7 +387,9 @@ def test_watching_test_logs_it_each_epoch_and_changes_nothing(data_dir, tmp_path
     plain, watched, data = classifier(), classifier(), tiny(data_dir)
     train(plain, data, tmp_path, max_epochs=2)
     logger = CSVLogger(str(tmp_path / "watched"))
-    trainer = train(watched, tiny(data_dir), tmp_path, callbacks=[WatchTest()], max_epochs=2, logger=logger)
+    trainer = train(
+        watched, tiny(data_dir), tmp_path, callbacks=[MonitorTestSplit()], max_epochs=2, logger=logger
+    )
     assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), watched.parameters(), strict=True))
     (expected,) = trainer.test(watched, data, verbose=False)
     rows = csv.DictReader((tmp_path / "watched" / "metrics.csv").read_text().splitlines())

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from skimage.color import rgb2lab
 
-from callbacks.checkpoints import Checkpoints
+from callbacks.checkpointing.checkpoints import Checkpoints
 from datamodules.arrays import Arrays
-from datamodules.recipe import Recipe
+from datamodules.augmentation.recipe import Recipe
 from ssl_modules.cmc import CMC
 from ssl_modules.losses.multiview import bank_contrast, cross_modal, remember
 from ssl_modules.networks.lab import rgb_to_lab

@@ -8,9 +8,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
 from datamodules.arrays import Arrays
-from datamodules.augment import COLUMNS, augment, draw
-from datamodules.geometry import central
-from datamodules.recipe import Recipe, check
+from datamodules.augmentation.augment import COLUMNS, augment, draw
+from datamodules.augmentation.geometry import central
+from datamodules.augmentation.recipe import Recipe, check
 from tests.conftest import write_random
 from tests.test_augment import SIMCLR, assert_same_moments, pictures, reference, seeded
 from tests.test_datamodules import CPU, ready, refusal, transferred

@@ -11,14 +11,14 @@ import torchvision
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.arrays import Arrays
-from datamodules.augment import Recipe
+from datamodules.augmentation.augment import Recipe
 from datamodules.cifar10 import CIFAR10
 from datamodules.digits import Digits
 from datamodules.galaxy_zoo import GalaxyZoo
 from datamodules.image_folder import ImageFolder
 from datamodules.mnist import MNIST
-from datamodules.splits import carve
 from datamodules.stl10 import STL10
+from datamodules.storage.splits import carve
 from tests.conftest import random_split, write_random
 from tests.folders import write_folders
 from tests.galaxies import write_galaxies

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from datamodules.loader import BatchLoader, RowsDataset
+from datamodules.loading.loader import BatchLoader, RowsDataset
 from tests.conftest import random_split, write_random
 from tests.methods import METHODS, build, train
 from tests.two_processes import CASES, PICTURES, RUNS, SIMCLR, data_of, observe, write_data

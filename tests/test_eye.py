@@ -8,23 +8,23 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
-from callbacks.cam import CAM
-from callbacks.cka import CKA
-from callbacks.clustering import Clustering
-from callbacks.confusion import Confusion
-from callbacks.drawing import OTHER, PALETTE, class_colors, class_name, grid, show, title
-from callbacks.embedding import Map
-from callbacks.examples import evenly, examples, features_of
-from callbacks.eye import Eye
-from callbacks.features import Features
-from callbacks.filters import Filters
-from callbacks.hardest import Hardest
-from callbacks.heads import linear_head
-from callbacks.knn import KNN
-from callbacks.online_probe import OnlineProbe
-from callbacks.retrieval import Retrieval
+from callbacks.evaluation.class_scores import linear_head
+from callbacks.evaluation.features import Features
+from callbacks.evaluation.knn import KNN
+from callbacks.evaluation.online_probe import OnlineProbe
+from callbacks.figures.base import Eye
+from callbacks.figures.cam import CAM
+from callbacks.figures.cka import CKA
+from callbacks.figures.clustering import Clustering
+from callbacks.figures.confusion import Confusion
+from callbacks.figures.feature_map import FeatureMap
+from callbacks.figures.filters import Filters
+from callbacks.figures.hardest import Hardest
+from callbacks.figures.retrieval import Retrieval
+from callbacks.plotting.examples import evenly, examples, features_of
+from callbacks.plotting.style import OTHER, PALETTE, class_colors, class_name, grid, show, title
 from datamodules.arrays import Arrays
-from datamodules.recipe import Recipe
+from datamodules.augmentation.recipe import Recipe
 from tests.conftest import PICTURES, command_line
 from tests.methods import METHODS, build, train
 
@@ -178,7 +178,7 @@ def test_labels_on_validation_alone_leave_a_run_whole(own_dir, tmp_path, method)
         (own_dir / "tiny" / f"test_{kind}.npy").rename(own_dir / "tiny" / f"val_{kind}.npy")
     labels.unlink()
     case = next(case for case in METHODS if case.method.__name__ == method)
-    eyes = [CAM(), Confusion(), Hardest(count=2), Map(points=16), Retrieval(), CKA()]
+    eyes = [CAM(), Confusion(), Hardest(count=2), FeatureMap(points=16), Retrieval(), CKA()]
     trainer = fit(own_dir, tmp_path, *eyes, case=case)
     assert linear_head(trainer, trainer.lightning_module) is None
     drawn = {folder.name for folder in (tmp_path / "figures").iterdir()}
@@ -208,7 +208,7 @@ def test_eyes_look_at_a_checkpoint_that_none_of_them_watched(tmp_path):
     given += ["--without", f"[WandbLogger, Protocol, Views, KNN, Collapse, {PICTURES}]"]
     assert command_line("fit", "--config", DIGITS, *given, "--test_after_fit", "false") == 0
     run = tmp_path / "simclr_digits" / "version_0"
-    eyes = CAM, Confusion, Hardest, Filters, Map, Retrieval, Clustering, CKA
+    eyes = CAM, Confusion, Hardest, Filters, FeatureMap, Retrieval, Clustering, CKA
     more = [part for eye in eyes for part in ("--trainer.callbacks+", f"{eye.__module__}.{eye.__name__}")]
     checkpoint = ["--config", run / "config.yaml", "--ckpt_path", run / "checkpoints" / "last.ckpt"]
     assert command_line("validate", *checkpoint, "--runs_dir", tmp_path, *more) == 0

@@ -10,11 +10,11 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from callbacks.cam import CAM, asked, chosen_classes, pick
-from callbacks.evidence import class_activation, grad_cam, layer_of_maps, maps_and_gradients
-from callbacks.features import Features
-from callbacks.heads import linear_head
-from callbacks.spotlight import spotlight
+from callbacks.evaluation.class_scores import linear_head
+from callbacks.evaluation.features import Features
+from callbacks.figures.cam import CAM, asked, chosen_classes, pick
+from callbacks.measures.class_activation import class_activation, grad_cam, layer_of_maps, maps_and_gradients
+from callbacks.plotting.overlay import spotlight
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
 from ssl_modules.networks.residual_autoencoder import ResidualEncoder
 from ssl_modules.networks.resnet import ResNet

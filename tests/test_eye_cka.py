@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from callbacks.cka import CKA, cka_matrix, linear_cka, parts, pooled
+from callbacks.figures.cka import CKA, cka_matrix, linear_cka, parts, pooled
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
 from ssl_modules.networks.resnet import ResNet
 from tests.eyes import assert_training_is_as_without, fit, named, write_numbers, written

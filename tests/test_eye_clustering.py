@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from callbacks.clustering import Clustering
-from callbacks.clusters import agreement, clustered, match, reduced
-from callbacks.embedding import Map
-from callbacks.examples import examples
-from callbacks.retrieval import Retrieval
+from callbacks.figures.clustering import Clustering
+from callbacks.figures.feature_map import FeatureMap
+from callbacks.figures.retrieval import Retrieval
+from callbacks.measures.clusters import agreement, clustered, match, reduced
+from callbacks.plotting.examples import examples
 from ssl_modules.networks.resnet import ResNet
 from tests.conftest import CLASSES, random_split
 from tests.eyes import (
@@ -146,7 +146,7 @@ def test_only_validation_images_need_labels(tmp_path):
     np.save(folder / "train_images.npy", random_split(48)[0])
     for kind, array in zip(("images", "labels"), random_split(20, classes=2, seed=1), strict=True):
         np.save(folder / f"val_{kind}.npy", array)
-    eyes = Clustering(), Map(), Retrieval()
+    eyes = Clustering(), FeatureMap(), Retrieval()
     fit(named("Autoencoder"), tmp_path, tmp_path, *eyes)
     facts, arrays = written(tmp_path, "clustering")
     assert facts["clusters"] == 2 and len(arrays["labels"]) == 20

@@ -5,7 +5,16 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
-from callbacks.confusion import MOST, PAPER, Confusion, draw, finding, percentages, strengths, surest_of_cells
+from callbacks.figures.confusion import (
+    MOST,
+    PAPER,
+    Confusion,
+    draw,
+    finding,
+    percentages,
+    strengths,
+    surest_of_cells,
+)
 from tests.conftest import CLASSES
 from tests.eyes import assert_training_is_as_without, fit, named, tiny, tweets, write_numbers, written
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from callbacks.checkpoints import Checkpoints
-from callbacks.csv_logger import CSVLogger
-from callbacks.curves import Curves, best_row, panels, zoom
-from callbacks.features import Features
-from callbacks.online_probe import OnlineProbe
-from callbacks.watch_test import WatchTest
+from callbacks.checkpointing.checkpoints import Checkpoints
+from callbacks.evaluation.features import Features
+from callbacks.evaluation.monitor_test_split import MonitorTestSplit
+from callbacks.evaluation.online_probe import OnlineProbe
+from callbacks.figures.curves import Curves, best_row, panels, zoom
+from callbacks.loggers.csv import CSVLogger
 from tests.eyes import assert_training_is_as_without, fit, named, write_numbers, written
 
 
@@ -74,7 +74,7 @@ def test_series_are_the_columns_of_the_file(tmp_path):
 @pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier", "Autoencoder"])
 def test_every_method_has_curves_with_the_best_iteration(method, data_dir, tmp_path):
     case = named(method)
-    trainer = fit(case, data_dir, tmp_path, OnlineProbe(), WatchTest(), Curves(), max_epochs=3)
+    trainer = fit(case, data_dir, tmp_path, OnlineProbe(), MonitorTestSplit(), Curves(), max_epochs=3)
     facts, arrays = written(tmp_path, "curves")
     length = trainer.num_training_batches
     assert facts["iterations_per_epoch"] == length and len(arrays["train/loss"]) == 3

@@ -8,9 +8,9 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from sklearn.manifold import TSNE, trustworthiness
 
-from callbacks.embedding import Map, axis_names, previous
-from callbacks.examples import small
-from callbacks.plane import to_plane
+from callbacks.figures.feature_map import FeatureMap, axis_names, previous
+from callbacks.plotting.examples import small
+from callbacks.plotting.scatter import to_plane
 from tests.eyes import assert_training_is_as_without, fit, named, tiny, tweets, write_numbers, written
 
 
@@ -94,7 +94,7 @@ def test_thumbnails_are_means_over_pixels():
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier", "Autoencoder"])
 def test_the_hook_writes_the_same_examples_at_all_epochs(method, data_dir, tmp_path):
-    trainer = fit(named(method), data_dir, tmp_path, Map(points=6, every_n_epochs=1), max_epochs=2)
+    trainer = fit(named(method), data_dir, tmp_path, FeatureMap(points=6, every_n_epochs=1), max_epochs=2)
     folder, stored = tmp_path / "figures" / "tsne", trainer.datamodule.datasets["val"]
     first, last = (dict(np.load(folder / f"epoch={epoch}.npz")) for epoch in (0, 1))
     assert np.array_equal(first["index"], last["index"]) and len(first["index"]) == 6
@@ -109,17 +109,17 @@ def test_the_hook_writes_the_same_examples_at_all_epochs(method, data_dir, tmp_p
 
 
 def test_the_latent_space_of_a_vae_is_a_map_of_its_posterior_means(data_dir, tmp_path):
-    fit(named("VAE"), data_dir, tmp_path, Map(how="pca", name="latent_map"))
+    fit(named("VAE"), data_dir, tmp_path, FeatureMap(how="pca", name="latent_map"))
     _, arrays = written(tmp_path, "latent_map")
     assert arrays["xy"].shape == (8, 2) and abs(arrays["xy"].mean(0)).max() < 1e-5
 
 
 def test_numbers_and_texts_have_maps_too(data_dir, tmp_path):
     numbers = tiny(named("SimCLR"), write_numbers(tmp_path))
-    fit(named("SimCLR"), data_dir, tmp_path / "numbers", Map(), data=numbers)
+    fit(named("SimCLR"), data_dir, tmp_path / "numbers", FeatureMap(), data=numbers)
     _, arrays = written(tmp_path / "numbers", "tsne")
     assert "pred" not in arrays and arrays["labels"].shape == (len(arrays["xy"]), 2)
-    fit(named("Classifier", 1), data_dir, tmp_path, Map(), data=(data := tweets(tmp_path)))
+    fit(named("Classifier", 1), data_dir, tmp_path, FeatureMap(), data=(data := tweets(tmp_path)))
     _, arrays = written(tmp_path, "tsne")
     with np.load(tmp_path / "figures/tsne/thumbnails.npz") as thumbnails:
         views, *_ = data.prepare((*data.datasets["val"].__getitems__(arrays["index"]), 0), "cpu", False)
@@ -141,10 +141,10 @@ class Flat(torch.nn.Module):
 
 def test_collapsed_features_have_none(data_dir, tmp_path):
     flat = named("SimCLR")._replace(encoder=lambda norm: Flat())
-    fit(flat, data_dir, tmp_path, eye := Map())
+    fit(flat, data_dir, tmp_path, eye := FeatureMap())
     assert eye.skipped and not (tmp_path / "figures").exists()
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE"])
 def test_training_is_as_without_it(method, data_dir, tmp_path):
-    assert_training_is_as_without(named(method), data_dir, tmp_path, Map(every_n_epochs=1))
+    assert_training_is_as_without(named(method), data_dir, tmp_path, FeatureMap(every_n_epochs=1))

@@ -6,8 +6,16 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from matplotlib.image import imread
 from torch import nn
 
-from callbacks.filters import Filters, as_filters, choose, gates_of, weights_of
-from callbacks.mosaic import draw_filters, draw_matrix, filter_tile, mosaic, picture, signed, strength
+from callbacks.figures.filters import Filters, as_filters, choose, gates_of, weights_of
+from callbacks.plotting.filter_grid import (
+    draw_filters,
+    draw_matrix,
+    filter_tile,
+    mosaic,
+    picture,
+    signed,
+    strength,
+)
 from ssl_modules.networks.resnet import ResNet
 from tests.eyes import assert_training_is_as_without, fit, named, tiny, tweets, write_numbers, written
 from tests.methods import build

@@ -5,9 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from callbacks.hardest import Hardest, draw, largest, words
-from callbacks.heads import linear_head
-from callbacks.online_probe import OnlineProbe
+from callbacks.evaluation.class_scores import linear_head
+from callbacks.evaluation.online_probe import OnlineProbe
+from callbacks.figures.hardest import Hardest, draw, largest, words
 from ssl_modules.rotation import turns
 from tests.eyes import (
     assert_training_is_as_without,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from callbacks.reconstructions import Reconstructions, quarter_turns, squared_error
+from callbacks.figures.reconstructions import Reconstructions, quarter_turns, squared_error
 from tests.eyes import assert_training_is_as_without, fit, last_logged, named, tiny, write_numbers, written
 
 
@@ -87,7 +87,7 @@ def test_training_is_not_changed_by_a_bit(data_dir, tmp_path):
 def test_of_a_test_split(data_dir, tmp_path):
     from lightning.pytorch import Trainer
 
-    from callbacks.features import Features
+    from callbacks.evaluation.features import Features
     from tests.methods import build
 
     case = named("Autoencoder")

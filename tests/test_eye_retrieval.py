@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from callbacks.features import FeatureSet
-from callbacks.retrieval import Retrieval, nearest, precision, search
+from callbacks.evaluation.features import FeatureSet
+from callbacks.figures.retrieval import Retrieval, nearest, precision, search
 from tests.eyes import (
     assert_training_is_as_without,
     fit,

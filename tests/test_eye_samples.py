@@ -6,9 +6,9 @@ import scipy.linalg
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from callbacks.frechet import frechet_distance, patch_statistics
-from callbacks.latents import Latents, divergences, interpolations, traversals
-from callbacks.samples import Samples
+from callbacks.figures.latents import Latents, divergences, interpolations, traversals
+from callbacks.figures.samples import Samples
+from callbacks.measures.frechet import frechet_distance, patch_statistics
 from tests.eyes import assert_training_is_as_without, fit, last_logged, named, write_numbers, written
 
 

@@ -9,22 +9,24 @@ import pytest
 import yaml
 from lightning.pytorch import Callback
 
-from callbacks.checkpoints import Checkpoints, kept
-from callbacks.cka import CKA
-from callbacks.clustering import Clustering
-from callbacks.csv_logger import CSVLogger
-from callbacks.eye import Eye
-from callbacks.reconstructions import Reconstructions
-from callbacks.study import Study, draw, in_words
+from callbacks.checkpointing.checkpoints import Checkpoints, kept
+from callbacks.figures.base import Eye
+from callbacks.figures.cka import CKA
+from callbacks.figures.clustering import Clustering
+from callbacks.figures.reconstructions import Reconstructions
+from callbacks.figures.study import Study, draw, in_words
+from callbacks.loggers.csv import CSVLogger
 from datamodules.cifar10 import CIFAR10
 from tests.conftest import PICTURES, command_line, write_random
 
 pytestmark = pytest.mark.usefixtures("untouched_process")
 
 CONFIG = Path(__file__).parent.parent / "configs" / "conv_autoencoder_cifar10.yaml"
-CHECKPOINTS = "{class_path: callbacks.checkpoints.Checkpoints, init_args: {keep_every_n_epochs: 1}}"
-STUDY = "callbacks.study.Study"
-PROTOCOL = "{class_path: callbacks.protocol.Protocol, init_args: {draws: 1}}"
+CHECKPOINTS = (
+    "{class_path: callbacks.checkpointing.checkpoints.Checkpoints, init_args: {keep_every_n_epochs: 1}}"
+)
+STUDY = "callbacks.figures.study.Study"
+PROTOCOL = "{class_path: callbacks.evaluation.protocol.Protocol, init_args: {draws: 1}}"
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_kept_checkpoints_are_found_in_the_order_of_their_epochs(tmp_path):
 
 
 def test_all_checkpoints_of_a_run_in_one_picture(run, tmp_path):
-    reconstructions = "callbacks.reconstructions.Reconstructions"
+    reconstructions = "callbacks.figures.reconstructions.Reconstructions"
     status, folder = validate(run, tmp_path, run / "checkpoints", reconstructions, PROTOCOL, STUDY)
     assert status == 0
     trained, studied = (CSVLogger(str(path)).series() for path in (run, folder))
@@ -121,7 +123,7 @@ def test_a_metric_that_nobody_logged_is_named(run, tmp_path):
 def test_one_checkpoint_keeps_its_epoch_and_step(run, tmp_path):
     (tmp_path / "alone").mkdir()
     last = shutil.copy(run / "checkpoints" / "epoch=2.ckpt", tmp_path / "alone" / "last.ckpt")
-    status, folder = validate(run, tmp_path, last, "callbacks.cka.CKA", STUDY)
+    status, folder = validate(run, tmp_path, last, "callbacks.figures.cka.CKA", STUDY)
     assert status == 0 and (folder / "figures" / "cka" / "epoch=2.png").exists()
     assert not (folder / "figures" / "study").exists()
     assert CSVLogger(str(folder)).series()["val/loss"][:, :2].tolist() == [[2, 6]]

@@ -8,10 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from callbacks.collapse import Collapse, alignment, effective_rank, spread, uniformity
-from callbacks.csv_logger import CSVLogger
-from callbacks.features import FeatureSet
-from callbacks.views import draw_views
+from callbacks.evaluation.collapse import Collapse, alignment, effective_rank, spread, uniformity
+from callbacks.evaluation.features import FeatureSet
+from callbacks.evaluation.protocol import Protocol
+from callbacks.figures.views import draw_views
+from callbacks.loggers.csv import CSVLogger
 from tests.test_watching import logged, monitors, train
 
 
@@ -74,7 +75,7 @@ def test_collapse_is_said_in_words_and_stops_the_run_if_asked(tmp_path):
 
 
 def test_what_a_watched_run_logs(tmp_path):
-    train(tmp_path, monitors())
+    train(tmp_path, [*monitors(), Protocol()])
     rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
     last = {name: [row[name] for row in rows if row[name]][-1] for name in rows[0]}
     for prefix in ("", "untrained/", "pixels/"):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import callbacks.run_folder
-from callbacks.csv_logger import CSVLogger
+import launch.run_folder
+from callbacks.loggers.csv import CSVLogger
 from tests.conftest import PICTURES, command_line, write_random
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("untouched_process", "undone")]
@@ -42,7 +42,7 @@ data:
 def undone(monkeypatch):
     """What faults do to this process."""
     monkeypatch.setattr(time, "time", time.time)
-    monkeypatch.setattr(callbacks.run_folder, "datetime", callbacks.run_folder.datetime)
+    monkeypatch.setattr(launch.run_folder, "datetime", launch.run_folder.datetime)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(
         signal.SIGINT, signal.default_int_handler
@@ -63,7 +63,7 @@ def config(tmp_path_factory) -> Path:
 def fit(config: Path, runs: Path, *more: str, fault: str = "") -> int:
     """Exit status of a run of 15 steps that saves every second one; the fault happens in step 8."""
     extra = [f"{{class_path: tests.faults.{fault}, init_args: {{step: 8}}}}"] if fault else []
-    extra += ["{class_path: callbacks.checkpoints.Checkpoints, init_args: {every_n_steps: 2}}"]
+    extra += ["{class_path: callbacks.checkpointing.checkpoints.Checkpoints, init_args: {every_n_steps: 2}}"]
     given = [part for callback in extra for part in ("--trainer.callbacks+", callback)]
     return command_line("fit", "--config", config, "--runs_dir", runs, *given, *more)
 

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from datamodules.csv_targets import as_classes, read_columns
-from datamodules.galaxy_tree import COLUMNS, PLACES, TREE, largest_answer, likeliest_path, paths, shares
+from datamodules.storage.csv_targets import as_classes, read_columns
+from datamodules.storage.galaxy_tree import (
+    COLUMNS,
+    PLACES,
+    TREE,
+    largest_answer,
+    likeliest_path,
+    paths,
+    shares,
+)
 from tests.galaxies import present, random_fractions
 
 # --- the decision tree

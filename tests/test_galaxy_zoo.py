@@ -10,10 +10,10 @@ import pytest
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from datamodules import image_files
-from datamodules.augment import Recipe
-from datamodules.galaxy_tree import largest_answer, likeliest_path, paths
+from datamodules.augmentation.augment import Recipe
 from datamodules.galaxy_zoo import GalaxyZoo
+from datamodules.storage import image_files
+from datamodules.storage.galaxy_tree import largest_answer, likeliest_path, paths
 from tests.galaxies import galaxies_of, present, write_csv, write_galaxies
 from tests.test_datamodules import CPU, ready
 

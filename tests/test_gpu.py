@@ -9,9 +9,9 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from callbacks.features import Features
-from callbacks.online_probe import OnlineProbe
-from callbacks.throughput import Throughput
+from callbacks.evaluation.features import Features
+from callbacks.evaluation.online_probe import OnlineProbe
+from callbacks.evaluation.throughput import Throughput
 from ssl_modules.losses.contrastive import nt_xent
 from tests.conftest import command_line
 from tests.methods import METHODS, build, train
@@ -209,7 +209,7 @@ def test_every_default_callback_reads_features_of_the_device(config, device, on_
         "--trainer.limit_train_batches": 2,
         "--runs_dir": tmp_path,
         "--without": "[WandbLogger, TQDMProgressBar]",
-        "--trainer.callbacks+": "callbacks.clustering.Clustering",
+        "--trainer.callbacks+": "callbacks.figures.clustering.Clustering",
         "--trainer.callbacks.points": 60,
     }
     options |= {f"--trainer.{name}": value for name, value in on_device.items()}

@@ -17,7 +17,7 @@ import cli
 from tests.conftest import PICTURES, command_line
 
 ROOT = Path(cli.__file__).parent
-ROOMS = ("ssl_modules", "datamodules", "callbacks", "reports", "anatomy")
+ROOMS = ("ssl_modules", "datamodules", "callbacks", "reports", "model_summary", "common")
 FILES = [path.relative_to(ROOT) for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 CONFIGS = [path.name for path in sorted((ROOT / "configs").glob("*.yaml")) if path.name != "defaults.yaml"]
 DIGITS = ROOT / "configs" / "simclr_digits.yaml"
@@ -45,7 +45,7 @@ def imported_roots(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_a_room_imports_no_other_room(file):
-    others = {*ROOMS, "launch", "cli", "tests", "benchmarks"} - {file.parts[0]}
+    others = {*ROOMS, "launch", "cli", "tests", "benchmarks"} - {file.parts[0], "common"}
     assert not imported_roots(file) & others
 
 
@@ -279,7 +279,7 @@ def test_an_unknown_option_is_named_with_the_nearest_one(key, nearest, tmp_path,
 def test_an_unknown_key_of_a_callback_is_named(tmp_path, capsys):
     def change(tree):
         tree["trainer"]["callbacks+"] = [
-            {"class_path": "callbacks.knn.KNN", "init_args": {"every_n_epoch": 1}}
+            {"class_path": "callbacks.evaluation.knn.KNN", "init_args": {"every_n_epoch": 1}}
         ]
 
     error = one_error(capsys, "fit", "--config", edited(tmp_path, change), "--runs_dir", tmp_path)
@@ -310,10 +310,10 @@ def test_a_misspelt_class_is_named_with_the_nearest_one(slip, tmp_path, capsys):
 
 def test_a_misspelt_callback_is_named_with_the_nearest_one(tmp_path, capsys):
     def change(tree):
-        tree["trainer"]["callbacks+"] = [{"class_path": "callbacks.knn.KNNN"}]
+        tree["trainer"]["callbacks+"] = [{"class_path": "callbacks.evaluation.knn.KNNN"}]
 
     error = one_error(capsys, "fit", "--config", edited(tmp_path, change), "--runs_dir", tmp_path / "runs")
-    assert "callbacks.knn.KNNN" in error and "'KNN'" in error, error
+    assert "callbacks.evaluation.knn.KNNN" in error and "'KNN'" in error, error
 
 
 @pytest.mark.parametrize(
@@ -405,12 +405,15 @@ def test_an_eye_given_twice_replaces_the_first_unless_it_has_a_name_of_its_own()
     def item(path, **options):
         return Namespace(class_path=path, init_args=Namespace(**options))
 
-    first, again = item("callbacks.embedding.Map", name=None), item("callbacks.embedding.Map", name=None)
-    other = item("callbacks.embedding.Map", name="latent_map")
+    first, again = (
+        item("callbacks.figures.feature_map.FeatureMap", name=None),
+        item("callbacks.figures.feature_map.FeatureMap", name=None),
+    )
+    other = item("callbacks.figures.feature_map.FeatureMap", name="latent_map")
     assert chosen([first, again, other], []) == [again, other]
     loggers = [
         item("a.WandbLogger", name=None, save_dir="."),
         item("a.WandbLogger", name="mine", save_dir="."),
     ]
     assert chosen(loggers, []) == loggers[1:]
-    assert chosen([first, other], ["Map"]) == []
+    assert chosen([first, other], ["FeatureMap"]) == []

@@ -15,10 +15,10 @@ import pytest
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from PIL import Image
 
-from datamodules import image_files
-from datamodules.disk import writing
-from datamodules.image_files import central_square, contents, images_in, pack
-from datamodules.layout import write_arrays, write_header
+from datamodules.storage import image_files
+from datamodules.storage.disk import writing
+from datamodules.storage.image_files import central_square, contents, images_in, pack
+from datamodules.storage.layout import write_arrays, write_header
 
 ROOT = Path(__file__).parent.parent
 
@@ -205,7 +205,7 @@ def test_an_image_called_otherwise_than_what_it_is(tmp_path):
 PACK = """
 import sys, time
 from pathlib import Path
-from datamodules import image_files
+from datamodules.storage import image_files
 whole = image_files.central_square
 def slow(*args):
     time.sleep(float(sys.argv[3]))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules import image_files
 from datamodules.arrays import Arrays
 from datamodules.image_folder import ImageFolder
+from datamodules.storage import image_files
 from tests.conftest import command_line
 from tests.folders import CLASSES, classes_of, write_folders, write_images
 from tests.test_datamodules import ready, refusal

@@ -9,9 +9,9 @@ import yaml
 from torch import nn
 from torch.nn import functional as F
 
-from anatomy.field import Field, Fields
-from anatomy.layers import network, read
-from anatomy.table import Layer, table, trace
+from model_summary.layer_list import network, read
+from model_summary.receptive_field import Field, Fields
+from model_summary.summary import Layer, table, trace
 from ssl_modules.networks.char_lstm import CharLSTM
 from ssl_modules.networks.lab_pair import LabPair
 from ssl_modules.networks.resnet import ResNet

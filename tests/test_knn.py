@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from callbacks.knn_vote import knn_scores, top_k
+from callbacks.measures.knn import knn_scores, top_k
 
 CLASSES = 5
 

@@ -8,8 +8,8 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from callbacks.linear_probe import few_label_accuracy, few_labels, fit_probe
-from callbacks.online_probe import OnlineProbe
+from callbacks.evaluation.online_probe import OnlineProbe
+from callbacks.measures.linear_probe import few_label_accuracy, few_labels, fit_probe
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from datamodules.arrays import Arrays
-from datamodules.augment import Recipe
-from datamodules.loader import BatchLoader, RowsDataset, batch_key
+from datamodules.augmentation.augment import Recipe
+from datamodules.loading.loader import BatchLoader, RowsDataset, batch_key
 from tests.conftest import random_split
 
 RECIPE = Recipe(

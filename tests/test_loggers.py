@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import cli
-from callbacks.csv_logger import CSVLogger
-from callbacks.figures import save_table
-from callbacks.wandb_logger import WandbLogger, logged, online, records
+from callbacks.loggers.csv import CSVLogger
+from callbacks.loggers.wandb import WandbLogger, logged, online, records
+from callbacks.plotting.save import save_table
 from tests.conftest import PICTURES, command_line
 
 pytestmark = pytest.mark.usefixtures("untouched_process")
-ARTIFACT = "callbacks.encoder_artifact.EncoderArtifact"
+ARTIFACT = "callbacks.checkpointing.encoder_artifact.EncoderArtifact"
 DIGITS = Path(cli.__file__).parent / "configs" / "simclr_digits.yaml"
 SHORT = {
     "--trainer.max_epochs": 2,
@@ -119,7 +119,7 @@ def test_a_key_without_a_server_goes_offline_and_says_so(no_account, monkeypatch
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
     said = []
-    monkeypatch.setattr("callbacks.wandb_logger.rank_zero_info", said.append)
+    monkeypatch.setattr("callbacks.loggers.wandb.rank_zero_info", said.append)
     assert not online() and said == ["W&B: 127.0.0.1 does not answer, logging offline"]
 
 
@@ -147,7 +147,7 @@ def test_a_server_that_never_answers_costs_less_than_ten_seconds(no_account, mon
 @pytest.mark.slow
 def test_a_resumed_run_joins_and_has_every_row_once_though_a_kill_took_some(no_account, tmp_path):
     fault = "{class_path: tests.faults.Terminate, init_args: {step: 3}}"
-    save = "{class_path: callbacks.checkpoints.Checkpoints, init_args: {every_n_steps: 1}}"
+    save = "{class_path: callbacks.checkpointing.checkpoints.Checkpoints, init_args: {every_n_steps: 1}}"
     eyes = "[Protocol,KNN,Collapse,Views]"
     fit(tmp_path, eyes, "--trainer.callbacks+", save, "--trainer.callbacks+", fault, status=143)
     wandb.finish()

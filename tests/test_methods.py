@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from datamodules.arrays import Arrays
-from datamodules.augment import Recipe
+from datamodules.augmentation.augment import Recipe
 from datamodules.tweets import Tweets
 from ssl_modules.optim import warmup_cosine
 from tests.hardware import lstm_computes_in_bf16

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from callbacks import cka
-from callbacks.run_folder import stages
+from callbacks.figures import cka
+from launch.run_folder import stages
 from reports import images
 from reports.compare import page as comparison
 from reports.compare.differences import differences

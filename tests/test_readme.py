@@ -36,9 +36,10 @@ def project(tmp_path_factory) -> Path:
         "ssl_modules",
         "datamodules",
         "callbacks",
+        "common",
         "reports",
         "launch",
-        "anatomy",
+        "model_summary",
     ):
         (folder / name).symlink_to(ROOT / name)
     for name, code in FILES.items():

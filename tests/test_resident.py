@@ -7,12 +7,12 @@ import pytest
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from callbacks.features import Features
-from callbacks.knn import KNN
-from datamodules import loader, resident
+from callbacks.evaluation.features import Features
+from callbacks.evaluation.knn import KNN
 from datamodules.arrays import Arrays
-from datamodules.augment import Recipe
-from datamodules.loader import RowsDataset
+from datamodules.augmentation.augment import Recipe
+from datamodules.loading import loader, resident
+from datamodules.loading.loader import RowsDataset
 from tests.conftest import command_line, write_random
 from tests.methods import METHODS, build, train
 from tests.test_compile import SaveAt

@@ -16,8 +16,8 @@ import pytest
 import torch
 import yaml
 
-import callbacks.requeue
 import cli
+import launch.requeue
 from launch.slurm import of_this_job
 from tests.conftest import PICTURES, command_line
 
@@ -49,7 +49,7 @@ def job(monkeypatch, tmp_path, untouched_process) -> Path:
     of_job = {"JOB_ID": "77", "NTASKS": "1", "NTASKS_PER_NODE": "1", "NNODES": "1"}
     for name, value in (of_job | of_task).items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    monkeypatch.setattr(callbacks.requeue, "EVERY", 1)
+    monkeypatch.setattr(launch.requeue, "EVERY", 1)
     return said
 
 

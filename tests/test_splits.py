@@ -8,15 +8,15 @@ import pytest
 import torch
 import yaml
 
-from callbacks.csv_logger import CSVLogger
-from callbacks.features import Features
-from callbacks.knn import KNN
-from callbacks.online_probe import OnlineProbe
-from callbacks.protocol import Protocol
+from callbacks.evaluation.features import Features
+from callbacks.evaluation.knn import KNN
+from callbacks.evaluation.online_probe import OnlineProbe
+from callbacks.evaluation.protocol import Protocol
+from callbacks.loggers.csv import CSVLogger
 from datamodules.arrays import Arrays
 from datamodules.cifar10 import CIFAR10
 from datamodules.digits import Digits
-from datamodules.splits import carve
+from datamodules.storage.splits import carve
 from ssl_modules.classifier import Classifier
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.simclr import SimCLR

@@ -12,20 +12,20 @@ import torch
 import torchvision
 from sklearn.datasets import load_digits
 
-from callbacks.csv_logger import CSVLogger
-from callbacks.features import Features, FeatureSet
-from callbacks.knn import KNN, knn_accuracy
-from callbacks.linear_probe import fit_probe
-from callbacks.online_probe import OnlineProbe
-from callbacks.protocol import Protocol
+from callbacks.evaluation.features import Features, FeatureSet
+from callbacks.evaluation.knn import KNN, knn_accuracy
+from callbacks.evaluation.online_probe import OnlineProbe
+from callbacks.evaluation.protocol import Protocol
+from callbacks.loggers.csv import CSVLogger
+from callbacks.measures.linear_probe import fit_probe
 from datamodules.arrays import Arrays
-from datamodules.augment import Recipe
+from datamodules.augmentation.augment import Recipe
 from datamodules.digits import Digits
-from datamodules.download import pack
-from datamodules.layout import write_arrays
 from datamodules.mnist import MNIST
-from datamodules.splits import Stored, choose
 from datamodules.stl10 import STL10
+from datamodules.storage.download import pack
+from datamodules.storage.layout import write_arrays
+from datamodules.storage.splits import Stored, choose
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.simclr import SimCLR
 from tests.conftest import random_split, write_random

@@ -26,7 +26,16 @@ from tests.test_readme import FILES
 
 ROOT = Path(cli.__file__).parent
 DIGITS = ROOT / "configs" / "simclr_digits.yaml"
-ROOMS = ("anatomy", "benchmarks", "callbacks", "datamodules", "launch", "reports", "ssl_modules")
+ROOMS = (
+    "model_summary",
+    "benchmarks",
+    "callbacks",
+    "common",
+    "datamodules",
+    "launch",
+    "reports",
+    "ssl_modules",
+)
 SOURCES = [ROOT / "cli.py", *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]
 
 pytestmark = pytest.mark.usefixtures("untouched_process")
@@ -186,7 +195,7 @@ def test_a_class_of_strangers_is_refused_before_it_is_imported(place, stranger, 
     [
         "os.system",
         "torch.os.system",
-        "callbacks.run_folder.subprocess.Popen",
+        "launch.run_folder.subprocess.Popen",
         "torch.hub.load",
         "builtins.exec",
     ],

@@ -9,9 +9,9 @@ import pytest
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from datamodules.loader import BatchLoader
+from datamodules.loading.loader import BatchLoader
+from datamodules.storage.tweet_files import read_tweets, to_ascii
 from datamodules.texts import TextRows
-from datamodules.tweet_files import read_tweets, to_ascii
 from datamodules.tweets import Tweets
 from tests.test_datamodules import ready
 from tests.tweets import random_tweets, write_tweets

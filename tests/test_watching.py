@@ -7,25 +7,25 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import Trainer, seed_everything
 
-from callbacks.cam import CAM
-from callbacks.checkpoints import Checkpoints
-from callbacks.cka import CKA
-from callbacks.clustering import Clustering
-from callbacks.collapse import Collapse
-from callbacks.confusion import Confusion
-from callbacks.csv_logger import CSVLogger
-from callbacks.curves import Curves
-from callbacks.embedding import Map
-from callbacks.features import Features
-from callbacks.filters import Filters
-from callbacks.hardest import Hardest
-from callbacks.knn import KNN
-from callbacks.online_probe import OnlineProbe
-from callbacks.protocol import Protocol
-from callbacks.retrieval import Retrieval
-from callbacks.throughput import Throughput
-from callbacks.views import Views
-from datamodules.augment import Recipe
+from callbacks.checkpointing.checkpoints import Checkpoints
+from callbacks.evaluation.collapse import Collapse
+from callbacks.evaluation.features import Features
+from callbacks.evaluation.knn import KNN
+from callbacks.evaluation.online_probe import OnlineProbe
+from callbacks.evaluation.protocol import Protocol
+from callbacks.evaluation.throughput import Throughput
+from callbacks.figures.cam import CAM
+from callbacks.figures.cka import CKA
+from callbacks.figures.clustering import Clustering
+from callbacks.figures.confusion import Confusion
+from callbacks.figures.curves import Curves
+from callbacks.figures.feature_map import FeatureMap
+from callbacks.figures.filters import Filters
+from callbacks.figures.hardest import Hardest
+from callbacks.figures.retrieval import Retrieval
+from callbacks.figures.views import Views
+from callbacks.loggers.csv import CSVLogger
+from datamodules.augmentation.augment import Recipe
 from datamodules.digits import Digits
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.simclr import SimCLR
@@ -63,7 +63,7 @@ def watchers() -> list:
         Confusion(),
         Filters(),
         Hardest(count=1, training=True),
-        Map(points=60, every_n_epochs=1),
+        FeatureMap(points=60, every_n_epochs=1),
         Retrieval(queries=1),
         Clustering(points=60),
     ]

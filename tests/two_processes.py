@@ -14,23 +14,23 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
-from callbacks.cam import CAM
-from callbacks.cka import CKA
-from callbacks.collapse import Collapse
-from callbacks.confusion import Confusion
-from callbacks.embedding import Map
-from callbacks.features import Features
-from callbacks.hardest import Hardest
-from callbacks.knn import KNN
-from callbacks.latents import Latents
-from callbacks.online_probe import OnlineProbe
-from callbacks.protocol import Protocol
-from callbacks.reconstructions import Reconstructions
-from callbacks.retrieval import Retrieval
-from callbacks.samples import Samples
+from callbacks.evaluation.collapse import Collapse
+from callbacks.evaluation.features import Features
+from callbacks.evaluation.knn import KNN
+from callbacks.evaluation.online_probe import OnlineProbe
+from callbacks.evaluation.protocol import Protocol
+from callbacks.figures.cam import CAM
+from callbacks.figures.cka import CKA
+from callbacks.figures.confusion import Confusion
+from callbacks.figures.feature_map import FeatureMap
+from callbacks.figures.hardest import Hardest
+from callbacks.figures.latents import Latents
+from callbacks.figures.reconstructions import Reconstructions
+from callbacks.figures.retrieval import Retrieval
+from callbacks.figures.samples import Samples
 from datamodules.arrays import Arrays
-from datamodules.augment import Recipe
-from datamodules.layout import write_arrays
+from datamodules.augmentation.augment import Recipe
+from datamodules.storage.layout import write_arrays
 from datamodules.tweets import Tweets
 from ssl_modules.autoencoder import Autoencoder
 from ssl_modules.barlow_twins import BarlowTwins
@@ -50,7 +50,7 @@ SIMCLR, VAES, CLASSIFIER = (
 )
 BATCH, STEPS = 20, 10  # two epochs
 RATES = {VAE: 1e-5, BarlowTwins: 1e-3}  # the first's loss is a sum over pixels, the other's over dimensions
-PICTURES = (Map, Retrieval, CAM, Hardest, Confusion, CKA, Reconstructions, Samples, Latents)
+PICTURES = (FeatureMap, Retrieval, CAM, Hardest, Confusion, CKA, Reconstructions, Samples, Latents)
 
 
 def protocol() -> Protocol:

@@ -1,0 +1,146 @@
+"""checkpoints/{last,previous,best}.ckpt: whole or not there, and never of a run whose loss was not finite."""
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from callbacks.checkpointing.checkpoint_file import Direct, set_aside
+
+
+def kept(folder: Path) -> list[Path]:
+    """The `epoch=N.ckpt` in a folder, oldest first."""
+    numbered = {path.stem.removeprefix("epoch="): path for path in folder.glob("epoch=*.ckpt")}
+    return [numbered[n] for n in sorted(filter(str.isdigit, numbered), key=int)]
+
+
+class Checkpoints(Checkpoint):
+    """Saves `last` at each epoch's start, every so many steps and at the end, `best` by the module's `monitor`.
+
+    A checkpoint is taken before a step's batch is used, when all that came before is done and logged: resuming from it
+    is the same as never having stopped. `previous` is the `last` before.
+
+    Args:
+        every_n_steps: optimizer steps between two saves inside an epoch.
+        keep_every_n_epochs: also keep `epoch=N.ckpt`, after N epochs.
+    """
+
+    def __init__(self, every_n_steps: int = 500, keep_every_n_epochs: int | None = None):
+        self.every_n_steps, self.keep_every_n_epochs = every_n_steps, keep_every_n_epochs
+        self.best: float | None = None
+        self.saved_step = -1
+        self.folder = Path("checkpoints")
+        self.loggers: list[Logger] = []
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        self.folder = Path(trainer.strategy.broadcast(trainer.default_root_dir)) / "checkpoints"
+        self.loggers = trainer.loggers
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = Direct()
+        self.bad_step = torch.tensor(
+            -1, device=trainer.strategy.root_device
+        )  # of the first loss that was not finite
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.saved_step = trainer.global_step
+        for logger in trainer.loggers:
+            if hasattr(logger, "rewind"):  # a crash came later than the checkpoint, or before the first
+                logger.rewind(trainer.global_step)
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
+        # Lightning adds 1 on a restart in mid-epoch, since its own checkpoints are taken before it does
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+        step = trainer.global_step
+        due = batch_idx == 0 or (
+            step % self.every_n_steps == 0 and batch_idx % trainer.accumulate_grad_batches == 0
+        )
+        if due and step != self.saved_step:
+            self.save_last(trainer)
+            if (
+                batch_idx == 0
+                and self.keep_every_n_epochs
+                and trainer.current_epoch % self.keep_every_n_epochs == 0
+            ):
+                self.keep(f"epoch={trainer.current_epoch}.ckpt")
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+        bad = ~outputs["loss"].isfinite() & (self.bad_step < 0)
+        self.bad_step = torch.where(bad, trainer.global_step, self.bad_step)
+        # looking at the value waits for a GPU: only now and then
+        if self.bad_step.device.type == "cpu" or trainer.global_step % trainer.log_every_n_steps == 0:
+            self.stop_if_not_finite(trainer)
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        name, mode = module.monitor
+        value = trainer.callback_metrics.get(name)
+        if trainer.state.fn != "fit" or value is None:
+            return
+        value = float(value)
+        if self.best is None or (value > self.best if mode == "max" else value < self.best):
+            self.best = value
+            self.write(trainer, "best.ckpt")
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self.save_last(trainer)
+        if self.keep_every_n_epochs and trainer.current_epoch % self.keep_every_n_epochs == 0:
+            self.keep(f"epoch={trainer.current_epoch}.ckpt")
+
+    def save_last(self, trainer: Trainer) -> None:
+        self.stop_if_not_finite(trainer)
+        self.write(trainer, "last.ckpt", previous="previous.ckpt")
+        self.saved_step = trainer.global_step
+
+    def write(self, trainer: Trainer, name: str, previous: str | None = None) -> None:
+        target, temporary = self.folder / name, self.folder / f"{name}.part"
+        try:
+            trainer.save_checkpoint(temporary, weights_only=False)  # as Lightning means it: with all the rest
+            if trainer.is_global_zero:
+                with open(temporary, "rb") as file:
+                    os.fsync(file.fileno())
+                if previous and target.exists():
+                    set_aside(target, self.folder / previous)
+                os.replace(temporary, target)
+        except BaseException as error:
+            temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                error.filename = error.filename or temporary
+            raise
+
+    @rank_zero_only
+    def keep(self, name: str) -> None:
+        last, part, target = self.folder / "last.ckpt", self.folder / f"{name}.part", self.folder / name
+        part.unlink(missing_ok=True)
+        try:
+            os.link(last, part)
+        except OSError:  # a disk without links
+            shutil.copyfile(last, part)
+        os.replace(part, target)
+
+    def stop_if_not_finite(self, trainer: Trainer) -> None:
+        # of any process: all of them stop
+        if (step := int(trainer.strategy.reduce(self.bad_step.clone(), reduce_op="max"))) >= 0:
+            last = self.folder / "last.ckpt"
+            kept = (
+                f"{last} (step {self.saved_step}) is the last good checkpoint"
+                if last.exists()
+                else "no checkpoint yet"
+            )
+            raise MisconfigurationException(
+                f"the loss was not finite in step {step}: training stopped; {kept}. "
+                "Try a lower learning rate, a longer warm-up, or --trainer.precision 32-true"
+            )
+
+    def state_dict(self) -> dict:
+        """With what W&B calls the run, for a run that goes on to join."""
+        wandb = [logger.version for logger in self.loggers if isinstance(logger, WandbLogger)]
+        return {"best": self.best, "wandb": wandb[0] if wandb else None}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.best = state["best"]

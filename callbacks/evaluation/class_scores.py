@@ -1,0 +1,28 @@
+"""Class scores for any method: by its own classifier or, where it has none, by a probe on its features."""
+
+from lightning.pytorch import LightningModule, Trainer
+from torch import nn
+
+from callbacks.evaluation.features import Features
+from callbacks.evaluation.online_probe import OnlineProbe
+from callbacks.measures.linear_probe import LinearProbe
+
+NO_HEAD = "there is no classifier, and no training example has a label to fit a probe on"
+
+
+def linear_head(trainer: Trainer, module: LightningModule) -> tuple[LinearProbe, str] | None:
+    """What turns features into class scores, and its name for a caption.
+
+    The module's `head` where it is a linear layer, else the online probe of this fit if it saw labels, else a converged
+    probe on the bank; None where that has no labels. All processes must ask, and the data must have classes.
+    """
+    head = getattr(module, "head", None)
+    if isinstance(head, nn.Linear):
+        return LinearProbe(head.weight.detach().float(), head.bias.detach().float()), "classifier"
+    for callback in trainer.callbacks:
+        if isinstance(callback, OnlineProbe) and (linear := callback.linear()) is not None:
+            return linear, "online probe"
+    features = Features.of(trainer)
+    if not len(features.bank(trainer, module).labels):
+        return None
+    return features.probe(trainer, module), "linear probe"

@@ -1,0 +1,45 @@
+"""Do neighbours in feature space share a class?"""
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from callbacks.evaluation.features import Features, FeatureSet
+from callbacks.figures.base import is_last
+from callbacks.measures.knn import knn_scores
+
+
+def knn_accuracy(queries: FeatureSet, bank: FeatureSet, classes: int, k: int, temperature: float) -> float:
+    """Share of the queries, all labelled, that the vote of their neighbours in the bank gets right."""
+    scores = knn_scores(queries.features, bank.features, bank.labels, classes, k, temperature)
+    return float((scores.argmax(1) == queries.labels).float().mean())
+
+
+class KNN(Callback):
+    """Accuracy of a weighted vote of the nearest training examples (cosine): `val/knn{k}_top1`.
+
+    Cost: a forward pass over the bank every `every_n_epochs`, in the first epoch and in the last that validates.
+
+    Args:
+        k: neighbours that vote; part of the metric's name.
+        temperature: a neighbour's vote weighs exp(similarity / temperature).
+        every_n_epochs: 0 for the first and the last epoch only.
+    """
+
+    def __init__(self, k: int = 20, temperature: float = 0.1, every_n_epochs: int = 5):
+        self.k, self.temperature, self.every_n_epochs = k, temperature, every_n_epochs
+
+    def due(self, trainer: Trainer) -> bool:
+        done = trainer.current_epoch + 1
+        regular = self.every_n_epochs and done % self.every_n_epochs == 0
+        return done == 1 or is_last(trainer) or bool(regular)
+
+    def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.state.fn != "fit" or trainer.sanity_checking or not trainer.datamodule.num_classes:
+            return
+        if self.due(trainer):
+            queries = Features.of(trainer).split(trainer).labelled()
+            bank = Features.of(trainer).bank(trainer, module)
+            if not (len(bank.labels) and len(queries.labels)):
+                return
+            classes = trainer.datamodule.num_classes
+            accuracy = knn_accuracy(queries, bank, classes, self.k, self.temperature)
+            module.log(f"val/knn{self.k}_top1", accuracy, prog_bar=True)

@@ -1,0 +1,148 @@
+"""Which layers of a network hold the same representation?"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from matplotlib import pyplot as plt
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from callbacks.evaluation.features import looking
+from callbacks.figures.base import Eye
+from callbacks.plotting.examples import examples
+from callbacks.plotting.save import save_figure
+from callbacks.plotting.style import ACCENT, INK, title
+
+
+def linear_cka(x: np.ndarray, y: np.ndarray) -> float:
+    """Similarity of two representations (N, D1) and (N, D2) of the same N examples, 0 to 1.
+
+    1 where one is the other turned, scaled or shifted; ||Y'X||^2 / (||X'X|| ||Y'Y||) of the centred columns.
+
+    Kornblith et al. 2019, section 3, https://arxiv.org/abs/1905.00414
+    """
+    x, y = (a.astype(np.float64) - a.mean(0, dtype=np.float64) for a in (x, y))
+    # the same from N x N matrices, which are smaller for wide representations
+    if max(x.shape[1], y.shape[1]) > len(x):
+        (x, y) = (a @ a.T for a in (x, y))
+        cross = (x * y).sum()
+    else:
+        cross, x, y = np.square(y.T @ x).sum(), x.T @ x, y.T @ y
+    norm = np.linalg.norm(x) * np.linalg.norm(y)
+    return float(cross / norm) if norm else 0.0
+
+
+def cka_matrix(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Layers (name -> features (N, D)) of two networks, or of one, for the same N examples -> (len(a), len(b))."""
+    return np.array([[linear_cka(x, y) for y in b.values()] for x in a.values()])
+
+
+def parts(encoder: nn.Module) -> dict[str, nn.Module]:
+    """The layers and blocks by name. Sequences, encoders inside it (they have `dim`) and what it merely wraps are gone
+    into; anything else, such as a residual block, is one part."""
+    root, prefix = encoder, ""
+    while len(inner := list(root.named_children())) == 1:
+        prefix, root = f"{prefix}{inner[0][0]}.", inner[0][1]
+    found: dict[str, nn.Module] = {}
+    waiting = [(prefix + name, part) for name, part in inner] or [(prefix.rstrip("."), root)]
+    while waiting:
+        name, part = waiting.pop(0)
+        children = list(part.named_children())
+        if children and (isinstance(part, nn.Sequential | nn.ModuleList) or hasattr(part, "dim")):
+            waiting[:0] = [(f"{name}.{child}", inside) for child, inside in children]
+        else:
+            found[name] = part
+    return found
+
+
+def starts_layer(part: nn.Module) -> bool:
+    """Whether it has weights of its own kind: norms, activations and pooling belong to the layer they follow."""
+    norm = isinstance(part, nn.GroupNorm | nn.LayerNorm | nn.modules.batchnorm._BatchNorm)
+    return not norm and any(True for _ in part.parameters())
+
+
+def pooled(output: Tensor | tuple) -> Tensor:
+    """What a layer returned, averaged over space (B, C, h, w) or time (B, T, C) -> (B, C) float32."""
+    output = (output[0] if isinstance(output, tuple) else output).float()
+    return output.mean((2, 3)) if output.ndim == 4 else output.mean(1) if output.ndim == 3 else output
+
+
+class CKA(Eye):
+    """A matrix of linear CKA between the encoder's layers, pooled over space, on validation images that are the same in
+    every run.
+
+    `cka_features.npz` in the run folder has their features, layer by layer, and their positions (`index`): what
+    `cka_matrix` needs to compare two runs. Cost: a forward pass over `images` images, and a second for ten layers.
+
+    Args:
+        images: of the split, evenly spaced.
+        every_n_epochs: 0 for the last epoch only.
+    """
+
+    def __init__(self, images: int = 1000, every_n_epochs: int = 0):
+        super().__init__(every_n_epochs)
+        self.images = images
+
+    def look(self, trainer: Trainer, module: LightningModule, split: str) -> None:
+        if not trainer.is_global_zero:
+            return
+        total = len(trainer.datamodule.datasets[split])
+        index = torch.linspace(0, total - 1, min(self.images, total)).long()
+        found = layer_features(trainer, module, split, index)
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(folder / ".cka_features.npz", index=index.numpy(), **found)
+        (folder / ".cka_features.npz").replace(folder / "cka_features.npz")
+        matrix = cka_matrix(found, found)
+        save_figure(
+            trainer, "cka", draw(matrix, list(found), len(index)), {"layers": list(found)}, cka=matrix
+        )
+
+
+def layer_features(
+    trainer: Trainer, module: LightningModule, split: str, index: Tensor
+) -> dict[str, np.ndarray]:
+    """Layer, in the order they run -> (N, C) of the positions `index`; the last is the encoder's output, `features`."""
+    batches: list[dict[str, Tensor]] = []
+
+    def keep(name: str, starts: bool):
+        def hook(_, __, output: Tensor | tuple) -> None:
+            layer = name if starts else next(reversed(batches[-1]), None)
+            if layer is not None:  # none: what comes before the first weights
+                batches[-1][layer] = pooled(output).cpu()
+
+        return hook
+
+    found = parts(module.encoder).items()
+    hooks = [part.register_forward_hook(keep(name, starts_layer(part))) for name, part in found]
+    try:
+        with looking(trainer, module):
+            for positions in index.split(250):
+                batches.append({})
+                features = module.encode(examples(trainer, split, positions).view)
+                batches[-1]["features"] = features.float().cpu()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: torch.cat([batch[name] for batch in batches]).numpy() for name in batches[0]}
+
+
+def draw(matrix: np.ndarray, names: list[str], count: int) -> Figure:
+    """(L, L), first layer at the top left."""
+    side = max(3.2, 0.5 * len(names))
+    figure, axis = plt.subplots(figsize=(side + 1.4, side + 1.4), layout="constrained")
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.6 / (side + 1.4)))
+    axis.imshow(matrix, cmap=LinearSegmentedColormap.from_list("accent", ["white", ACCENT]), vmin=0, vmax=1)
+    axis.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    axis.set_yticks(range(len(names)), names, fontsize=8)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)
+    for (i, j), value in np.ndenumerate(matrix):
+        color = "white" if value > 0.7 else INK
+        axis.text(j, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=7, color=color)
+    title(figure, "Similarity of layers", f"linear CKA in %, features pooled over space, {count:,} images")
+    return figure

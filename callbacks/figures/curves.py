@@ -1,0 +1,147 @@
+"""Loss, accuracy and learning rate of the whole run, as a picture for paper."""
+
+import re
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from callbacks.loggers.csv import CSVLogger
+from callbacks.plotting.save import save_figure
+from callbacks.plotting.style import ACCENT, FAINT, INK, PALETTE, title
+
+COLORS = {"train": PALETTE[0], "val": PALETTE[6], "test": PALETTE[4]}
+DASHES = {"": "-", "online_probe_": (0, (4, 1.5)), "bank_probe_": (0, (4, 1.5))}  # kNN and others: dotted
+TOP1 = re.compile(r"(train|val|test)/(.*)top1")
+Series = dict[str, np.ndarray]  # metric -> (n, 3): epoch, step, value
+
+
+def best_row(rows: np.ndarray, mode: str) -> np.ndarray:
+    """The row (epoch, step, value) of the least or greatest finite value; the first of equals."""
+    finite = rows[np.isfinite(rows[:, 2])]
+    return finite[finite[:, 2].argmin() if mode == "min" else finite[:, 2].argmax()]
+
+
+def panels(series: Series, measured: list[str]) -> dict[str, list[str]]:
+    """What is drawn together: title -> metrics that were logged more than once, of train, validation and test.
+
+    Args:
+        measured: what the method reports besides its loss.
+    """
+    several = [name for name, rows in series.items() if len(rows) > 1]
+    groups = {"loss": [f"{split}/loss" for split in COLORS]}
+    groups["accuracy, %"] = sorted(filter(TOP1.fullmatch, several), key=lambda name: name.split("/")[::-1])
+    groups |= {name: [f"{split}/{name}" for split in COLORS] for name in measured if "top1" not in name}
+    groups["learning rate"] = [name for name in several if re.fullmatch(r"lr([-/].*)?", name)]
+    found = {text: [name for name in names if name in several] for text, names in groups.items()}
+    return {text: names for text, names in found.items() if names}
+
+
+class Curves(Callback):
+    """Loss, accuracy, the method's other measures and the learning rate by epoch and iteration, on the training, the
+    validation and, where watched, the test split, with the best iteration by the method's `monitor`; at the end of fit.
+
+    Read from the run folder's metrics.csv, so a resumed run shows all of its history. Cost: a second, once.
+    """
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        logger = CSVLogger.of(trainer)
+        series = logger.series() if logger else {}
+        drawn = panels(
+            series, sorted({name.split("/")[1] for name in getattr(module, "means", ())} - {"loss"})
+        )
+        if not drawn:
+            rank_zero_info("Curves: no picture, since CSVLogger has no metric with two values")
+            return
+        length = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)
+        facts: dict = {"iterations_per_epoch": length}
+        name, mode = module.monitor
+        if name in series and np.isfinite(series[name][:, 2]).any():
+            _, step, value = best_row(series[name], mode)
+            facts["best"] = {
+                "metric": name,
+                "value": value,
+                "epoch": (step + 1) / length,
+                "iteration": int(step) + 1,
+            }
+        figure = draw(series, drawn, length, facts.get("best"))
+        used = {name: series[name] for names in drawn.values() for name in names}
+        save_figure(trainer, "curves", figure, facts, **used)
+
+
+def draw(series: Series, drawn: dict[str, list[str]], length: int, best: dict | None) -> Figure:
+    """A panel for each title of `drawn`, epochs below, iterations above. `length`: iterations an epoch has."""
+    figure, axes = plt.subplots(
+        len(drawn), 1, figsize=(7, 1.9 * len(drawn) + 1.2), sharex=True, squeeze=False, layout="constrained"
+    )
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.55 / figure.get_figheight()))
+    for axis, (text, names) in zip(axes[:, 0], drawn.items(), strict=True):
+        if text == "loss" and "train/loss_step" in series:
+            _, step, value = series["train/loss_step"].T
+            axis.plot((step + 1) / length, value, color=PALETTE[9], linewidth=0.7, zorder=1)
+        for name in names:
+            draw_line(axis, name, series[name], length, 100 if text.startswith("accuracy") else 1)
+        if text != "learning rate" and not text.startswith("accuracy"):
+            zoom(axis, np.concatenate([series[name] for name in names]))
+        axis.set_ylabel(text, fontsize=9)
+        if best:
+            axis.axvline(best["epoch"], color=ACCENT, linewidth=1, linestyle=":")
+        if text != "learning rate":
+            axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8, colors=INK)
+    axes[-1, 0].set_xlabel("epochs", fontsize=9)
+    axes[-1, 0].set_xlim(left=0)
+    axes[-1, 0].xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))  # no 2.5 epochs
+    above = axes[0, 0].secondary_xaxis("top", functions=(lambda x: x * length, lambda x: x / length))
+    above.set_xlabel("iterations", fontsize=9, color=FAINT)
+    above.tick_params(labelsize=8, colors=FAINT)
+    under = (
+        "means over an epoch; light: single batches" if "train/loss_step" in series else "means over an epoch"
+    )
+    if best:
+        under = (
+            f"dotted: best {best['metric']}, {best['value']:.4g}, after {best['epoch']:.4g} epochs "
+            f"(iteration {best['iteration']:,}); {under}"
+        )
+    title(figure, "Training curves", under)
+    return figure
+
+
+def zoom(axis: Axes, rows: np.ndarray) -> None:
+    """Gives the panel to what follows the first tenth of training, where its fall would take most of it, and says so.
+
+    Args:
+        rows: (n, 3) of all its lines, as of Series.
+    """
+    _, step, value = rows[np.isfinite(rows[:, 2])].T
+    late = value[step >= 0.1 * step.max(initial=0)]
+    low, high = late.min(initial=np.inf), late.max(initial=-np.inf)
+    if low < high and value.max() - high > 2 * (high - low):
+        axis.set_ylim(low - 0.08 * (high - low), high + 0.25 * (high - low))
+        said = f"falls from {value.max():,.4g}"
+        axis.text(0.97, 0.96, said, transform=axis.transAxes, ha="right", va="top", fontsize=8, color=FAINT)
+
+
+def draw_line(axis: Axes, name: str, rows: np.ndarray, length: int, factor: float) -> None:
+    """`rows`: (n, 3), as of Series."""
+    split, _, measure = name.rpartition("/")
+    kind = TOP1.fullmatch(name)
+    words = kind[2].replace("_", " ").strip() if kind else ""
+    axis.plot(
+        (rows[:, 1] + 1) / length,
+        factor * rows[:, 2],
+        color=COLORS.get(split, INK),
+        linestyle=DASHES.get(kind[2], ":") if kind else "-",
+        marker="." if len(rows) < 10 else None,
+        linewidth=3 if split == "test" else 1.4,  # wide and pale, below the others: it may run along them
+        alpha=0.35 if split == "test" else 1,
+        zorder=1.5 if split == "test" else 2,
+        label=f"{split} {words}".strip() or measure,
+    )

@@ -1,0 +1,83 @@
+"""Images lit where the evidence for a class is, and dim elsewhere."""
+
+import numpy as np
+import torch.nn.functional as F
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from callbacks.plotting.examples import Examples
+from callbacks.plotting.style import FAINT, INK, WRONG, place, shortened, show
+
+CONTOUR = "#ffd24d"
+# inches: an image, between images, between groups of them, a line of both and captions, and a row
+CELL, GAP, APART, LINE, START, WIDTH = 1.1, 0.06, 0.22, 1.46, 0.14, 14.8
+
+
+def spotlight(image: np.ndarray, evidence: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Image uint8 (H, W, C) and evidence (h, w) -> a picture (H', W', 3) in [0, 1], in colour where the evidence is and
+    dim grey elsewhere; and the light on it (H', W'), 1 at the evidence's maximum, 0 where it is not positive."""
+    times = -(-160 // max(image.shape[:2]))
+    image = np.broadcast_to(image, (*image.shape[:2], 3)).repeat(times, 0).repeat(times, 1) / 255
+    light = F.interpolate(evidence[None, None].float().cpu(), image.shape[:2], mode="bicubic")[0, 0]
+    light = (light / light.max().clamp(min=1e-12)).clamp(min=0).numpy() * (
+        float(evidence.max()) > 0
+    )  # it overshoots
+    grey = 0.45 * image.mean(2, keepdims=True)
+    return light[..., None] * image + (1 - light[..., None]) * grey, light
+
+
+def draw_evidence(
+    shown: Examples, maps: Tensor, classes: Tensor, prob: Tensor, right: int, wrong: int, names: list[str]
+) -> Figure:
+    """Images with the evidence beside each: the first `right`, then `wrong` mistakes, then the rest, whatever they are.
+    Mistakes, also among the rest, with two classes, others with all."""
+    groups, names = [], [shortened(name, 15) for name in names]
+    for row in range(len(classes)):
+        image, says, truth = shown.shown[row], names[int(classes[row, 0])], names[int(shown.labels[row])]
+        mistake = int(classes[row, 0]) != int(shown.labels[row])
+        cells = [(image, None, f"\N{BALLOT X} says {says}\nis {truth}" if mistake else truth)]
+        for k in range(2 if mistake else classes.shape[1]):
+            caption = f"{names[int(classes[row, k])]}: {100 * prob[row, k]:.0f} %"
+            cells.append((*spotlight(image, maps[row, k]), caption))
+        groups.append(cells)
+    sections = {
+        "Confident and right: the surest of a class, and what speaks for it and for others": groups[:right],
+        "Confident and wrong: the surest mistakes, and what speaks for the answer and for the truth": groups[
+            right : right + wrong
+        ],
+        "The same images in every run, whatever it says of them": groups[right + wrong :],
+    }
+    return lay_out({heading: found for heading, found in sections.items() if found})
+
+
+def lay_out(sections: dict[str, list[list[tuple]]]) -> Figure:
+    """Headings with groups of (picture, light, caption), as many groups in a row as there is room for."""
+    places, top = [], 0.5
+    for heading, groups in sections.items():
+        places.append((START, top + 0.3, heading))
+        left, top = START, top + 0.35
+        for group in groups:
+            if left > START and left + len(group) * (CELL + GAP) > WIDTH:
+                left, top = START, top + LINE
+            places += [(left + k * (CELL + GAP), top, cell) for k, cell in enumerate(group)]
+            left += len(group) * (CELL + GAP) + APART
+        top += LINE
+    width = max(x + CELL for x, _, cell in places if not isinstance(cell, str))
+    figure = plt.figure(figsize=(width, top))
+    for x, y, cell in places:
+        if isinstance(cell, str):
+            figure.text(x / width, 1 - y / top, cell, fontsize=9, weight="bold", color=INK)
+        else:
+            draw_cell(place(figure, x, y + LINE - CELL, CELL, CELL), *cell)
+    return figure
+
+
+def draw_cell(axis: Axes, picture: np.ndarray, light: np.ndarray | None, caption: str) -> None:
+    """An image, framed where the caption has the two lines of a mistake, or a spotlight with its contour."""
+    color = FAINT if light is not None else WRONG if "\n" in caption else INK
+    show(axis, picture, frame=WRONG if color == WRONG else None)
+    axis.set_title(caption, fontsize=7, color=color, pad=3, loc="left")
+    if light is not None and light.max() > 0.5:
+        axis.contour(light, [0.5], colors=CONTOUR, linewidths=0.8)

@@ -1,0 +1,153 @@
+"""Image files -> one array on disk: central squares, resized, decoded once by all cores.
+
+Decoding a JPG itself shrinks it by 2, 4 or 8 where the result needs no more pixels, as libjpeg can, for a fraction of
+the work; what remains is PIL's antialiased resize. benchmarks/galaxies.py measures how far that is from decoding whole
+images and resizing them. simplejpeg, where it is installed, decodes the same pixels faster than PIL does.
+"""
+
+import io
+import json
+import math
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from PIL import Image, UnidentifiedImageError
+from tqdm.auto import tqdm
+
+from datamodules.storage.disk import alone, told, writing
+from datamodules.storage.layout import write_header
+
+try:
+    import simplejpeg
+except ImportError:  # the extra `fast`
+    simplejpeg = None
+
+CHUNK, WINDOW = 32, 2048  # images that a thread takes at a time, and that wait to be written at most
+OnBadImage = Literal["error", "skip"]
+
+
+def images_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Files directly in a folder that end so, in upper or lower case, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
+
+
+def pack(
+    files: dict[str, Path], out: Path, crop: int | None, side: int, on_bad_image: OnBadImage = "error"
+) -> None:
+    """Writes `central_square` of each file to `out`, a .npy file, unless that has been done for these files.
+
+    Files are known by their names alone. A .json beside it says which image each row holds, and which could not be
+    decoded. Where there are some, it is done again, unless they are to be left out.
+
+    Raises:
+        MisconfigurationException: images that cannot be decoded, unless `on_bad_image` is "skip".
+    """
+    if not packed(files, out, on_bad_image):
+        with alone(out.parent):
+            if not packed(files, out, on_bad_image):  # another process may have been faster
+                out.with_suffix(".json").unlink(missing_ok=True)
+                about = decode(files, out, crop, side)
+                with writing(out.with_suffix(".json")) as path:
+                    path.write_text(json.dumps(about), encoding="utf-8")
+    about = contents(out)
+    if not about["unreadable"]:
+        return
+    name, reason = next(iter(about["unreadable"].items()))
+    text = (
+        f"{len(about['unreadable'])} of {len(files)} images cannot be decoded, "
+        f"the first is {files[name].absolute()} ({reason})"
+    )
+    if on_bad_image == "error" or not about["ids"]:
+        raise MisconfigurationException(
+            f"{text}: get them again, or leave them out by --data.init_args.on_bad_image skip"
+        )
+    rank_zero_info(f"{text}: left out")
+
+
+def packed(files: dict[str, Path], out: Path, on_bad_image: OnBadImage) -> bool:
+    """Whether `out` is complete, and made of these files."""
+    with told(out):
+        about = contents(out)
+    if not about or (about["unreadable"] and on_bad_image == "error"):
+        return False
+    return sorted([*about["ids"], *about["unreadable"]]) == sorted(files)
+
+
+def contents(out: Path) -> dict:
+    """What `pack` says of a file: `ids` of the rows, why others are `unreadable`; empty where it is not complete."""
+    about = out.with_suffix(".json")
+    return json.loads(about.read_text(encoding="utf-8")) if about.is_file() and out.is_file() else {}
+
+
+def decode(files: dict[str, Path], out: Path, crop: int | None, side: int) -> dict:
+    """Image files -> `out`, uint8 (N, side, side, 3) of those that can be decoded; the other return is `contents`.
+
+    Memory stays flat: what is decoded is written at once.
+    """
+    ids: list[str] = []
+    unreadable: dict[str, str] = {}
+
+    def work(names: list[str]) -> tuple[list[str], bytes]:
+        squares = {}
+        for name in names:
+            try:
+                squares[name] = central_square(files[name].read_bytes(), crop, side).tobytes()
+            except UnidentifiedImageError:
+                unreadable[name] = "not an image"
+            except (OSError, ValueError, Image.DecompressionBombError) as error:
+                unreadable[name] = str(error)
+        return list(squares), b"".join(squares.values())
+
+    names = sorted(files)
+    chunks = [names[i : i + CHUNK] for i in range(0, len(names), CHUNK)]
+    with writing(out) as path, open(path, "wb") as file, ThreadPoolExecutor() as pool:
+        write_header(file, np.uint8, (len(names), side, side, 3))
+        with tqdm(total=len(names), desc="decoding", unit=" images") as bar:
+            for i in range(0, len(chunks), WINDOW // CHUNK):
+                window = chunks[i : i + WINDOW // CHUNK]
+                for chunk, (good, pixels) in zip(window, pool.map(work, window), strict=True):
+                    file.write(pixels)
+                    ids += good
+                    bar.update(len(chunk))
+        file.seek(0)
+        write_header(file, np.uint8, (len(ids), side, side, 3))
+    return {"ids": ids, "unreadable": dict(sorted(unreadable.items()))}
+
+
+def central_square(data: bytes, crop: int | None, side: int) -> np.ndarray:
+    """The central `crop` x `crop` pixels of an image, or as many as there are, resized: uint8 (side, side, 3).
+
+    Raises:
+        OSError, ValueError: not a whole image.
+    """
+    if not data:
+        raise ValueError("the file is empty")
+    image = Image.open(io.BytesIO(data))  # reads the header alone
+    width, height = image.size
+    crop = min(crop or width, width, height)
+    is_jpeg = image.format == "JPEG"
+    shrink = next(s for s in (8, 4, 2, 1) if s == 1 or (is_jpeg and crop >= side * s))
+    if simplejpeg and is_jpeg and image.mode != "CMYK":
+        smallest = {"min_height": math.ceil(height / shrink), "min_width": math.ceil(width / shrink)}
+        image = Image.fromarray(simplejpeg.decode_jpeg(data, "RGB", **smallest))
+    else:
+        image.draft("RGB", (width // shrink, height // shrink))
+        image = as_rgb(image)
+    top, left = ((length - crop) // 2 / shrink for length in (height, width))
+    box = (left, top, left + crop / shrink, top + crop / shrink)
+    if crop == side * shrink and top.is_integer() and left.is_integer():
+        return np.asarray(image.crop(box))
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box))
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Any image; what is transparent shows the colour that it has."""
+    if image.mode.startswith("I"):  # 16 bits, which PIL would clip to 8
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "P":  # PIL warns of transparent colours without this step
+        image = image.convert("RGBA")
+    return image.convert("RGB")

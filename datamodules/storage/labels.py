@@ -1,0 +1,87 @@
+"""Labels as they are stored: classes or numbers, and what they are called."""
+
+from pathlib import Path
+
+import numpy as np
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from datamodules.storage.layout import load
+from datamodules.storage.splits import Stored
+
+
+def read_labels(path: Path, count: int) -> np.ndarray:
+    """Of each image its class, int64 (N,), -1 where unknown; or numbers, float32 (N, T), NaN where unknown."""
+    labels = load(path)
+    classes = np.issubdtype(labels.dtype, np.integer) and labels.ndim == 1
+    if not classes and not (np.issubdtype(labels.dtype, np.floating) and labels.ndim == 2 and labels.size):
+        raise MisconfigurationException(
+            f"{path}: expected labels as int64 (N,), or as float32 (N, T), found {labels.dtype} {labels.shape}"
+        )
+    if len(labels) != count:
+        raise MisconfigurationException(f"{path}: {len(labels)} labels for {count} images")
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused
+        return labels.astype(np.int64 if classes else np.float32)
+
+
+def read_names(path: Path) -> list[str] | None:
+    """Of classes or targets, one a line; None where there is no such file."""
+    if not path.is_file():
+        return None
+    names = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    for line, name in enumerate(names, start=1):
+        if not name.strip() or name in names[: line - 1]:
+            wrong = f"{name!r} is there twice" if name.strip() else "there is no name"
+            raise MisconfigurationException(f"{path}, line {line}: {wrong}: write one name a line")
+    return names
+
+
+def name_labels(
+    arrays: dict[str, Stored],
+    folder: Path,
+    class_names: list[str] | None,
+    num_classes: int | None,
+    target_names: list[str] | None,
+) -> tuple[list[str] | None, list[str] | None]:
+    """What classes and targets are called: as given, else as classes.txt or targets.txt say, else by numbers.
+
+    The labels are those of train or else of another split.
+
+    Returns:
+        Names of classes and of targets; None for those that the labels are not.
+    """
+    every = (arrays[split].labels for split in ("train", "val", "test") if split in arrays)
+    labels = next((labels for labels in every if labels is not None), None)
+    class_names = class_names or read_names(folder / "classes.txt")
+    if labels is not None and labels.ndim == 2:
+        names = target_names or read_names(folder / "targets.txt")
+        return class_names, names or [str(t) for t in range(labels.shape[1])]
+    count = num_classes or (0 if labels is None else labels.max() + 1)
+    return class_names or [str(k) for k in range(count)] or None, None
+
+
+def check_labels(
+    path: Path, labels: np.ndarray, classes: list[str] | None, targets: list[str] | None
+) -> None:
+    """Raises where labels are no classes, or not as many finite numbers as there are targets."""
+    if (labels.ndim == 2) != bool(targets) or (labels.ndim == 2 and classes):
+        found = f"numbers {labels.shape}" if labels.ndim == 2 else "classes"
+        expected = f"{len(classes)} classes" if classes else f"{len(targets or ())} numbers an image"
+        raise MisconfigurationException(
+            f"{path}: the labels are {found}, expected are {expected}: classes are int64 (N,) and may have a "
+            "classes.txt, numbers are float32 (N, T) and may have a targets.txt"
+        )
+    if targets:
+        if labels.shape[1] != len(targets):
+            raise MisconfigurationException(
+                f"{path}: {labels.shape[1]} numbers an image, expected {len(targets)}: a line of targets.txt for each, "
+                "and as many in every split"
+            )
+        wrong, allowed = np.isinf(labels), "finite, or NaN where unknown"
+    else:
+        last = len(classes or ()) - 1
+        wrong, allowed = (labels < -1) | (labels > last), f"0 ... {last}, or -1 where unknown"
+    if wrong.any():
+        first = tuple(np.argwhere(wrong)[0])
+        raise MisconfigurationException(
+            f"{path}: label {labels[first]} in row {first[0]} ({wrong.sum()} such labels): labels are {allowed}"
+        )

@@ -1,0 +1,61 @@
+"""The array layout, DIR/{train,val,test,unlabeled}_{images,labels}.npy and classes.txt: read, checked, written."""
+
+from pathlib import Path
+
+import numpy as np
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from datamodules.storage.disk import writing
+
+
+def read_images(path: Path) -> np.ndarray:
+    """A memory map, uint8 (N, H, W, C); (N, H, W) is read as one channel."""
+    images = load(path)
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or not len(images):
+        raise MisconfigurationException(
+            f"{path}: expected images as uint8 (N, H, W, C), found {images.dtype} {images.shape}"
+        )
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.shape[-1] > images.shape[1]:
+        raise MisconfigurationException(
+            f"{path}: shape {images.shape} looks like (N, C, H, W): store channels last, (N, H, W, C)"
+        )
+    return images
+
+
+def check_images(path: Path, images: np.ndarray, channels: int, center_crop: int | None) -> None:
+    """Raises where images have other channels than the training images, or are smaller than their central part."""
+    _, height, width, found = images.shape
+    if found != channels:
+        raise MisconfigurationException(f"{path}: {found} channels, the training images have {channels}")
+    if center_crop is not None and not 0 < center_crop <= min(height, width):
+        raise MisconfigurationException(
+            f"center_crop: {center_crop} of images of {height} x {width} ({path}): "
+            f"set it between 1 and {min(height, width)}, or to null for whole images"
+        )
+
+
+def write_arrays(folder: Path, arrays: dict[str, np.ndarray], class_names: list[str]) -> None:
+    """Each file appears whole or not at all: a name that exists can be trusted."""
+    with writing(folder / "classes.txt") as path:
+        path.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
+    for name, array in arrays.items():
+        with writing(folder / f"{name}.npy") as path, open(path, "wb") as file:
+            write_header(file, array.dtype, array.shape)
+            for start in range(0, len(array), 1000):  # a large transposed array is never held twice
+                file.write(np.ascontiguousarray(array[start : start + 1000]).data)
+
+
+def write_header(file, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """Of an .npy file. It is as long whatever the number of rows."""
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def load(path: Path) -> np.ndarray:
+    """A memory map of a .npy file; nothing is unpickled."""
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except ValueError as error:
+        raise MisconfigurationException(f"{path}: not a plain .npy array ({error})") from error

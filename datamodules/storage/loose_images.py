@@ -1,0 +1,71 @@
+"""Images in any folder, decoded when they are read; nothing is packed."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from datamodules.storage.image_files import OnBadImage, central_square
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+class LooseImages:
+    """JPGs and PNGs in a folder and in all folders in it, by name, as `central_square` decodes them, without labels.
+
+    Args:
+        folder: what is hidden in it is left out.
+        crop: side in pixels of the central square that is kept; all of the shorter side if None.
+        side: in pixels, of what it is resized to.
+        channels: 3, or 1 for grey.
+        on_bad_image: `error` names an image that cannot be decoded, `skip` leaves it out of its batch.
+    """
+
+    def __init__(self, folder: Path, crop: int | None, side: int, channels: int, on_bad_image: OnBadImage):
+        if not folder.is_dir():
+            raise MisconfigurationException(f"there is no folder {folder.absolute()}")
+        if channels not in (1, 3):
+            raise MisconfigurationException(
+                f"images of {channels} channels are no JPGs and PNGs: give the data as arrays (README, Data)"
+            )
+        self.folder, self.crop, self.side, self.channels = folder, crop, side, channels
+        self.on_bad_image = on_bad_image
+        found = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        self.names = sorted(
+            path.as_posix() for path in found if not any(p.startswith(".") for p in path.parts)
+        )
+        if not self.names:
+            raise MisconfigurationException(f"no JPGs or PNGs in {folder.absolute()}")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitems__(self, positions: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Positions (B,) -> images uint8 (B, side, side, channels), labels of -1, index (B,)"""
+        with ThreadPoolExecutor() as pool:
+            squares = list(pool.map(self.decode, positions))
+        read = [k for k, square in enumerate(squares) if square is not None]
+        images = np.zeros((len(read), self.side, self.side, self.channels), np.uint8)
+        for row, k in enumerate(read):
+            images[row] = squares[k]
+        index = torch.as_tensor(positions)[read]
+        return torch.from_numpy(images), torch.full((len(read),), -1), index
+
+    def decode(self, position: int) -> np.ndarray | None:
+        """uint8 (side, side, channels); None for an image that is to be skipped."""
+        path = self.folder / self.names[position]
+        try:
+            square = central_square(path.read_bytes(), self.crop, self.side)
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            if self.on_bad_image == "skip":
+                return None
+            reason = "not an image" if isinstance(error, UnidentifiedImageError) else error
+            raise MisconfigurationException(
+                f"{path.absolute()} cannot be decoded ({reason}): put it right, or leave such images out by "
+                "--on_bad_image skip"
+            ) from error
+        return square if self.channels == 3 else np.asarray(Image.fromarray(square).convert("L"))[..., None]

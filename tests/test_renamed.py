@@ -1,0 +1,76 @@
+"""Configs, commands and kept runs in the names of then are those in the names of today."""
+
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+from common.renamed import CLASSES, MODULES, complete_config, rename_argument, rename_class_paths, rename_config
+from reports.groups import groups
+from reports.run import read
+from tests.conftest import command_line
+
+ROOT = Path(__file__).parent.parent
+OLD = """
+trainer:
+  callbacks+:
+    - class_path: callbacks.embedding.Map
+      init_args: {how: pca, name: latent_map}
+    - callbacks.watch_test.WatchTest
+model:
+  class_path: ssl_modules.barlow_twins.BarlowTwins
+  init_args: {centre: false}
+"""
+
+
+@pytest.mark.parametrize("old, new", MODULES.items())
+def test_a_new_place_exists_and_the_old_one_does_not(old, new):
+    assert not (ROOT / Path(*old.split("."))).with_suffix(".py").exists()
+    import_module(new)
+
+
+def test_class_paths_are_replaced_whole_wherever_they_stand():
+    assert rename_class_paths("callbacks.cam.CAM") == "callbacks.figures.cam.CAM"
+    assert rename_class_paths("{class_path: callbacks.embedding.Map}").endswith("feature_map.FeatureMap}")
+    for other in ("my.callbacks.cam.CAM", "callbacks.cam", "callbacks.figures.cam.CAM", "mycallbacks.cam.CAM"):
+        assert rename_class_paths(other) == other
+
+
+def test_an_argument_keeps_its_value():
+    assert rename_argument("--model.init_args.centre=false") == "--model.init_args.center=false"
+    assert rename_argument("--model.centre") == "--model.center"
+    assert rename_argument("--trainer.callbacks+=callbacks.knn.KNN").endswith("=callbacks.evaluation.knn.KNN")
+    for other in ("--centre", "centre", "runs/centre=1", "--data.init_args.center_crop=8", "-1.5"):
+        assert rename_argument(other) == other
+
+
+def test_a_config_is_renamed_at_any_depth():
+    tree = rename_config(yaml.safe_load(OLD))
+    shown = yaml.safe_dump(tree)
+    assert "callbacks.figures.feature_map.FeatureMap" in shown and "MonitorTestSplit" in shown
+    assert tree["model"]["init_args"] == {"center": False}
+    assert rename_config(tree) == tree
+
+
+@pytest.mark.usefixtures("untouched_process")
+def test_the_command_line_and_yaml_take_old_names(tmp_path, capsys):
+    (tmp_path / "old.yaml").write_text(OLD)
+    configs = ["--config", ROOT / "configs/barlow_twins_cifar10.yaml", "--config", tmp_path / "old.yaml"]
+    more = ["--trainer.callbacks+=callbacks.clustering.Clustering", "--without", "[Map]", "--model.centre", "true"]
+    assert command_line("fit", *configs, *more, "--print_config") == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    paths = [item["class_path"] for item in config["trainer"]["callbacks"]]
+    assert paths[-1] == "callbacks.figures.clustering.Clustering"
+    assert "callbacks.evaluation.monitor_test_split.MonitorTestSplit" in paths
+    assert config["model"]["init_args"]["center"] is True and config["without"] == ["Map"]
+    assert CLASSES["Map"] == "FeatureMap"  # `without` is read when the run begins
+
+
+def test_a_kept_run_and_a_new_one_that_differ_in_the_seed_are_one_row():
+    kept = read(ROOT / "results/simclr_cifar10/version_0")
+    raw = yaml.safe_load((kept.path / "config.yaml").read_text())
+    assert "callbacks.knn.KNN" in yaml.safe_dump(raw)
+    new = complete_config(raw) | {"seed_everything": 7}
+    other = type(kept)(**{**vars(kept), "config": new, "provenance": kept.provenance | {"seed": 7}})
+    assert len(groups([kept, other])) == 1
