@@ -29,7 +29,7 @@ SIDES = {
 
 
 def make_data(folder: Path, images: int) -> None:
-    """Smooth random colour images where STL-10's are: content does not matter for speed."""
+    """Smooth random color images where STL-10's are: content does not matter for speed."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (images, 12, 12, 3), np.uint8)
     pictures = coarse.repeat(8, axis=1).repeat(8, axis=2)

@@ -40,7 +40,7 @@ SIDES = ("data", "training")
 
 
 def make_data(folder: Path, images: int) -> None:
-    """Random 32x32 colours, written a piece at a time."""
+    """Random 32x32 colors, written a piece at a time."""
     for times in TIMES:
         (folder / f"x{times}").mkdir()
         shape = (times * images, 32, 32, 3)

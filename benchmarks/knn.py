@@ -1,10 +1,10 @@
-"""kNN vote: ours against lightly's, same features, same neighbours, one run.
+"""kNN vote: ours against lightly's, same features, same neighbors, one run.
 
     python benchmarks/knn.py --json knn.json
 
 lightly: `lightly.utils.benchmarking.knn_predict`, called on batches of queries as its KNNClassifier calls it.
-Its similarities are float32; ours multiply in bf16 where hardware can. Both start from normalised features;
-our time includes normalising them once more.
+Its similarities are float32; ours multiply in bf16 where hardware can. Both start from normalized features;
+our time includes normalizing them once more.
 """
 
 import argparse
@@ -31,11 +31,11 @@ CLASSES, TEMPERATURE, BATCH = 10, 0.1, 256
 
 
 def clusters(n: int, dim: int, spread: float) -> tuple[Tensor, Tensor]:
-    """Overlapping clusters of ReLU features, 20 a class: normalised (n, dim) and their classes (n,)."""
+    """Overlapping clusters of ReLU features, 20 a class: normalized (n, dim) and their classes (n,)."""
     generator = torch.Generator().manual_seed(0)
-    centres = torch.randn(20 * CLASSES, dim, generator=generator)
-    cluster = torch.randint(len(centres), (n,), generator=generator)
-    features = (centres[cluster] + spread * torch.randn(n, dim, generator=generator)).relu()
+    centers = torch.randn(20 * CLASSES, dim, generator=generator)
+    cluster = torch.randint(len(centers), (n,), generator=generator)
+    features = (centers[cluster] + spread * torch.randn(n, dim, generator=generator)).relu()
     return F.normalize(features, dim=1), cluster % CLASSES
 
 

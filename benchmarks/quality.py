@@ -32,7 +32,7 @@ from ssl_modules.supervision import encode_split
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs/simclr_cifar10.yaml"
 PEERS = {"lightly": "32-true", "lightly bf16": "bf16-mixed"}
-IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # lightly's transform normalises so
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # lightly's transform normalizes so
 
 
 class Watch(Callback):
@@ -43,7 +43,7 @@ class Watch(Callback):
         data_dir: holds cifar10.
         target: accuracy from which on to stop.
         minutes: after which to stop.
-        mean, std: what the encoder's views are normalised with; CIFAR-10's if None.
+        mean, std: what the encoder's views are normalized with; CIFAR-10's if None.
     """
 
     def __init__(

@@ -28,8 +28,8 @@ def correlated(points: int, dim: int, classes: int = 10) -> np.ndarray:
     """Overlapping classes of ReLU features, with variances that fall as those of a trained encoder: (points, dim)."""
     rng = np.random.default_rng(0)
     directions = np.linalg.qr(rng.normal(size=(dim, dim)))[0] * (1 + np.arange(dim)) ** -0.75
-    centres = 1.5 * rng.normal(size=(classes, dim))
-    latents = centres[rng.integers(classes, size=points)] + rng.normal(size=(points, dim))
+    centers = 1.5 * rng.normal(size=(classes, dim))
+    latents = centers[rng.integers(classes, size=points)] + rng.normal(size=(points, dim))
     return np.maximum(latents @ directions.T + 0.1, 0).astype(np.float32)
 
 

@@ -42,6 +42,7 @@ ADDED = {
     "model": {},
     "data": {},
 }  # options since, of all classes of a kind, with the value that a run before them had
+FIGURE_KEYS = {"neighbours": "neighbors"}  # of the data behind figures
 
 OLD_PATH = re.compile(rf"(?<![\w.])({'|'.join(sorted(map(re.escape, MODULES)))})\.(\w+)(?![\w.])")
 
@@ -73,6 +74,15 @@ def rename_config(tree: Any) -> Any:
     options = OPTIONS.get(tree.get("class_path"), {})
     if options and isinstance(tree.get("init_args"), dict):
         tree["init_args"] = {options.get(key, key): value for key, value in tree["init_args"].items()}
+    return tree
+
+
+def rename_figure_keys(tree: Any) -> Any:
+    """The data behind a figure in today's names."""
+    if isinstance(tree, list):
+        return [rename_figure_keys(branch) for branch in tree]
+    if isinstance(tree, dict):
+        return {FIGURE_KEYS.get(key, key): rename_figure_keys(branch) for key, branch in tree.items()}
     return tree
 
 

@@ -89,7 +89,7 @@ class DataModule(LightningDataModule):
         return loader
 
     def bank_dataloader(self) -> BatchLoader:
-        """Labelled training examples without augmentation: what kNN, probes and retrieval refer to."""
+        """Labeled training examples without augmentation: what kNN, probes and retrieval refer to."""
         return self.loader("bank" if "bank" in self.datasets else "train")
 
     def val_dataloader(self) -> BatchLoader | list:

@@ -21,7 +21,7 @@ class ImageFolder(ImageDataModule):
     """JPGs and PNGs in `data_dir/name/CLASS/`, or in `data_dir/name/{train,val,test}/CLASS/`.
 
     They are decoded once, on all cores, into the array layout in `data_dir/NAME_SIZE`, which Arrays reads, too: RGB,
-    the shorter side resized to `size`, the centre cropped. `train_on: unlabeled` trains on the images that lie
+    the shorter side resized to `size`, the center cropped. `train_on: unlabeled` trains on the images that lie
     directly in `data_dir/name/unlabeled/`.
 
     Args:

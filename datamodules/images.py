@@ -45,7 +45,7 @@ class ImageDataModule(DataModule):
         split_seed: of what is carved and kept. It has nothing to do with the run's seed.
         groups: classes to merge, `{animals: [bird, cat], vehicles: [car]}`; images of other classes, and of
             unknown ones, are left out; a file of images without labels stays whole.
-        color: `exact` as torchvision computes colour jitter, `fast` as one affine map of the colours.
+        color: `exact` as torchvision computes color jitter, `fast` as one affine map of the colors.
         compile: let torch.compile fuse the augmentation (a compiler is needed; the first batches are slow).
         resident: keep training and validation images on the GPU (all of them on each) and pick batches there instead of
             copying them there. The batches are the same; a line says how much of its memory this takes.
@@ -151,7 +151,7 @@ class ImageDataModule(DataModule):
         return len(self.target_names) if self.target_names else self.num_classes
 
     def check(self, arrays: dict[str, Stored]) -> None:
-        """Raises where splits, normalisation, crops and recipes do not fit each other."""
+        """Raises where splits, normalization, crops and recipes do not fit each other."""
         channels = arrays["train"].images.shape[-1]
         for split, (images, labels, _) in arrays.items():
             check_images(self.path(split, "images"), images, channels, self.center_crop)
@@ -172,7 +172,7 @@ class ImageDataModule(DataModule):
 
         Args:
             batch: images uint8 (B, H, W, C), labels, index, key, as a loader yields them.
-            augment: draw `views` with the key; otherwise one view, of the centre if so asked, without augmentation.
+            augment: draw `views` with the key; otherwise one view, of the center if so asked, without augmentation.
 
         Returns:
             views (list of float32 (B, C, S, S)), labels (B,), index (B,), key.
@@ -186,7 +186,7 @@ class ImageDataModule(DataModule):
         generator = torch.Generator().manual_seed(key)
         with torch.autocast(
             device.type, enabled=False
-        ):  # colours are float32, also where a callback computes in bf16
+        ):  # colors are float32, also where a callback computes in bf16
             views = [self.view(images, recipe, generator) for recipe in recipes]
         return views, labels.to(device, non_blocking=True), index.to(device, non_blocking=True), key
 
@@ -198,7 +198,7 @@ class ImageDataModule(DataModule):
         return self.augment(images, recipe, draws, self.size, self.color, self.mean, self.std)
 
     def display(self, view: Tensor) -> Tensor:
-        """A view as a person sees it: (B, C, H, W) normalised -> uint8 (B, H, W, C)"""
+        """A view as a person sees it: (B, C, H, W) normalized -> uint8 (B, H, W, C)"""
         mean, std = (torch.tensor(v, device=view.device)[:, None, None] for v in (self.mean, self.std))
         return (view.float() * std + mean).mul(255).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
 

@@ -18,7 +18,7 @@ from datamodules.storage.splits import Stored
 class STL10(ImageDataModule):
     """Downloaded by torchvision (2.6 GB) and packed into the array layout once; what is there is used as it is.
 
-    Training reads the images without labels, probes and kNN the 5,000 labelled ones, less those carved for validation.
+    Training reads the images without labels, probes and kNN the 5,000 labeled ones, less those carved for validation.
 
     Args:
         fold: 0 ... 9 for one of the ten official choices of 1,000 of the 5,000; all if None.
@@ -57,7 +57,7 @@ class STL10(ImageDataModule):
         return arrays | {"train": arrays["train"].take(self.fold_rows())}
 
     def fold_rows(self) -> np.ndarray:
-        """Rows of the fold among the labelled training images."""
+        """Rows of the fold among the labeled training images."""
         path = self.folder / "fold_indices.txt"
         if not path.is_file():
             raise MisconfigurationException(

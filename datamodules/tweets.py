@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datamodules.base import DataModule
 from datamodules.storage.splits import carve
-from datamodules.storage.tweet_files import read_tweets, read_unlabelled, to_ascii
+from datamodules.storage.tweet_files import read_tweets, read_unlabeled, to_ascii
 from datamodules.texts import TextRows
 
 
@@ -25,7 +25,7 @@ class Tweets(DataModule):
         name: subfolder of `data_dir`.
         data_dir: where the data sets live.
         train_on: `labeled` trains on the training split; `unlabeled` on unlabeled.txt, a tweet a line, while
-            validation, kNN and probes keep to the labelled ones.
+            validation, kNN and probes keep to the labeled ones.
         non_ascii: `transliterate` takes off accents, straightens curly quotes and dashes, and drops what has no
             likeness in ASCII; `drop` drops all that is not ASCII.
         max_length: in characters; a longer tweet is cut there.
@@ -63,7 +63,7 @@ class Tweets(DataModule):
         splits = {}
         for split, path in self.files().items():
             if split == "unlabeled":
-                splits[split] = TextRows(self.encoded(path, read_unlabelled(path)))
+                splits[split] = TextRows(self.encoded(path, read_unlabeled(path)))
             else:
                 texts, labels, sources = read_tweets(path)
                 splits[split] = TextRows(self.encoded(path, texts), labels, sources if any(sources) else None)

@@ -93,7 +93,7 @@ def source(
 
 
 def looks(data: DataModule, loader: BatchLoader) -> str:
-    """A fingerprint of the first and the last view: other data, sizes or normalisations have another."""
+    """A fingerprint of the first and the last view: other data, sizes or normalizations have another."""
     ends = np.array([0, len(loader.dataset) - 1])
     views, *_ = data.prepare((*loader.dataset.__getitems__(ends), 0), torch.device("cpu"), augment=False)
     return hashlib.sha256(views[0].numpy().tobytes()).hexdigest()

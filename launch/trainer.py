@@ -18,8 +18,10 @@ from model_summary.summary import table, trace
 def fast_precision() -> str:
     """bf16-mixed where the hardware computes in it, else 32-true."""
     if torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:  # oneDNN may be told to do without what the processor has
+        fast = torch.cpu._is_avx512_bf16_supported() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "bf16-mixed" if fast else "32-true"
 
 
 class Trainer(pl.Trainer):
@@ -103,7 +105,7 @@ class Trainer(pl.Trainer):
         Args:
             ckpt_path: the checkpoint.
             weights_only: of no effect, it is read so anyway; but a run's config.yaml has it.
-            split: whose examples; `bank` are the labelled training examples.
+            split: whose examples; `bank` are the labeled training examples.
             images: a folder of JPGs and PNGs, also in folders in it, in place of a split.
             output: the file; CHECKPOINT_SPLIT.npz beside the checkpoint if not given.
             on_bad_image: what to do about images of the folder that cannot be decoded.

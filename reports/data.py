@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from common.renamed import rename_figure_keys
 from reports.run import Run
 
 
@@ -29,7 +30,7 @@ def arrays(run: Run, name: str, epoch: int | None = None) -> dict[str, np.ndarra
 def load(file: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(file, allow_pickle=False) as found:
-            return dict(found)
+            return rename_figure_keys(dict(found))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         return {}
 
@@ -43,4 +44,4 @@ def facts(run: Run, name: str) -> dict[str, Any]:
         found = json.loads((run.path / "figures" / name / f"epoch={known[-1]}.json").read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return rename_figure_keys(found) if isinstance(found, dict) else {}

@@ -21,8 +21,8 @@ def uri(data: bytes, kind: str) -> str:
 def picture(image: np.ndarray, lossless: bool = True) -> str:
     """uint8 (H, W, C), C 1 or 3 -> WebP."""
     buffer = io.BytesIO()
-    colour = Image.fromarray(np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3))))
-    colour.save(buffer, "WEBP", lossless=lossless, quality=80, method=4)
+    color = Image.fromarray(np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3))))
+    color.save(buffer, "WEBP", lossless=lossless, quality=80, method=4)
     return uri(buffer.getvalue(), "webp")
 
 

@@ -23,7 +23,7 @@ def late(run: Run) -> tuple[float, float, int, str] | None:
     """The last quarter of the run, by the straight line through the validation accuracies in it: gain in points, its
     standard error, how many epochs that is, and whose accuracy."""
     probes = {"val/online_probe_top1": "the online probe", "val/bank_probe_top1": "the probe"}
-    knn = {name: "nearest neighbours" for name in run.metrics if name.startswith("val/knn")}
+    knn = {name: "nearest neighbors" for name in run.metrics if name.startswith("val/knn")}
     for metric, who in {**probes, **knn, "val/top1": "the classifier"}.items():
         series = run.metrics.get(metric)
         finite = np.isfinite(series.value) if series else np.zeros(0, bool)

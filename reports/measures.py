@@ -32,7 +32,7 @@ class Measure:
     @property
     def title(self) -> str:
         if self.kind != "probe":
-            return "Nearest neighbours" if self.kind == "knn" else "Classifier"
+            return "Nearest neighbors" if self.kind == "knn" else "Classifier"
         return f"Linear probe, {labels(self.n)}" if self.n else "Linear probe"
 
     @property
@@ -64,7 +64,7 @@ def labels(n: int) -> str:
 
 
 def measures(run: Run) -> list[Measure]:
-    """The run's own classifier first, then the probe with all labels, with few, then neighbours."""
+    """The run's own classifier first, then the probe with all labels, with few, then neighbors."""
     found: dict[tuple[str, int | None], Measure] = {}
     for metric in run.metrics:
         name = NAME.fullmatch(metric)

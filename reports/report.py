@@ -7,7 +7,7 @@ from reports import curves, facts, pages, stages, verdict, words
 from reports.measures import FLOORS, SPLITS, ceilings, chance, measures, scale
 from reports.questions import questions
 from reports.run import Run, read
-from reports.sections import by_group, errors, evidence, map, neighbours, pictures
+from reports.sections import by_group, errors, evidence, map, neighbors, pictures
 from reports.sections.section import Section
 
 
@@ -54,7 +54,7 @@ def page(run: Run, ceiling: Run | None = None) -> str:
 def answers(run: Run) -> tuple[list[Section], list[str]]:
     """The sections that have something to show; and figures that are no whole PNG."""
     found = [
-        section for room in (map, neighbours, evidence, errors, by_group) if (section := room.section(run))
+        section for room in (map, neighbors, evidence, errors, by_group) if (section := room.section(run))
     ]
     others, broken = pictures.sections(run, {figure for section in found for figure in section.shows})
     return [*found, *others], broken

@@ -64,7 +64,7 @@ def _subject(measure: Measure) -> str:
     if measure.kind == "head":
         return "its own classifier"
     if measure.kind == "knn":
-        return f"a vote of the {measure.n or ''} nearest neighbours".replace("  ", " ")
+        return f"a vote of the {measure.n or ''} nearest neighbors".replace("  ", " ")
     return (
         f"a linear probe with {labels(measure.n)}" if measure.n else "a linear probe on the frozen features"
     )
@@ -104,7 +104,7 @@ def relation(gain: float, name: str, value: float) -> str:
 def _briefly(measure: Measure, first: bool) -> str:
     gain = measure.gain("untrained")
     if measure.kind == "knn":
-        who = f"{'The' if first else 'the'} {measure.n or ''} nearest neighbours reach".replace("  ", " ")
+        who = f"{'The' if first else 'the'} {measure.n or ''} nearest neighbors reach".replace("  ", " ")
     elif measure.kind == "head":
         who = f"{'Its' if first else 'its'} own classifier reaches"
     elif measure.n is None:

@@ -8,8 +8,8 @@ SIZES = {"cpu": "", "cores": "{} cores", "memory_gb": "{:.0f} GB of memory"}
 
 CHANCES = {
     "flip": "mirrored",
-    "jitter": "colours jittered",
-    "gray": "without colour",
+    "jitter": "colors jittered",
+    "gray": "without color",
     "blur": "blurred",
     "solarize": "solarized",
 }

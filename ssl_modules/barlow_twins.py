@@ -20,7 +20,7 @@ class BarlowTwins(SSLModule):
         hidden_dim: width of the projector's two hidden layers.
         out_dim: width of the projections, where the loss lives; the paper gains from more, up to 16,384.
         off_diagonal_weight: of decorrelation against agreement, the paper's lambda.
-        centre: subtract each dimension's mean over the batch before correlating.
+        center: subtract each dimension's mean over the batch before correlating.
     """
 
     num_views = 2
@@ -30,13 +30,13 @@ class BarlowTwins(SSLModule):
         hidden_dim: int = 1024,
         out_dim: int = 1024,
         off_diagonal_weight: float = 0.005,
-        centre: bool = True,
+        center: bool = True,
         **shared,
     ):
         super().__init__(**shared)
         self.projector = mlp(self.encoder.dim, hidden_dim, hidden_dim, out_dim)
         self.off_diagonal_weight = off_diagonal_weight
-        self.centre = centre
+        self.center = center
 
     def forward(self, view: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) -> features (B, D), projections (B, P)"""
@@ -47,7 +47,7 @@ class BarlowTwins(SSLModule):
         (x1, x2), *_ = batch
         features, projections = self(torch.cat([x1, x2]))  # (2B, D), (2B, P)
         z1, z2 = projections.chunk(2)
-        loss = barlow_twins(self.gather(z1), self.gather(z2), self.off_diagonal_weight, self.centre)
+        loss = barlow_twins(self.gather(z1), self.gather(z2), self.off_diagonal_weight, self.center)
         return self.report(loss, features[: len(x1)], projections=torch.stack([z1, z2]))
 
     def start_line(self) -> str:

@@ -149,5 +149,5 @@ class Classifier(SSLModule):
         if not (self.frozen and has_any):
             return super().batch_norm_scope()
         start = "the checkpoint" if self.ckpt else self.pretrained()
-        origin = f"those of {start}" if start else "as initialised: mean 0, variance 1"
+        origin = f"those of {start}" if start else "as initialized: mean 0, variance 1"
         return f"nothing (frozen, its statistics {origin})"

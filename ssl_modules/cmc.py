@@ -1,4 +1,4 @@
-"""Contrastive multiview coding: lightness and colour of an image attract, those of different images repel.
+"""Contrastive multiview coding: lightness and color of an image attract, those of different images repel.
 
 Tian et al. 2019, https://arxiv.org/abs/1906.05849
 """
@@ -14,9 +14,9 @@ from ssl_modules.networks.mlp import mlp
 
 
 class CMC(SSLModule):
-    """Contrasts the L of Lab colour with its ab, both ways. Features are both networks', concatenated.
+    """Contrasts the L of Lab color with its ab, both ways. Features are both networks', concatenated.
 
-    Projections are linear, as in the paper; those that go to a memory bank are also batch-normalised, which is ours.
+    Projections are linear, as in the paper; those that go to a memory bank are also batch-normalized, which is ours.
 
     Args:
         out_dim: width of the projections, where the loss lives.

@@ -46,8 +46,8 @@ def aggregate(mean: Tensor, log_variance: Tensor) -> Gaussian:
         In float32.
     """
     mean, log_variance = mean.double(), log_variance.double()
-    centred = mean - mean.mean(0)
-    covariance = centred.T @ centred / len(mean) + log_variance.exp().mean(0).diag()
+    centered = mean - mean.mean(0)
+    covariance = centered.T @ centered / len(mean) + log_variance.exp().mean(0).diag()
     return Gaussian(mean.mean(0).float(), torch.linalg.cholesky(covariance).float())
 
 

@@ -30,7 +30,7 @@ class VAE(SSLModule):
         beta: weight of the divergence; at 1 the loss bounds -log p(x) from above.
         beta_warmup_epochs: beta rises linearly from 0 over so many epochs (Sonderby et al. 2016, arXiv:1602.02282).
         free_bits: nats that each latent may tell for free, on the mean of the batch on all processes.
-        conditional: give the decoder the class, one-hot, 0 where unlabelled. The encoder never sees it.
+        conditional: give the decoder the class, one-hot, 0 where unlabeled. The encoder never sees it.
         num_classes: of the data; the command line fills it in.
     """
 

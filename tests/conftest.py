@@ -44,11 +44,11 @@ def quiet_world():
 
 
 def random_split(count: int, size: int = 16, channels: int = 3, classes: int = 4, seed: int = 0):
-    """Images uint8 (N, S, S, C), noise around a colour that the class has, and labels, as many of each class."""
+    """Images uint8 (N, S, S, C), noise around a color that the class has, and labels, as many of each class."""
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(count) % classes)
-    colours = np.random.default_rng(0).integers(40, 216, (classes, 1, 1, channels))
-    images = colours[labels] + rng.integers(-40, 40, (count, size, size, channels))
+    colors = np.random.default_rng(0).integers(40, 216, (classes, 1, 1, channels))
+    images = colors[labels] + rng.integers(-40, 40, (count, size, size, channels))
     return images.astype(np.uint8), labels.astype(np.int64)
 
 

@@ -51,7 +51,7 @@ class Case(NamedTuple):
     Args:
         encoder: builds one; `norm` is "batch", or "group" where images must not influence each other.
         reads_labels: of the few whose loss may.
-        mean, std: what pixels in [0, 1] are normalised with.
+        mean, std: what pixels in [0, 1] are normalized with.
         text: whether it reads tweets.
     """
 

@@ -71,14 +71,14 @@ def write_figures(folder: Path, rng: np.random.Generator) -> None:
     np.savez(folder / "figures" / "tsne" / "thumbnails.npz", images=images)
     near = [[3 * k, (k + (k == 7)) % 4, 0.9 - 0.01 * k] for k in range(10)]
     queries = [
-        {"query": {"index": k, "split": "val", "label": k}, "neighbours": near, "pixels": near}
+        {"query": {"index": k, "split": "val", "label": k}, "neighbors": near, "pixels": near}
         for k in range(2)
     ]
-    precision = {"neighbours": 0.6, "pixels": 0.3}
+    precision = {"neighbors": 0.6, "pixels": 0.3}
     write_figure(
         folder, "retrieval", 9,
         {"split": "val", "raw": "pixels", "measured": 40, "precision_at_10": precision, "queries": queries},
-        query=images[:2], neighbours=images[:20], pixels=images[20:40],
+        query=images[:2], neighbors=images[:20], pixels=images[20:40],
     )  # fmt: skip
     write_figure(
         folder, "cam", 9, {"split": "val", "evidence": "class activation", "head": "online probe", "classes": NAMES},

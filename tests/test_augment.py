@@ -33,7 +33,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def pictures(n: int = 6, height: int = 32, width: int = 32, channels: int = 3) -> torch.Tensor:
-    """Smooth colours with some noise, like photographs: uint8 (n, height, width, channels)."""
+    """Smooth colors with some noise, like photographs: uint8 (n, height, width, channels)."""
     smooth = F.interpolate(torch.rand(n, channels, 4, 4, generator=seeded()), (height, width), mode="bicubic")
     noise = torch.randn(n, channels, height, width, generator=seeded(1))
     return (255 * (0.9 * smooth + 0.03 * noise).clamp(0, 1)).byte().permute(0, 2, 3, 1).contiguous()
@@ -121,8 +121,8 @@ COLOR = {
 def test_color_is_torchvisions(name, channels):
     function, factors = COLOR[name]
     images = pictures(channels=channels)
-    images[0] = images[0, :1, :1]  # one colour
-    images[1] = (images[1] > 127).to(torch.uint8) * 255  # the corners of the colour cube
+    images[0] = images[0, :1, :1]  # one color
+    images[1] = (images[1] > 127).to(torch.uint8) * 255  # the corners of the color cube
     for factor in factors:
         ours = augment(images, Recipe(jitter=1.0, **{name: 0.4}), fixed(6, (32, 32), **{name: factor}))
         torch.testing.assert_close(ours, function(reference(images), factor), atol=1e-5, rtol=0)
@@ -190,7 +190,7 @@ def test_boxes_are_drawn_as_torchvision_draws_them(height, width, ratio):
     )
 
 
-def test_colours_are_drawn_as_torchvision_draws_them():
+def test_colors_are_drawn_as_torchvision_draws_them():
     torch.manual_seed(0)
     n, recipe = 4000, Recipe(jitter=1.0, brightness=1.5, contrast=0.4, saturation=0.3, hue=0.1)
     jitter = v2.ColorJitter(1.5, 0.4, 0.3, 0.1)
@@ -243,7 +243,7 @@ def test_cutout_is_a_square_around_a_pixel_that_any_may_be():
         mean=[0.5] * 3,
         std=[0.25] * 3,
     )
-    centres = torch.zeros(size, size)
+    centers = torch.zeros(size, size)
     for view in views:
         (hole,) = {tuple(channel.eq(0).flatten().tolist()) for channel in view}  # the same in each channel
         hole = torch.tensor(hole).view(size, size)
@@ -257,8 +257,8 @@ def test_cutout_is_a_square_around_a_pixel_that_any_may_be():
             if len(line) < side:  # as much of the square as lies in the view
                 assert first == 0 or last == size - 1
             middle.append(last - side // 2 if first == 0 else first + side // 2)
-        centres[tuple(middle)] += 1
-    assert (centres > 0).all() and centres.std() < 2 * (n / size**2) ** 0.5  # as a Poisson's
+        centers[tuple(middle)] += 1
+    assert (centers > 0).all() and centers.std() < 2 * (n / size**2) ** 0.5  # as a Poisson's
 
 
 def test_a_larger_view_is_cut_out_in_its_own_pixels():
@@ -319,7 +319,7 @@ def test_fast_is_near_exact():
 @pytest.mark.parametrize("color", ["exact", "fast"])
 @pytest.mark.parametrize("channels", [1, 2, 5])
 def test_channels_are_treated_alike(channels, color):
-    """What is not colour does to a stack of equal channels what it does to each."""
+    """What is not color does to a stack of equal channels what it does to each."""
     recipe = Recipe(
         scale=(0.2, 1.0), flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4, blur=0.5, solarize=0.2
     )
@@ -346,7 +346,7 @@ def test_one_graph_without_waiting_for_the_device(color):
     ({"brightness": -1.0}, 3, "brightness = -1.0 is a strength"),
     ({"cutout": -1}, 3, "cutout = -1 is a number of pixels"),
     ({"rotate": 200.0}, 3, "rotate = 200.0 is an angle"),
-    ({"hue": 0.6}, 3, "hue = 0.6 is a share of the colour wheel"),
+    ({"hue": 0.6}, 3, "hue = 0.6 is a share of the color wheel"),
     ({"scale": (1.0, 0.2)}, 3, "scale = (1.0, 0.2) is a range"),
     ({"scale": (0.2, 1.5)}, 3, "scale = (0.2, 1.5) is a share"),
     ({"ratio": (0.0, 1.0)}, 3, "ratio = (0.0, 1.0) is a range"),

@@ -365,7 +365,7 @@ def test_images_that_the_output_cannot_reach_are_refused_in_one_line(
     assert "\n" not in str(error.value)
 
 
-def test_a_linear_output_takes_images_of_any_normalisation(data_dir, tmp_path):
+def test_a_linear_output_takes_images_of_any_normalization(data_dir, tmp_path):
     train(small(output="linear"), tiny(data_dir, 0.5, 0.1), tmp_path, limit_train_batches=1)
 
 

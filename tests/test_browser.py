@@ -178,7 +178,7 @@ def test_a_confusion_shows_its_examples(visit):
     cell = into_view(page, "figure.confusion td[data-cell]")
     cell.click()
     panel = page.locator("figure.confusion .cell")
-    assert "cat rightly recognised" in panel.inner_text() and panel.locator(".sprite").count() == 1
+    assert "cat rightly recognized" in panel.inner_text() and panel.locator(".sprite").count() == 1
     page.keyboard.press("Tab")
     cell.focus()
     page.keyboard.press("ArrowRight")

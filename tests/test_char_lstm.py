@@ -176,8 +176,8 @@ def test_a_run_without_a_validation_by_steps_logs_its_epochs(data, tmp_path):
 
 def test_features_learned_without_labels_go_into_a_classifier(data, tmp_path):
     method = NextCharacter(encoder=lstm(hidden_dim=16, pool="max"), optimizer=adam(0.02))
-    unlabelled = Tweets(data_dir=data.folder.parent, train_on="unlabeled", batch_size=16)
-    trainer = train(method, unlabelled, tmp_path, max_epochs=3)
+    unlabeled = Tweets(data_dir=data.folder.parent, train_on="unlabeled", batch_size=16)
+    trainer = train(method, unlabeled, tmp_path, max_epochs=3)
     assert trainer.callback_metrics["val/loss"] < math.log(128) - 1
     trainer.save_checkpoint(tmp_path / "next.ckpt")
     probe = classifier(frozen=True, ckpt=str(tmp_path / "next.ckpt"))
@@ -244,9 +244,9 @@ def test_every_usual_eye_reads_text_and_changes_nothing(data, tmp_path):
     weights = []
     for eyes in ([], watchers()):
         method = NextCharacter(encoder=lstm(hidden_dim=16, pool="max"), optimizer=adam(0.02))
-        unlabelled = Tweets(data_dir=data.folder.parent, train_on="unlabeled", batch_size=16)
+        unlabeled = Tweets(data_dir=data.folder.parent, train_on="unlabeled", batch_size=16)
         options = {"logger": CSVLogger(str(tmp_path)), "enable_checkpointing": bool(eyes), "max_epochs": 2}
-        train(method, unlabelled, tmp_path, callbacks=eyes, **options)
+        train(method, unlabeled, tmp_path, callbacks=eyes, **options)
         weights.append(method.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()

@@ -185,7 +185,7 @@ def test_a_head_that_waits_for_the_data_is_the_same_under_every_strategy(data_di
 # --- checkpoints
 
 
-def test_another_encoder_or_normalisation_is_refused_in_one_line(data_dir, tmp_path, pretrained):
+def test_another_encoder_or_normalization_is_refused_in_one_line(data_dir, tmp_path, pretrained):
     _, path = pretrained
     wider = classifier(encoder=ResNet(widths=[8, 24], blocks=[1, 1]), ckpt=path)
     with pytest.raises(MisconfigurationException, match=r"of another shape \(stages\.1\S*weight") as error:

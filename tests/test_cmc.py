@@ -1,4 +1,4 @@
-"""Lab colour against scikit-image, the losses against their equations, the memory bank against its rule."""
+"""Lab color against scikit-image, the losses against their equations, the memory bank against its rule."""
 
 import copy
 import math
@@ -28,13 +28,13 @@ def draw(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def colour(*rgb):
+def color(*rgb):
     """One pixel, (1, 3, 1, 1)"""
     return torch.tensor(rgb).view(1, 3, 1, 1)
 
 
 def cube(steps):
-    """All colours of a grid from black to white, (1, 3, steps^2, steps)"""
+    """All colors of a grid from black to white, (1, 3, steps^2, steps)"""
     axis = torch.linspace(0, 1, steps)
     return torch.cartesian_prod(axis, axis, axis).T.reshape(1, 3, steps**2, steps)
 
@@ -63,11 +63,11 @@ def test_lab_is_scikit_images():
         ((0.0, 0.0, 1.0), (32.30, 79.19, -107.86)),
     ],
 )
-def test_known_colours(rgb, lab):
-    assert rgb_to_lab(colour(*rgb)).flatten().tolist() == pytest.approx(lab, abs=0.01)
+def test_known_colors(rgb, lab):
+    assert rgb_to_lab(color(*rgb)).flatten().tolist() == pytest.approx(lab, abs=0.01)
 
 
-def test_the_ranges_of_the_docstring_are_those_of_all_colours():
+def test_the_ranges_of_the_docstring_are_those_of_all_colors():
     lab = rgb_to_lab(cube(18))
     low, high = (f((0, 2, 3)).tolist() for f in (lab.amin, lab.amax))
     assert low == pytest.approx([0, -86.2, -107.9], abs=0.1)

@@ -131,7 +131,7 @@ def wide(tmp_path):
 
 
 @pytest.mark.parametrize("loader", ["val_dataloader", "test_dataloader", "bank_dataloader"])
-def test_all_but_training_sees_the_centre(wide, loader):
+def test_all_but_training_sees_the_center(wide, loader):
     data = Arrays("wide", data_dir=wide, views=[Recipe(crop=16)], center_crop=16, mean=[0.0], std=[1.0])
     stored = next(iter(getattr(ready(data), loader)()))
     (view, *_), *_ = transferred(data, stored)
@@ -159,12 +159,12 @@ def test_size_is_the_side_of_every_view_of_a_crop(wide):
 
 
 @pytest.mark.parametrize("side", [0, -3, 25])
-def test_a_centre_that_no_image_has_is_refused(wide, side):
+def test_a_center_that_no_image_has_is_refused(wide, side):
     text = refusal(Arrays("wide", data_dir=wide, center_crop=side))
     assert f"center_crop: {side} of images of 24 x 32" in text and "train_images.npy" in text
 
 
 def test_a_crop_must_fit_every_stream_that_is_cropped(wide):
-    """Views are also shown of labelled images."""
+    """Views are also shown of labeled images."""
     data = Arrays("wide", data_dir=wide, views=[Recipe(crop=28)], train_on="unlabeled")
     assert "crop = 28 does not fit images of 24 x 32" in refusal(data)

@@ -78,7 +78,7 @@ def image_folder(folder, **options):
     return ImageFolder("pictures", data_dir=folder, size=16, **options)
 
 
-def unlabelled(folder, **options):
+def unlabeled(folder, **options):
     (folder / "plain").mkdir(parents=True)
     np.save(folder / "plain" / "train_images.npy", random_split(50)[0])
     return Arrays("plain", data_dir=folder, **options)
@@ -93,7 +93,7 @@ DATA_SETS = {  # one line a data set: (how to make it small, classes, channels, 
     "ImageFolder": (image_folder, 3, 3, 16, (21, 3, 0)),
     "Arrays": (arrays, 4, 3, 16, (88, 8, 32)),
     "Arrays, files": (explicit_files, 4, 1, 16, (60, 40, 0)),
-    "Arrays, no labels": (unlabelled, None, 3, 16, (45, 5, 0)),
+    "Arrays, no labels": (unlabeled, None, 3, 16, (45, 5, 0)),
 }
 
 
@@ -182,7 +182,7 @@ def test_the_index_gives_the_image_back(entry, tmp_path, training):
             assert torch.equal(one, other)
 
 
-def test_display_is_the_inverse_of_normalisation(entry, tmp_path):
+def test_display_is_the_inverse_of_normalization(entry, tmp_path):
     data = ready(entry[0](tmp_path, batch_size=16))
     stored = next(iter(data.bank_dataloader()))
     (view, *_), *_ = transferred(data, stored)

@@ -89,7 +89,7 @@ def test_each_picture_is_written_once_and_shows_what_one_process_shows(two, plac
             for key in ours.keys() - {"xy"}:  # t-SNE goes its own way from any difference
                 if theirs[key].dtype.kind == "U":
                     assert (ours[key] == theirs[key]).all(), (file, key)
-                else:  # a grey level is one of 255
+                else:  # a gray level is one of 255
                     assert np.allclose(ours[key], theirs[key], rtol=1e-4, atol=1), (file, key)
 
 

@@ -1,4 +1,4 @@
-"""The bound that a VAE minimises: each term is its equation, and what is drawn has the moments it should."""
+"""The bound that a VAE minimizes: each term is its equation, and what is drawn has the moments it should."""
 
 import copy
 import math
@@ -230,13 +230,13 @@ def test_draws_have_the_moments_of_the_posterior():
 
 def test_the_aggregate_has_mean_and_covariance_of_the_mixture():
     mean, log_variance = gaussians(7, 3, torch.float64)
-    centre, second = sum(mean) / 7, torch.zeros(3, 3).double()
+    center, second = sum(mean) / 7, torch.zeros(3, 3).double()
     for m, v in zip(mean, log_variance, strict=True):  # E[z z^T] of each posterior
         second += (torch.outer(m, m) + v.exp().diag()) / 7
     found = aggregate(mean, log_variance)
-    torch.testing.assert_close(found.mean.double(), centre, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(found.mean.double(), center, atol=1e-6, rtol=1e-5)
     covariance = (found.factor @ found.factor.T).double()
-    torch.testing.assert_close(covariance, second - torch.outer(centre, centre), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(covariance, second - torch.outer(center, center), atol=1e-5, rtol=1e-5)
     assert torch.equal(found.factor, found.factor.tril())
 
 

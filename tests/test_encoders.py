@@ -157,7 +157,7 @@ def test_a_pooled_resnet_by_its_formula_in_training_and_in_evaluation():
     assert count(encoder) == sum(9 * a * b + 2 * b for a, b in [(3, 4), (4, 8), (8, 8), (8, 12), (12, 12)])
     convs = [module.weight for module in encoder.modules() if isinstance(module, nn.Conv2d)]
 
-    def norm(maps):  # batch norm as initialised
+    def norm(maps):  # batch norm as initialized
         return (maps - maps.mean((0, 2, 3), keepdim=True)) / (
             maps.var((0, 2, 3), correction=0, keepdim=True) + 1e-5
         ).sqrt()
@@ -309,7 +309,7 @@ def test_vgg11_computes_what_torchvisions_does():
 
 
 def test_vgg11_without_batch_norm_starts_with_features_as_large_as_its_images():
-    """Without an initialisation for ReLU they would shrink by hundreds, and training would not start."""
+    """Without an initialization for ReLU they would shrink by hundreds, and training would not start."""
     torch.manual_seed(0)
     features = VGG11(batch_norm=False)(torch.randn(8, 3, 32, 32))
     assert 0.1 < features.square().mean().sqrt() < 10

@@ -78,7 +78,7 @@ def test_it_looks_every_so_many_epochs_and_in_the_last(data_dir, tmp_path, optio
         ({"max_epochs": 10, "should_stop": True}, True),
     ],
 )
-def test_the_last_validation_of_a_fit_is_looked_at_and_has_neighbours(state, last):
+def test_the_last_validation_of_a_fit_is_looked_at_and_has_neighbors(state, last):
     running = {
         "should_stop": False,
         "max_steps": -1,
@@ -185,7 +185,7 @@ def test_labels_on_validation_alone_leave_a_run_whole(own_dir, tmp_path, method)
     assert drawn == {"cka", "tsne"} | ({"hardest"} if method == "Autoencoder" else set())
 
 
-def test_beyond_ten_classes_the_frequent_keep_their_colours():
+def test_beyond_ten_classes_the_frequent_keep_their_colors():
     assert class_colors(torch.arange(3).numpy(), 3) == list(PALETTE[:3])
     labels = torch.tensor([11] * 3 + [-1] * 9 + [k for k in range(10) for _ in range(k)])
     colors = class_colors(labels.numpy(), 12)
@@ -194,7 +194,7 @@ def test_beyond_ten_classes_the_frequent_keep_their_colours():
 
 def test_pictures_and_texts_are_shown():
     figure, axes = grid(1, 2)
-    show(axes[0, 0], torch.zeros(4, 4, 1).byte().numpy(), "grey", frame="#bd1f01")
+    show(axes[0, 0], torch.zeros(4, 4, 1).byte().numpy(), "gray", frame="#bd1f01")
     show(axes[0, 1], "it is a text")
     title(figure, "Both", "an image and a text")
     assert [t.get_text() for t in axes[0, 1].texts] == ["it is a text"] and len(axes[0, 0].images) == 1

@@ -210,7 +210,7 @@ def test_the_spotlight_is_full_at_the_maximum_and_out_where_evidence_is_negative
     image = np.full((8, 8, 3), (200, 100, 0), np.uint8)
     evidence = torch.full((4, 4), -1.0)
     picture, light = spotlight(image, evidence)
-    assert light.max() == 0 and np.ptp(picture, axis=2).max() == 0  # all grey
+    assert light.max() == 0 and np.ptp(picture, axis=2).max() == 0  # all gray
     evidence[1, 2] = 5
     picture, light = spotlight(image, evidence)
     assert picture.shape == (160, 160, 3) and light.shape == (160, 160) and light.max() == 1

@@ -19,12 +19,12 @@ def hsic(k, l):  # noqa: E741 (the paper's letter)
     """Kornblith et al. 2019, eq. 2-3: the trace of K H L H / (n - 1)^2, in loops."""
     n = len(k)
 
-    def centred(m):
+    def centered(m):
         rows = [sum(m[i][j] for j in range(n)) / n for i in range(n)]
         whole = sum(rows) / n
         return [[m[i][j] - rows[i] - rows[j] + whole for j in range(n)] for i in range(n)]
 
-    a, b = centred(k), centred(l)
+    a, b = centered(k), centered(l)
     return sum(a[i][j] * b[i][j] for i in range(n) for j in range(n)) / (n - 1) ** 2
 
 

@@ -26,7 +26,7 @@ from tests.eyes import (
 
 
 def groups(count: int, dim: int = 6) -> tuple[np.ndarray, np.ndarray]:
-    """(count, dim) around three centres far apart, and which (count,)."""
+    """(count, dim) around three centers far apart, and which (count,)."""
     rng = np.random.default_rng(0)
     kinds = np.arange(count) % 3
     return 8 * rng.normal(size=(3, dim))[kinds] + 0.3 * rng.normal(size=(count, dim)), kinds
@@ -75,11 +75,11 @@ def test_every_choice_finds_groups_far_apart(reduce, cluster):
     assert np.array_equal(found, clustered(reduced(x, reduce, 4), cluster, 3))
 
 
-def test_kernel_pca_is_the_eigenvectors_of_the_centred_kernel():
+def test_kernel_pca_is_the_eigenvectors_of_the_centered_kernel():
     x, _ = groups(20)
     kernel = np.exp(-((x[:, None] - x) ** 2).sum(2) / x.var(0).sum())
-    centre = np.eye(20) - 1 / 20
-    values, vectors = np.linalg.eigh(centre @ kernel @ centre)
+    center = np.eye(20) - 1 / 20
+    values, vectors = np.linalg.eigh(center @ kernel @ center)
     expected = vectors[:, ::-1][:, :3] * np.sqrt(values[::-1][:3])
     np.testing.assert_allclose(abs(reduced(x, "kernel_pca", 3)), abs(expected), atol=1e-6)
     np.testing.assert_allclose(reduced(3 * x + 1, "kernel_pca", 2), reduced(x, "kernel_pca", 2), atol=1e-6)

@@ -1,4 +1,4 @@
-"""Maps of features: neighbours stay neighbours, epochs resemble each other, and the data behind tell the truth."""
+"""Maps of features: neighbors stay neighbors, epochs resemble each other, and the data behind tell the truth."""
 
 import sys
 
@@ -15,10 +15,10 @@ from tests.eyes import assert_training_is_as_without, fit, named, tiny, tweets, 
 
 
 def groups(count: int, dim: int = 60, apart: float = 2.0, seed: int = 0) -> np.ndarray:
-    """(count, dim) float32, around four centres."""
-    centres = apart * np.random.default_rng(0).normal(size=(4, dim))
+    """(count, dim) float32, around four centers."""
+    centers = apart * np.random.default_rng(0).normal(size=(4, dim))
     noise = np.random.default_rng(seed).normal(size=(count, dim))
-    return (centres[np.arange(count) % 4] + noise).astype(np.float32)
+    return (centers[np.arange(count) % 4] + noise).astype(np.float32)
 
 
 def test_pca_is_the_singular_vectors_up_to_sign():

@@ -64,7 +64,7 @@ def test_many_channels_are_drawn_by_their_root_mean_square():
     assert filter_tile(weight, every_channel=True).shape == (2 * 3 - 1, 16 * 4 - 1)
 
 
-def test_weights_of_zero_are_mid_grey():
+def test_weights_of_zero_are_mid_gray():
     assert (signed(np.zeros((3, 2, 2), np.float32)) == 0.5).all()
     assert strength(np.zeros((5, 2, 2), np.float32)).max() == 0
 

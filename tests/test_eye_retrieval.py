@@ -1,4 +1,4 @@
-"""Neighbours against brute force, and what the picture's data say of them."""
+"""Neighbors against brute force, and what the picture's data say of them."""
 
 import pytest
 import torch
@@ -38,15 +38,15 @@ def test_only_directions_count_and_a_small_bank_is_returned_whole():
     assert torch.equal(i, j) and i.shape == (3, 5)
 
 
-def test_neighbours_are_known_by_their_position_in_the_split():
+def test_neighbors_are_known_by_their_position_in_the_split():
     bank = FeatureSet(torch.eye(3), torch.tensor([0, 1, 2]), torch.tensor([10, 20, 30]))
     found = search(FeatureSet(torch.eye(3)[[2]], torch.tensor([0]), torch.tensor([0])), bank, 1)
     assert (found.index.item(), found.labels.item(), found.similarity.item()) == (30, 2, 1)
 
 
-def test_precision_counts_neighbours_of_the_query_s_class():
-    neighbours = torch.tensor([[0, 0, 1], [2, 1, 1], [2, 2, 2]])
-    assert precision(torch.tensor([0, 1, 0]), neighbours) == pytest.approx((2 + 2 + 0) / 9)
+def test_precision_counts_neighbors_of_the_query_s_class():
+    neighbors = torch.tensor([[0, 0, 1], [2, 1, 1], [2, 2, 2]])
+    assert precision(torch.tensor([0, 1, 0]), neighbors) == pytest.approx((2 + 2 + 0) / 9)
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier", "Autoencoder"])
@@ -58,19 +58,19 @@ def test_the_hook_tells_of_training_examples(method, data_dir, tmp_path):
     assert len({row["query"]["label"] for row in facts["queries"]}) == 3
     for row in facts["queries"]:
         assert row["query"]["split"] == "val" and val.labels[row["query"]["index"]] == row["query"]["label"]
-        for found in (row["neighbours"], row["pixels"]):
+        for found in (row["neighbors"], row["pixels"]):
             assert all(train.labels[index] == label for index, label, _ in found) and len(found) == 4
             similarities = [similarity for *_, similarity in found]
             assert similarities == sorted(similarities, reverse=True) and similarities[0] <= 1.0001
     logged = last_logged(tmp_path)
-    assert logged["val/precision_at_4"] == pytest.approx(facts["precision_at_4"]["neighbours"])
+    assert logged["val/precision_at_4"] == pytest.approx(facts["precision_at_4"]["neighbors"])
     assert logged["pixels/val/precision_at_4"] == pytest.approx(facts["precision_at_4"]["pixels"])
 
 
 def test_the_floor_is_that_of_pixels(data_dir, tmp_path):
     trainer = fit(named("SimCLR"), data_dir, tmp_path, Retrieval(queries=1, k=3))
     facts, _ = written(tmp_path, "retrieval")
-    assert facts["precision_at_3"]["pixels"] > 0.8  # a class is a colour here
+    assert facts["precision_at_3"]["pixels"] > 0.8  # a class is a color here
     (row,), data = facts["queries"], trainer.datamodule
     raw = {}
     for split in ("train", "val"):
@@ -82,17 +82,17 @@ def test_the_floor_is_that_of_pixels(data_dir, tmp_path):
     assert [found[2] for found in row["pixels"]] == pytest.approx(similarity[0].tolist(), abs=1e-5)
 
 
-def test_texts_have_neighbours_by_features_and_by_characters(data_dir, tmp_path):
+def test_texts_have_neighbors_by_features_and_by_characters(data_dir, tmp_path):
     fit(named("Classifier", 1), data_dir, tmp_path, Retrieval(), data=tweets(tmp_path))
     facts, _ = written(tmp_path, "retrieval")
-    assert facts["raw"] == "characters" and set(facts["queries"][0]) == {"query", "neighbours", "characters"}
+    assert facts["raw"] == "characters" and set(facts["queries"][0]) == {"query", "neighbors", "characters"}
 
 
-def test_numbers_have_neighbours_and_no_precision(data_dir, tmp_path):
+def test_numbers_have_neighbors_and_no_precision(data_dir, tmp_path):
     numbers = tiny(named("SimCLR"), write_numbers(tmp_path))
     fit(named("SimCLR"), data_dir, tmp_path / "numbers", Retrieval(), data=numbers)
     facts, _ = written(tmp_path / "numbers", "retrieval")
-    assert "precision_at_10" not in facts and facts["queries"][0]["neighbours"][0][1] is None
+    assert "precision_at_10" not in facts and facts["queries"][0]["neighbors"][0][1] is None
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE"])

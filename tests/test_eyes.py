@@ -92,15 +92,15 @@ def test_what_a_watched_run_logs(tmp_path):
         assert data["original"].shape == (8, 8, 8, 1) and data["views"].shape == (8, 6, 8, 8, 1)
 
 
-def test_views_show_colour_as_colour():
+def test_views_show_color_as_color():
     original = np.zeros((2, 4, 4, 3), np.uint8)
     figure = draw_views(original, np.stack([original] * 3, 1))
     assert len(figure.axes) == 2 * (1 + 3)
 
 
-def test_unlabelled_rows_leave_a_feature_set():
+def test_unlabeled_rows_leave_a_feature_set():
     rows = FeatureSet(random(3, 2), torch.tensor([1, -1, 0]), torch.arange(3))
-    assert rows.labelled().index.tolist() == [0, 2]
+    assert rows.labeled().index.tolist() == [0, 2]
 
 
 def test_csv_is_on_disk_at_once_and_grows_columns(tmp_path):

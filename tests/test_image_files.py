@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def picture(height: int, width: int, seed: int = 0) -> Image.Image:
-    """Smooth colours, and some detail."""
+    """Smooth colors, and some detail."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8))
     smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float32)
@@ -40,7 +40,7 @@ def jpeg(image: Image.Image) -> bytes:
 
 
 def by_pil(data: bytes, crop: int, side: int) -> np.ndarray:
-    """The whole image decoded, its centre cropped, resized with antialiasing."""
+    """The whole image decoded, its center cropped, resized with antialiasing."""
     image = Image.open(io.BytesIO(data)).convert("RGB")
     crop = min(crop, *image.size)
     left, top = (image.width - crop) // 2, (image.height - crop) // 2
@@ -86,7 +86,7 @@ def test_a_png_of_16_bits_keeps_its_upper_ones():
     assert np.array_equal(square, np.repeat((gray >> 8).astype(np.uint8)[..., None], 3, 2))
 
 
-def test_transparent_colours_of_a_palette_pass_without_a_warning():
+def test_transparent_colors_of_a_palette_pass_without_a_warning():
     image = picture(32, 32).convert("P")
     data = encoded(image, transparency=bytes(range(256)))
     assert np.array_equal(central_square(data, None, 32), np.asarray(image.convert("RGB")))

@@ -55,7 +55,7 @@ def test_splits_are_folders_too_and_a_class_may_be_missing_in_one(tmp_path):
 
 
 @pytest.mark.parametrize("under", ["", "train"])
-def test_unlabelled_images_are_a_stream_of_their_own(tmp_path, under):
+def test_unlabeled_images_are_a_stream_of_their_own(tmp_path, under):
     write_folders(tmp_path / "mine", under=under)
     write_images(tmp_path / "mine" / "unlabeled", (9, 9, 9), 7)
     assert ready(folder(tmp_path)).class_names == list(CLASSES)

@@ -38,8 +38,8 @@ def test_the_last_of_a_figure_is_kept_small(seeds, tmp_path):  # noqa: F811
 
     folder = Path(seeds(1))
     (folder / "figures" / "wide").mkdir(parents=True)
-    for epoch, colour in ((1, "red"), (9, "blue"), (10, "white")):
-        Image.new("RGB", (2000, 500), colour).save(folder / "figures" / "wide" / f"epoch={epoch}.png")
+    for epoch, color in ((1, "red"), (9, "blue"), (10, "white")):
+        Image.new("RGB", (2000, 500), color).save(folder / "figures" / "wide" / f"epoch={epoch}.png")
     (target,) = keep([read(folder)], ["wide"], tmp_path / "results")
     with Image.open(target / "wide.webp") as image:
         assert image.size == (1000, 250) and image.convert("RGB").getpixel((5, 5)) == (255, 255, 255)

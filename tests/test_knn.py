@@ -10,14 +10,14 @@ CLASSES = 5
 def data(queries=37, bank=101, dim=16, spread=1.0):
     """Clusters far from the origin, as features of networks that end in a ReLU are."""
     generator = torch.Generator().manual_seed(0)
-    centres = 3 + torch.randn(CLASSES, dim, generator=generator)
+    centers = 3 + torch.randn(CLASSES, dim, generator=generator)
     labels = torch.randint(CLASSES, (queries + bank,), generator=generator)
-    features = centres[labels] + spread * torch.randn(queries + bank, dim, generator=generator)
+    features = centers[labels] + spread * torch.randn(queries + bank, dim, generator=generator)
     return features[:queries], features[queries:], labels[queries:]
 
 
 def brute_force(queries, bank, labels, k, temperature):
-    """One query and one neighbour at a time, in float64."""
+    """One query and one neighbor at a time, in float64."""
     scores = torch.zeros(len(queries), CLASSES, dtype=torch.float64)
     for q, score in zip(queries.double(), scores, strict=True):
         similarity = F.cosine_similarity(q[None], bank.double())

@@ -19,8 +19,8 @@ def digits():
     return torch.from_numpy(features).float(), torch.from_numpy(labels)
 
 
-def standardised(probe, features):
-    """The probe's parameters as of standardised features, the features, and their scaler; all float64."""
+def standardized(probe, features):
+    """The probe's parameters as of standardized features, the features, and their scaler; all float64."""
     scaler = StandardScaler().fit(features.double())
     mean, std = torch.from_numpy(scaler.mean_), torch.from_numpy(scaler.scale_)
     weight = probe.weight.double()
@@ -39,7 +39,7 @@ def objective(weight, bias, x, labels, c):
 def test_it_is_scikit_learns_logistic_regression(digits, c):
     features, labels = digits
     probe = fit_probe(features, labels, 10, c)
-    weight, bias, x = standardised(probe, features)
+    weight, bias, x = standardized(probe, features)
     theirs = LogisticRegression(C=c, tol=1e-7, max_iter=5000).fit(x, labels)
     torch.testing.assert_close(weight, torch.from_numpy(theirs.coef_), atol=5e-3, rtol=0)
     torch.testing.assert_close(bias, torch.from_numpy(theirs.intercept_), atol=5e-3, rtol=0)
@@ -51,14 +51,14 @@ def test_it_is_scikit_learns_logistic_regression(digits, c):
 def test_large_problems_are_solved_in_float32_just_as_well(digits):
     features, labels = digits[0].repeat(9, 1), digits[1].repeat(9)  # over a million numbers
     large, small = fit_probe(features, labels, 10), fit_probe(*digits, 10, c=9.0)
-    values = [objective(*standardised(probe, features), labels, c=1.0).item() for probe in (large, small)]
+    values = [objective(*standardized(probe, features), labels, c=1.0).item() for probe in (large, small)]
     assert values[0] == pytest.approx(values[1], rel=1e-4)
 
 
 @pytest.mark.parametrize("n", [40, 1797])  # fewer examples than dimensions, and more
 def test_the_gradient_vanishes_at_the_solution(digits, n):
     features, labels = digits[0][:n], digits[1][:n]
-    weight, bias, x = standardised(fit_probe(features, labels, 10), features)
+    weight, bias, x = standardized(fit_probe(features, labels, 10), features)
     weight.requires_grad_(), bias.requires_grad_()
     objective(weight, bias, x, labels, c=1.0).backward()
     assert weight.grad.abs().max() < 1e-5 * n and bias.grad.abs().max() < 1e-5 * n

@@ -189,10 +189,10 @@ def test_inputs_stay_as_they_were_and_nothing_is_drawn(block):
 # --- Barlow Twins
 
 
-def barlow_paper(z1, z2, weight, centre):
+def barlow_paper(z1, z2, weight, center):
     """Equations 1 and 2 of the paper, one pair of dimensions at a time, in float64."""
     z1, z2 = z1.double(), z2.double()
-    if centre:
+    if center:
         z1, z2 = z1 - z1.mean(0), z2 - z2.mean(0)
     loss = z1.new_zeros(())
     for i in range(z1.shape[1]):
@@ -218,19 +218,19 @@ def white(images=12, dim=4):
 
 @pytest.mark.parametrize("images, dim", [(2, 1), (3, 5), (16, 7)])
 @pytest.mark.parametrize("weight", [0.005, 1.0])
-@pytest.mark.parametrize("centre", [True, False])
-def test_barlow_is_the_equation_of_the_paper_and_so_is_its_gradient(images, dim, weight, centre):
+@pytest.mark.parametrize("center", [True, False])
+def test_barlow_is_the_equation_of_the_paper_and_so_is_its_gradient(images, dim, weight, center):
     ours = [z.requires_grad_() for z in shifted_pair(images=images, dim=dim)]
     theirs = [z.detach().double().requires_grad_() for z in ours]
-    loss, expected = barlow_twins(*ours, weight, centre), barlow_paper(*theirs, weight, centre)
+    loss, expected = barlow_twins(*ours, weight, center), barlow_paper(*theirs, weight, center)
     torch.testing.assert_close(loss.double(), expected, atol=1e-5, rtol=1e-5)
     gradients, expected = torch.autograd.grad(loss, ours), torch.autograd.grad(expected, theirs)
     for gradient, other in zip(gradients, expected, strict=True):
         torch.testing.assert_close(gradient.double(), other, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("centre", [True, False])
-def test_barlow_known_values(centre):
+@pytest.mark.parametrize("center", [True, False])
+def test_barlow_known_values(center):
     z = white(12, 8)
     one, other = z[:, :4], z[:, 4:]
     same = other[:, :1].expand(-1, 4)  # one dimension, four times
@@ -241,13 +241,13 @@ def test_barlow_known_values(centre):
         (same, same, 0.005 * 12),  # twelve of 1 beside the diagonal
         (one, one.roll(1, 1), 4 + 0.005 * 4),  # each dimension agrees with another one
     ]:
-        assert barlow_twins(z1, z2, 0.005, centre).item() == pytest.approx(expected, abs=1e-5)
+        assert barlow_twins(z1, z2, 0.005, center).item() == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("centre", [True, False])
-def test_barlow_scale_of_dimensions_and_order_of_views_images_and_dimensions_do_not_matter(centre):
+@pytest.mark.parametrize("center", [True, False])
+def test_barlow_scale_of_dimensions_and_order_of_views_images_and_dimensions_do_not_matter(center):
     z1, z2 = shifted_pair(images=16)
-    loss, generator = barlow_twins(z1, z2, 0.1, centre), torch.Generator().manual_seed(0)
+    loss, generator = barlow_twins(z1, z2, 0.1, center), torch.Generator().manual_seed(0)
     images, dims = torch.randperm(16, generator=generator), torch.randperm(5, generator=generator)
     scale = torch.tensor([0.01, 0.5, 1.0, 3.0, 1000.0])
     for a, b in [
@@ -256,10 +256,10 @@ def test_barlow_scale_of_dimensions_and_order_of_views_images_and_dimensions_do_
         (z1[images], z2[images]),
         (z1[:, dims], z2[:, dims]),
     ]:
-        torch.testing.assert_close(barlow_twins(a, b, 0.1, centre), loss)
+        torch.testing.assert_close(barlow_twins(a, b, 0.1, center), loss)
 
 
-def test_barlow_means_of_dimensions_matter_only_without_centring():
+def test_barlow_means_of_dimensions_matter_only_without_centering():
     (z1, z2), shift = shifted_pair(images=16), torch.tensor([1.0, -2.0, 3.0, 0.0, 5.0])
     moved = z1 + shift, z2 - shift
     torch.testing.assert_close(barlow_twins(*moved, 0.1), barlow_twins(z1, z2, 0.1))
@@ -275,10 +275,10 @@ def test_barlow_agrees_with_lightly():
 
 
 @pytest.mark.parametrize("scale", [1e-15, 1e-6, 1e6, 1e15])
-@pytest.mark.parametrize("centre", [True, False])
-def test_barlow_projections_of_any_size_give_a_finite_loss_and_gradient(scale, centre):
+@pytest.mark.parametrize("center", [True, False])
+def test_barlow_projections_of_any_size_give_a_finite_loss_and_gradient(scale, center):
     z1, z2 = (z.mul(scale).requires_grad_() for z in pair())
-    loss = barlow_twins(z1, z2, 0.005, centre)
+    loss = barlow_twins(z1, z2, 0.005, center)
     loss.backward()
     assert loss.isfinite() and z1.grad.isfinite().all() and z2.grad.isfinite().all()
 
@@ -291,13 +291,13 @@ def test_barlow_dimensions_that_are_constant_count_as_uncorrelated():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("centre", [True, False])
-def test_barlow_half_precision_inputs_are_computed_in_float32(dtype, centre):
+@pytest.mark.parametrize("center", [True, False])
+def test_barlow_half_precision_inputs_are_computed_in_float32(dtype, center):
     halves = shifted_pair(images=32, dtype=dtype)
-    loss = barlow_twins(*halves, 0.005, centre)
+    loss = barlow_twins(*halves, 0.005, center)
     assert loss.dtype == torch.float32
-    assert torch.equal(loss, barlow_twins(*(z.float() for z in halves), 0.005, centre))
-    torch.testing.assert_close(loss, barlow_twins(*shifted_pair(images=32), 0.005, centre), atol=0.02, rtol=0)
+    assert torch.equal(loss, barlow_twins(*(z.float() for z in halves), 0.005, center))
+    torch.testing.assert_close(loss, barlow_twins(*shifted_pair(images=32), 0.005, center), atol=0.02, rtol=0)
 
 
 def test_barlow_autocast_around_it_changes_not_one_bit():

@@ -21,7 +21,7 @@ from reports.data import load
 from reports.measures import ceilings
 from reports.report import page, write
 from reports.run import NoRunError, read
-from reports.sections import evidence, map, neighbours
+from reports.sections import evidence, map, neighbors
 from reports.sections.confusion import confusion
 from reports.similarity import linear_cka
 from tests.conftest import command_line
@@ -55,12 +55,12 @@ def test_pictures_come_out_as_they_went_in():
 
 
 def test_an_atlas_has_each_picture_in_its_place():
-    colours = np.arange(1, 95, dtype=np.uint8)
-    sheet = decoded(images.atlas(np.broadcast_to(2 * colours[:, None, None, None], (94, 8, 8, 3))))
+    colors = np.arange(1, 95, dtype=np.uint8)
+    sheet = decoded(images.atlas(np.broadcast_to(2 * colors[:, None, None, None], (94, 8, 8, 3))))
     assert sheet.shape == (3 * 8, images.COLUMNS * 8, 3)
     for k in (0, 39, 40, 93):
         row, column = divmod(k, images.COLUMNS)
-        assert abs(int(sheet[8 * row + 4, 8 * column + 4, 0]) - 2 * int(colours[k])) < 8  # lossy
+        assert abs(int(sheet[8 * row + 4, 8 * column + 4, 0]) - 2 * int(colors[k])) < 8  # lossy
 
 
 def test_a_map_keeps_places_to_a_pixel_and_all_epochs(runs):
@@ -82,7 +82,7 @@ def test_nearest_on_a_map_is_brute_force():
     assert np.array_equal(np.sort(found), np.sort(far.argsort(1)[:, :10]))
 
 
-def test_of_many_classes_nine_have_a_colour():
+def test_of_many_classes_nine_have_a_color():
     labels = np.repeat(np.arange(12), np.arange(1, 13))
     said = map.by_class(labels, [f"class {k}" for k in range(12)])
     assert said["group_names"] == [*(f"class {k}" for k in range(3, 12)), "other classes"]
@@ -97,8 +97,8 @@ def test_the_light_falls_where_the_evidence_is():
     maps[0, 0] = 5
     lit, large = evidence.spotlight(image, maps), image.repeat(4, 0).repeat(4, 1)
     assert lit.shape == (128, 128, 3) and np.abs(lit[:8, :8].astype(float) - large[:8, :8]).max() < 20
-    grey = 0.45 * large[96:, 96:].mean(2, keepdims=True)
-    assert np.abs(lit[96:, 96:] - grey).max() <= 1
+    gray = 0.45 * large[96:, 96:].mean(2, keepdims=True)
+    assert np.abs(lit[96:, 96:] - gray).max() <= 1
     assert (lit == (255, 210, 77)).all(2).sum() > 20  # the contour
     assert (evidence.spotlight(image, -maps) <= 0.45 * 255).all()  # nothing speaks for it
 
@@ -113,7 +113,7 @@ def test_two_ways_to_the_similarity_agree():
 
 def test_a_confusion_cell_has_its_share_and_its_examples(runs):
     matrix = confusion(runs[0])
-    assert matrix["rows"][0]["cells"][0]["says"] == "cat rightly recognised: 9 of 12 (75.0 %)"
+    assert matrix["rows"][0]["cells"][0]["says"] == "cat rightly recognized: 9 of 12 (75.0 %)"
     assert matrix["sprites"]["cells"][5] == [5]
     first = [cell["first"] for row in matrix["rows"] for cell in row["cells"]]
     assert (
@@ -122,8 +122,8 @@ def test_a_confusion_cell_has_its_share_and_its_examples(runs):
     )
 
 
-def test_neighbours_of_another_class_are_marked(runs):
-    rows = neighbours.rows(runs[0])
+def test_neighbors_of_another_class_are_marked(runs):
+    rows = neighbors.rows(runs[0])
     near = rows[0]["kinds"][0]["near"]
     assert [n["wrong"] for n in near] == [n["name"] != "cat" for n in near]
     assert near[0]["picture"].startswith("data:image/webp") and rows[0]["kinds"][1]["name"] == "by pixels"
@@ -262,7 +262,7 @@ def test_classes_are_ordered_by_what_tells_runs_apart(folders, runs):
     found = by_class(members(runs))
     file.write_text(usual)
     assert found["rows"][0]["name"] == "truck"
-    assert found["says"] == "They differ most on truck: SimCLR recognises 77 %, Classifier 8 %."
+    assert found["says"] == "They differ most on truck: SimCLR recognizes 77 %, Classifier 8 %."
 
 
 def test_classes_of_other_splits_are_not_laid_side_by_side(folders, runs):
@@ -308,7 +308,7 @@ def test_only_what_differs_is_shown(runs):
     runs[0].config["data"]["init_args"]["views"].append({"gray": 1.0})
     rows = differences(members([runs[0], runs[2]]))
     runs[0].config["data"]["init_args"]["views"].pop()
-    assert rows[0] == {"key": "data.views", "values": ["without colour with probability 1", None]}
+    assert rows[0] == {"key": "data.views", "values": ["without color with probability 1", None]}
 
 
 def test_the_same_images_stand_side_by_side(runs):

@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.renamed import CLASSES, MODULES, complete_config, rename_argument, rename_class_paths, rename_config
+from common.renamed import (
+    CLASSES,
+    MODULES,
+    complete_config,
+    rename_argument,
+    rename_class_paths,
+    rename_config,
+    rename_figure_keys,
+)
 from reports.groups import groups
 from reports.run import read
 from tests.conftest import command_line
@@ -33,7 +41,12 @@ def test_a_new_place_exists_and_the_old_one_does_not(old, new):
 def test_class_paths_are_replaced_whole_wherever_they_stand():
     assert rename_class_paths("callbacks.cam.CAM") == "callbacks.figures.cam.CAM"
     assert rename_class_paths("{class_path: callbacks.embedding.Map}").endswith("feature_map.FeatureMap}")
-    for other in ("my.callbacks.cam.CAM", "callbacks.cam", "callbacks.figures.cam.CAM", "mycallbacks.cam.CAM"):
+    for other in (
+        "my.callbacks.cam.CAM",
+        "callbacks.cam",
+        "callbacks.figures.cam.CAM",
+        "mycallbacks.cam.CAM",
+    ):
         assert rename_class_paths(other) == other
 
 
@@ -57,7 +70,13 @@ def test_a_config_is_renamed_at_any_depth():
 def test_the_command_line_and_yaml_take_old_names(tmp_path, capsys):
     (tmp_path / "old.yaml").write_text(OLD)
     configs = ["--config", ROOT / "configs/barlow_twins_cifar10.yaml", "--config", tmp_path / "old.yaml"]
-    more = ["--trainer.callbacks+=callbacks.clustering.Clustering", "--without", "[Map]", "--model.centre", "true"]
+    more = [
+        "--trainer.callbacks+=callbacks.clustering.Clustering",
+        "--without",
+        "[Map]",
+        "--model.centre",
+        "true",
+    ]
     assert command_line("fit", *configs, *more, "--print_config") == 0
     config = yaml.safe_load(capsys.readouterr().out)
     paths = [item["class_path"] for item in config["trainer"]["callbacks"]]
@@ -74,3 +93,12 @@ def test_a_kept_run_and_a_new_one_that_differ_in_the_seed_are_one_row():
     new = complete_config(raw) | {"seed_everything": 7}
     other = type(kept)(**{**vars(kept), "config": new, "provenance": kept.provenance | {"seed": 7}})
     assert len(groups([kept, other])) == 1
+
+
+def test_data_behind_figures_have_todays_keys():
+    old = {"queries": [{"neighbours": [[1, 2, 0.5]]}], "precision_at_10": {"neighbours": 0.5, "pixels": 0.1}}
+    new = rename_figure_keys(old)
+    assert new["queries"][0]["neighbors"] == [[1, 2, 0.5]] and new["precision_at_10"].keys() == {
+        "neighbors",
+        "pixels",
+    }

@@ -158,7 +158,7 @@ def test_sizes_and_budgets_are_of_groups(data_dir):
     assert counts(data, "val") == [3, 3] and counts(data) == [20, 20]
 
 
-def test_unknown_labels_are_in_no_group_and_unlabelled_images_stay(tmp_path):
+def test_unknown_labels_are_in_no_group_and_unlabeled_images_stay(tmp_path):
     write_random(tmp_path / "tiny", unlabeled=40)
     path = tmp_path / "tiny" / "train_labels.npy"
     np.save(path, np.where(np.arange(96) < 50, -1, np.load(path)))
@@ -238,7 +238,7 @@ def small():
 
 
 def test_labels_for_validation_alone(own_dir, tmp_path, caplog):
-    """Training images without labels, validation images with: eyes that need a labelled bank skip."""
+    """Training images without labels, validation images with: eyes that need a labeled bank skip."""
     folder = own_dir / "tiny"
     (folder / "train_labels.npy").unlink()
     (folder / "classes.txt").unlink()

@@ -56,7 +56,7 @@ def mnist_files(tmp_path):
 
 @pytest.fixture
 def stl10_files(tmp_path, monkeypatch):
-    """STL-10 as torchvision leaves it after a download: 60 labelled, 20 test and 30 unlabelled images."""
+    """STL-10 as torchvision leaves it after a download: 60 labeled, 20 test and 30 unlabeled images."""
     folder = tmp_path / "stl10" / "download" / "stl10_binary"
     folder.mkdir(parents=True)
     counts = {"train": 60, "test": 20, "unlabeled": 30}
@@ -97,7 +97,7 @@ def test_stl10_is_packed_from_torchvisions_files(stl10_files):
     assert (folder / "stl10" / "classes.txt").read_text().split() == STL10.class_names
 
 
-def test_stl10_is_packed_once_and_unlabelled_images_only_where_they_are_read(stl10_files, monkeypatch):
+def test_stl10_is_packed_once_and_unlabeled_images_only_where_they_are_read(stl10_files, monkeypatch):
     folder, _ = stl10_files
     ready(STL10(data_dir=folder, train_on="labeled"))
     assert not (folder / "stl10" / "unlabeled_images.npy").exists()
@@ -158,7 +158,7 @@ def test_folds_that_are_not_there_are_refused(stl10_files):
     assert "fold_indices.txt" in text and "set fold to null" in text
 
 
-def test_a_choice_of_unlabelled_images_is_always_the_same():
+def test_a_choice_of_unlabeled_images_is_always_the_same():
     few, more = choose(1000, 10), choose(1000, 100)
     assert len(set(more.tolist())) == 100 and (np.diff(more) > 0).all() and set(few) < set(more)
     assert np.array_equal(few, choose(1000, 10)) and choose(5, None).tolist() == [0, 1, 2, 3, 4]
@@ -166,7 +166,7 @@ def test_a_choice_of_unlabelled_images_is_always_the_same():
 
 
 @pytest.mark.parametrize("wanted", [0, -1, 41])
-def test_more_unlabelled_images_than_there_are_are_refused(two_streams, wanted):
+def test_more_unlabeled_images_than_there_are_are_refused(two_streams, wanted):
     text = refusal(pretraining(two_streams, unlabeled=wanted))
     assert f"unlabeled: {wanted} of 40" in text and "null for all" in text
 
@@ -192,7 +192,7 @@ def test_a_fraction_that_is_no_share_is_refused(tmp_path, fraction):
 
 @pytest.fixture
 def two_streams(tmp_path):
-    """`both`: 96 labelled, 32 test and 40 unlabelled images of 4 classes."""
+    """`both`: 96 labeled, 32 test and 40 unlabeled images of 4 classes."""
     write_random(tmp_path / "both", unlabeled=40)
     return tmp_path
 
@@ -201,7 +201,7 @@ def pretraining(folder, **options):
     return Arrays("both", data_dir=folder, views=[VIEW] * 2, train_on="unlabeled", **options)
 
 
-def test_training_reads_the_unlabelled_images(two_streams):
+def test_training_reads_the_unlabeled_images(two_streams):
     data = ready(pretraining(two_streams, batch_size=8, unlabeled=24), training=True)
     stored = np.load(two_streams / "both" / "unlabeled_images.npy")
     seen = []
@@ -215,7 +215,7 @@ def test_training_reads_the_unlabelled_images(two_streams):
     assert sorted(seen) == list(range(24))
 
 
-def test_bank_and_validation_are_what_they_are_without_unlabelled_images(two_streams):
+def test_bank_and_validation_are_what_they_are_without_unlabeled_images(two_streams):
     data = ready(pretraining(two_streams))
     plain = ready(Arrays("both", data_dir=two_streams))
     for loader in ("bank_dataloader", "val_dataloader", "test_dataloader"):
@@ -226,17 +226,17 @@ def test_bank_and_validation_are_what_they_are_without_unlabelled_images(two_str
 
 
 @pytest.mark.parametrize("make", [Digits, lambda **more: Arrays("tiny", **more)])
-def test_unlabelled_images_that_are_not_there_are_told(make, data_dir):
+def test_unlabeled_images_that_are_not_there_are_told(make, data_dir):
     assert "unlabeled_images.npy" in refusal(make(data_dir=data_dir, train_on="unlabeled"))
 
 
-def test_unlabelled_images_may_be_called_otherwise(two_streams):
+def test_unlabeled_images_may_be_called_otherwise(two_streams):
     (two_streams / "both" / "unlabeled_images.npy").rename(two_streams / "more.npy")
     data = pretraining(two_streams, files={"unlabeled_images": str(two_streams / "more.npy")})
     assert len(ready(data).datasets["train"]) == 40
 
 
-def test_unlabelled_images_with_other_channels_are_refused(two_streams):
+def test_unlabeled_images_with_other_channels_are_refused(two_streams):
     path = two_streams / "both" / "unlabeled_images.npy"
     np.save(path, random_split(40, channels=1)[0])
     assert f"{path}: 1 channels" in refusal(pretraining(two_streams))
@@ -282,7 +282,7 @@ def by_hand(run, loader) -> FeatureSet:
     return FeatureSet(*(torch.cat(column) for column in zip(*columns, strict=True)))
 
 
-def test_probes_and_knn_read_the_labelled_stream(run):
+def test_probes_and_knn_read_the_labeled_stream(run):
     bank, val = by_hand(run, run.data.bank_dataloader()), by_hand(run, run.data.val_dataloader())
     assert len(bank.labels) == 540 and (bank.labels >= 0).all()
     hits = fit_probe(bank.features, bank.labels, 10).scores(val.features).argmax(1) == val.labels
@@ -292,7 +292,7 @@ def test_probes_and_knn_read_the_labelled_stream(run):
     assert not {"train/online_probe_top1", "val/online_probe_top1"} & run.logged.keys()
 
 
-def test_the_protocol_reads_the_labelled_stream(run):
+def test_the_protocol_reads_the_labeled_stream(run):
     bank, val = by_hand(run, run.data.bank_dataloader()), by_hand(run, run.data.val_dataloader())
     probe = fit_probe(bank.features, bank.labels, 10)
     assert (
@@ -326,7 +326,7 @@ def test_mnist_itself():
 
 
 def test_photographs_in_the_form_of_stl10():
-    """Imagenette-96: 5,000 labelled and 5,469 unlabelled images."""
+    """Imagenette-96: 5,000 labeled and 5,469 unlabeled images."""
     present("imagenette96")
     views = [Recipe(crop=64, flip=0.5)]
     data = Arrays(
@@ -342,6 +342,6 @@ def test_photographs_in_the_form_of_stl10():
     assert {name: len(split) for name, split in data.datasets.items()} == sizes
     (view,), labels, *_ = transferred(data, next(iter(data.train_dataloader())))
     assert view.shape == (256, 3, 64, 64) and (labels == -1).all()
-    (centre,), labels, *_ = data.prepare(next(iter(data.val_dataloader())), CPU, augment=False)
-    assert centre.shape == (256, 3, 64, 64) and labels.min() >= 0
+    (center,), labels, *_ = data.prepare(next(iter(data.val_dataloader())), CPU, augment=False)
+    assert center.shape == (256, 3, 64, 64) and labels.min() >= 0
     assert torch.bincount(data.datasets["val"].labels).tolist() == [50] * 10

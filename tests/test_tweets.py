@@ -252,7 +252,7 @@ def test_a_val_file_is_used_and_the_carved_split_has_a_seed_of_its_own(data_dir)
     assert len(data.datasets["train"]) == 100 and len(data.datasets["val"]) == 9
 
 
-def test_unlabelled_tweets_are_trained_on_and_the_labelled_are_the_bank(data_dir):
+def test_unlabeled_tweets_are_trained_on_and_the_labeled_are_the_bank(data_dir):
     data = ready(Tweets(data_dir=data_dir, train_on="unlabeled"), training=True)
     assert data.datasets["train"].labels.tolist() == [-1] * 60 and len(data.datasets["bank"]) == 90
     assert (data.datasets["bank"].labels >= 0).all()

@@ -128,7 +128,7 @@ def test_reconstruction_and_divergence_are_logged_apart_and_add_up(precision, da
 
 
 @pytest.mark.parametrize("encoder", [VAEMLP, VAEConv], ids=["mlp", "conv"])
-def test_it_learns_to_tell_colours_apart(encoder, data_dir, tmp_path):
+def test_it_learns_to_tell_colors_apart(encoder, data_dir, tmp_path):
     torch.manual_seed(0)
     options = {"hidden": 32} if encoder is VAEMLP else {"width": 8, "stages": 2}
     method = VAE(

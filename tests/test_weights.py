@@ -58,7 +58,7 @@ def test_another_encoder_is_refused_with_its_keys(trained):
     assert "\n" not in text and "unknown (" in text and "running_mean" in text and path in text
 
 
-def test_another_normalisation_is_refused_with_the_numbers(trained):
+def test_another_normalization_is_refused_with_the_numbers(trained):
     method, path = trained
     with pytest.raises(MisconfigurationException) as error:
         load_encoder(copy.deepcopy(method.encoder), path, {"mean": [0.0] * 3, "std": [1.0] * 3})

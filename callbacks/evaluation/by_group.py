@@ -40,7 +40,7 @@ class ByGroup(Callback):
             what = f"{type(data).__name__} has no groups" if groups is None else "the steps return no logits"
             rank_zero_info(f"ByGroup: {what}: no accuracy of each")
             return
-        logits, labels, index = gather(trainer, self.rows).labelled()
+        logits, labels, index = gather(trainer, self.rows).labeled()
         right = (logits.argmax(1) == labels).cpu()
         found = accuracy_by_group(right, [groups[i] for i in index.tolist()])
         module.log_dict({f"test/top1/{group}": accuracy for group, (accuracy, _) in found.items()})

@@ -10,7 +10,7 @@ from callbacks.evaluation.features import Features
 
 
 def spread(features: Tensor) -> Tensor:
-    """Mean standard deviation of the normalised features (N, D), times sqrt(D): 1 on a whole sphere, 0 at a point.
+    """Mean standard deviation of the normalized features (N, D), times sqrt(D): 1 on a whole sphere, 0 at a point.
 
     Chen & He 2020, fig. 2, https://arxiv.org/abs/2011.10566
     """
@@ -18,7 +18,7 @@ def spread(features: Tensor) -> Tensor:
 
 
 def effective_rank(features: Tensor) -> Tensor:
-    """exp(entropy of the normalised singular values) of features (N, D): how many directions carry them, 1 to D.
+    """exp(entropy of the normalized singular values) of features (N, D): how many directions carry them, 1 to D.
 
     NaN if a feature is not finite. RankMe, Garrido et al. 2022, eq. 1-2, https://arxiv.org/abs/2210.02885
     """
@@ -31,7 +31,7 @@ def effective_rank(features: Tensor) -> Tensor:
 
 
 def alignment(z1: Tensor, z2: Tensor) -> Tensor:
-    """Mean squared distance of the normalised projections (B, P) of two views of an image: 0 is perfect.
+    """Mean squared distance of the normalized projections (B, P) of two views of an image: 0 is perfect.
 
     Wang & Isola 2020, https://arxiv.org/abs/2005.10242
     """
@@ -39,7 +39,7 @@ def alignment(z1: Tensor, z2: Tensor) -> Tensor:
 
 
 def uniformity(z: Tensor) -> Tensor:
-    """log of the mean of exp(-2 squared distance) over pairs of normalised projections (B, P): 0 at a point.
+    """log of the mean of exp(-2 squared distance) over pairs of normalized projections (B, P): 0 at a point.
 
     Wang & Isola 2020, https://arxiv.org/abs/2005.10242
     """

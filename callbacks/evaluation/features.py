@@ -19,7 +19,7 @@ class FeatureSet(NamedTuple):
     labels: Tensor
     index: Tensor
 
-    def labelled(self) -> "FeatureSet":
+    def labeled(self) -> "FeatureSet":
         """Only the rows that have a label."""
         known = self.labels >= 0 if self.labels.ndim == 1 else ~self.labels.isnan().all(1)
         return FeatureSet(*(tensor[known] for tensor in self))
@@ -104,10 +104,10 @@ class Features(Callback):
         return self.seen
 
     def bank(self, trainer: Trainer, module: LightningModule) -> FeatureSet:
-        """Labelled training examples under the present encoder. All processes must ask."""
+        """Labeled training examples under the present encoder. All processes must ask."""
         if self.banked is None or self.banked[0] != trainer.global_step:
             loader = trainer.datamodule.bank_dataloader()
-            self.banked = trainer.global_step, encode(trainer, module.encoder, loader).labelled()
+            self.banked = trainer.global_step, encode(trainer, module.encoder, loader).labeled()
         return self.banked[1]
 
     def probe(self, trainer: Trainer, module: LightningModule) -> LinearProbe:

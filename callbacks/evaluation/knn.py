@@ -1,4 +1,4 @@
-"""Do neighbours in feature space share a class?"""
+"""Do neighbors in feature space share a class?"""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -8,7 +8,7 @@ from callbacks.measures.knn import knn_scores
 
 
 def knn_accuracy(queries: FeatureSet, bank: FeatureSet, classes: int, k: int, temperature: float) -> float:
-    """Share of the queries, all labelled, that the vote of their neighbours in the bank gets right."""
+    """Share of the queries, all labeled, that the vote of their neighbors in the bank gets right."""
     scores = knn_scores(queries.features, bank.features, bank.labels, classes, k, temperature)
     return float((scores.argmax(1) == queries.labels).float().mean())
 
@@ -19,8 +19,8 @@ class KNN(Callback):
     Cost: a forward pass over the bank every `every_n_epochs`, in the first epoch and in the last that validates.
 
     Args:
-        k: neighbours that vote; part of the metric's name.
-        temperature: a neighbour's vote weighs exp(similarity / temperature).
+        k: neighbors that vote; part of the metric's name.
+        temperature: a neighbor's vote weighs exp(similarity / temperature).
         every_n_epochs: 0 for the first and the last epoch only.
     """
 
@@ -36,7 +36,7 @@ class KNN(Callback):
         if trainer.state.fn != "fit" or trainer.sanity_checking or not trainer.datamodule.num_classes:
             return
         if self.due(trainer):
-            queries = Features.of(trainer).split(trainer).labelled()
+            queries = Features.of(trainer).split(trainer).labeled()
             bank = Features.of(trainer).bank(trainer, module)
             if not (len(bank.labels) and len(queries.labels)):
                 return

@@ -10,7 +10,7 @@ from callbacks.measures.linear_probe import LinearProbe
 
 
 class OnlineProbe(Callback):
-    """A linear classifier on standardised features of the training step: `train/` and `val/online_probe_top1`.
+    """A linear classifier on standardized features of the training step: `train/` and `val/online_probe_top1`.
 
     Rows without a label are ignored. Where no training example has one, or a step has a single row, a converged probe
     is fitted on the bank at each validation instead: `val/bank_probe_top1`. Cost: under 1 % of a ResNet's step.
@@ -56,7 +56,7 @@ class OnlineProbe(Callback):
         # every process takes the same step, on the whole batch
         features = module.all_gather(outputs["features"]).view(-1, module.encoder.dim)
         labels = module.all_gather(batch[1]).view(-1)
-        if len(labels) < 2:  # a single row has no variance to standardise by
+        if len(labels) < 2:  # a single row has no variance to standardize by
             return
         norm, linear = self.probe.train()
         features = norm(features)
@@ -76,7 +76,7 @@ class OnlineProbe(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if self.probe is None or trainer.sanity_checking:
             return
-        features, labels, _ = Features.of(trainer).split(trainer).labelled()
+        features, labels, _ = Features.of(trainer).split(trainer).labeled()
         if not len(labels):
             return
         if self.saw_labels():
@@ -93,7 +93,7 @@ class OnlineProbe(Callback):
     @torch.no_grad()
     def linear(self) -> LinearProbe | None:
         """The same as one linear map of raw features; None where it has learned from no label."""
-        if self.probe is None or not self.probe[1].weight.any():  # as initialised
+        if self.probe is None or not self.probe[1].weight.any():  # as initialized
             return None
         norm, linear = self.probe
         weight = linear.weight / (norm.running_var + norm.eps).sqrt()  # (K, D)

@@ -16,7 +16,7 @@ class Protocol(Callback):
     ends and on test when the trainer tests: `SPLIT/knn{k}_top1`, `SPLIT/probe_top1`, `SPLIT/probe{n}_top1`.
 
     The same for the encoder before training (`untrained/SPLIT/...`) and for the raw input (`pixels/SPLIT/...`).
-    References are all labelled training examples, without augmentation. Cost, once: three passes over the data and as
+    References are all labeled training examples, without augmentation. Cost, once: three passes over the data and as
     many probes, about two minutes on one core for CIFAR-10 and a small ResNet.
 
     Args:
@@ -57,7 +57,7 @@ class Protocol(Callback):
         untrained = self.untrained.to(trainer.strategy.root_device)
         data, features = trainer.datamodule, Features.of(trainer)
         bank = features.bank(trainer, module)
-        if not (len(bank.labels) and len(split.labelled().labels)):
+        if not (len(bank.labels) and len(split.labeled().labels)):
             where = f"{name} example" if len(bank.labels) else "training example"
             rank_zero_info(f"no {where} has a label: the protocol's numbers on {name} are skipped")
             return
@@ -66,11 +66,11 @@ class Protocol(Callback):
             for prefix, via in {"untrained/": None, f"{data.raw_name}/": data.raw}.items():
                 splits[prefix] = encode(trainer, untrained, loader(), via=via)
                 if prefix not in self.floors:
-                    floor = encode(trainer, untrained, data.bank_dataloader(), via=via).labelled()
+                    floor = encode(trainer, untrained, data.bank_dataloader(), via=via).labeled()
                     self.floors[prefix] = floor, fit_probe(floor.features, floor.labels, data.num_classes)
         numbers, banks = {}, self.floors | {"": (bank, features.probe(trainer, module))}
         for prefix in splits:
-            scores = self.scores(*banks[prefix], splits[prefix].labelled(), data.num_classes)
+            scores = self.scores(*banks[prefix], splits[prefix].labeled(), data.num_classes)
             numbers |= {f"{prefix}{name}/{measure}": score for measure, score in scores.items()}
         for logger in trainer.loggers:
             logger.log_metrics({"epoch": trainer.current_epoch, **numbers}, step=trainer.global_step)

@@ -56,7 +56,7 @@ class CAM(Eye):
             return self.skip("the data have no classes")
         if not hasattr(module.encoder, "maps"):
             return self.skip(f"{type(module.encoder).__name__} has no maps")
-        seen = Features.of(trainer).split(trainer).labelled()
+        seen = Features.of(trainer).split(trainer).labeled()
         if not len(seen.labels):
             return self.skip(f"no example of {split} has a label")
         if (found := linear_head(trainer, module)) is None:

@@ -21,7 +21,7 @@ from callbacks.plotting.style import ACCENT, INK, title
 def linear_cka(x: np.ndarray, y: np.ndarray) -> float:
     """Similarity of two representations (N, D1) and (N, D2) of the same N examples, 0 to 1.
 
-    1 where one is the other turned, scaled or shifted; ||Y'X||^2 / (||X'X|| ||Y'Y||) of the centred columns.
+    1 where one is the other turned, scaled or shifted; ||Y'X||^2 / (||X'X|| ||Y'Y||) of the centered columns.
 
     Kornblith et al. 2019, section 3, https://arxiv.org/abs/1905.00414
     """

@@ -31,12 +31,12 @@ WORDS = NAMES | {
 class Clustering(Eye):
     """Clusters of features beside the classes, and how well they agree: `layer` -> `reduce` -> `plane` -> `cluster`.
 
-    `SPLIT/cluster_accuracy` with each cluster standing for a class so that it is largest, `SPLIT/nmi` (normalised
+    `SPLIT/cluster_accuracy` with each cluster standing for a class so that it is largest, `SPLIT/nmi` (normalized
     mutual information, 0 to 1) and `SPLIT/ari` (adjusted Rand index, 0 for chance, 1 for the same partition).
     Cost: 5 s on one core for 1,000 points, of which t-SNE takes nearly all.
 
     Args:
-        points: labelled examples, as equal a number of each class as there is.
+        points: labeled examples, as equal a number of each class as there is.
         layer: what is clustered: features, or the means over space of the encoder's `maps`, which know less of where
             things are. The two are the same where features are pooled maps.
         reduce: first stage, to `dims` dimensions.
@@ -71,7 +71,7 @@ class Clustering(Eye):
             return self.skip("the data have no classes")
         if self.layer == "maps" and not hasattr(module.encoder, "maps"):
             return self.skip(f"{type(module.encoder).__name__} has no maps")
-        seen = Features.of(trainer).split(trainer).labelled()
+        seen = Features.of(trainer).split(trainer).labeled()
         if not trainer.is_global_zero:
             return None
         chosen = evenly(seen.labels, self.points)
@@ -81,7 +81,7 @@ class Clustering(Eye):
         if enough and self.layer == "maps" and (x := mean_maps(trainer, module, split, index)) is None:
             return self.skip(f"the maps of {type(module.encoder).__name__} have no height and width")
         if not enough or not (x != x[0]).any():
-            return self.skip(f"{count} clusters need more labelled examples, and features that differ")
+            return self.skip(f"{count} clusters need more labeled examples, and features that differ")
         xy, clusters = self.find(x, count)
         scores = agreement(clusters, labels)
         module.log_dict({f"{split}/{name}": score for name, score in scores.items()}, rank_zero_only=True)
@@ -124,16 +124,16 @@ def words(scores: dict[str, float], examples: str, count: int, stages: list[str]
     way = f"{count} clusters of {layer} by {', '.join(ways)}"
     return (
         f"{100 * accuracy:.1f} % of {examples} lie in the cluster that stands for their class",
-        f"{way}. Normalised mutual information {nmi:.2f}, adjusted Rand index {ari:.2f}.",
+        f"{way}. Normalized mutual information {nmi:.2f}, adjusted Rand index {ari:.2f}.",
     )
 
 
 def draw(xy: np.ndarray, labels: np.ndarray, stands_for: np.ndarray, names: list[str]) -> Figure:
-    """Points (N, 2) twice: in the colours of their classes (N,), and of the classes that their clusters stand for."""
+    """Points (N, 2) twice: in the colors of their classes (N,), and of the classes that their clusters stand for."""
     figure, colors = plt.figure(figsize=(10.4, 5.3)), class_colors(labels, len(names))
     for left, heading, kinds in (
         (0.1, "classes", labels),
-        (4.6, "clusters, in the colour of the class that each stands for", stands_for),
+        (4.6, "clusters, in the color of the class that each stands for", stands_for),
     ):
         axis = place(figure, left, 0.85, 4.35, 4.35)
         class_points(axis, xy, kinds, colors)

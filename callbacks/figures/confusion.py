@@ -37,7 +37,7 @@ class Confusion(Eye):
         data = trainer.datamodule
         if not data.num_classes:
             return self.skip("the data have no classes")
-        features, labels, index = Features.of(trainer).split(trainer).labelled()
+        features, labels, index = Features.of(trainer).split(trainer).labeled()
         if not len(labels):
             return self.skip(f"no example of {split} has a label")
         if (found := linear_head(trainer, module)) is None:

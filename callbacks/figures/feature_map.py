@@ -23,7 +23,7 @@ NEAR = dict.fromkeys(["t-SNE", "UMAP"], "Near points have similar features; axes
 class FeatureMap(Eye):
     """Examples as points, near each other where their features are alike: `figures/tsne`.
 
-    A point has the colour of its class, or of its first target where labels are numbers. Every epoch shows the same
+    A point has the color of its class, or of its first target where labels are numbers. Every epoch shows the same
     examples, and each map moves on from the one before. A VAE's features are its posterior means: `how: pca` and
     `name: latent_map` draw its latent space. Beside the picture: `xy`, `index`, `labels`, `split`, `pred` (the classes
     that `linear_head` gives) and, once, `thumbnails.npz`.
@@ -33,7 +33,7 @@ class FeatureMap(Eye):
     Args:
         points: examples, as equal a number of each class as there is.
         how: t-SNE, UMAP (needs umap-learn) or the first two principal components; two features are drawn as they are.
-        perplexity: of t-SNE, how many neighbours count to a point.
+        perplexity: of t-SNE, how many neighbors count to a point.
         name: of the folder in figures/; `how` if None.
         every_n_epochs: 0 for the last epoch only.
     """
@@ -71,7 +71,7 @@ class FeatureMap(Eye):
         title(
             figure,
             what,
-            f"{NEAR.get(method, '')}The colour is the {'class' if labels.ndim == 1 else 'first target'}.",
+            f"{NEAR.get(method, '')}The color is the {'class' if labels.ndim == 1 else 'first target'}.",
         )
         arrays = {"xy": xy, "index": index, "labels": labels, "split": np.array(split), **pred}
         save_figure(trainer, self.name, figure, **arrays)

@@ -18,7 +18,7 @@ GATES = ("input gate", "forget gate", "cell", "output gate")  # the order of tor
 class Filters(Eye):
     """The weights of some layers, a picture each: `figures/filters.LAYER/epoch=N.png`.
 
-    A convolution's filters are tiles: in colour where they have three channels, up to 16 channels side by side, more
+    A convolution's filters are tiles: in color where they have three channels, up to 16 channels side by side, more
     by their root mean square. So are the units of a linear layer that reads whole images, or paints them; other
     matrices, an LSTM's among them, are drawn as such. The `.npz` beside a picture has the weights, by the layer's name.
 

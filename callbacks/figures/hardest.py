@@ -31,7 +31,7 @@ class Hardest(Eye):
 
     Args:
         count: how many of each.
-        training: the same for the labelled training examples, without augmentation, in `figures/hardest_training`.
+        training: the same for the labeled training examples, without augmentation, in `figures/hardest_training`.
         every_n_epochs: 0 for the last epoch only.
     """
 
@@ -69,7 +69,7 @@ class Hardest(Eye):
         data, loss, head, scores = trainer.datamodule, f"{type(module).__name__}'s loss", None, None
         if data.num_classes and (scorer := linear_head(trainer, module)):
             linear, head = scorer
-            seen = seen if losses is not None else seen.labelled()
+            seen = seen if losses is not None else seen.labeled()
             scores = linear.scores(seen.features)
         if losses is None and scores is None:
             return self.skip(NO_HEAD)
@@ -102,7 +102,7 @@ class Hardest(Eye):
 
 
 def losses_of_bank(trainer: Trainer, module: LightningModule) -> tuple[Tensor, FeatureSet]:
-    """What the validation step says of the labelled training examples: losses (N,) and features.
+    """What the validation step says of the labeled training examples: losses (N,) and features.
 
     Asks a copy, so that the method's measures of validation stay those of validation.
     """
@@ -169,7 +169,7 @@ def draw(found: dict[str, list[dict]], shown: dict[str, Any], names: list[str] |
 
 
 def words(entry: dict[str, Any], names: list[str] | None) -> list[tuple[str, str]]:
-    """What stands below an example, each with its colour."""
+    """What stands below an example, each with its color."""
     size = abs(entry["loss"])
     loss = format(entry["loss"], ".2f" if size >= 0.1 else "#.2g") if size >= 1e-4 else "below 0.0001"
     lines = [(f"loss {loss}", FAINT)]

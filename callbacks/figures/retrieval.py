@@ -16,7 +16,7 @@ from callbacks.plotting.style import SPLITS, title
 
 
 class Found(NamedTuple):
-    """Neighbours of N queries, nearest first, (N, k) each: cosine similarity, position in the bank, label."""
+    """Neighbors of N queries, nearest first, (N, k) each: cosine similarity, position in the bank, label."""
 
     similarity: Tensor
     index: Tensor
@@ -39,24 +39,24 @@ def search(queries: FeatureSet, bank: FeatureSet, k: int) -> Found:
     return Found(similarity, bank.index[places], bank.labels[places])
 
 
-def precision(labels: Tensor, neighbours: Tensor) -> float:
-    """Share of the neighbours, classes (N, k), that have their query's class (N,)."""
-    return float((neighbours == labels[:, None]).float().mean())
+def precision(labels: Tensor, neighbors: Tensor) -> float:
+    """Share of the neighbors, classes (N, k), that have their query's class (N,)."""
+    return float((neighbors == labels[:, None]).float().mean())
 
 
 class Retrieval(Eye):
-    """Examples beside the labelled training examples nearest to them, by features and, as the floor, by the raw input.
+    """Examples beside the labeled training examples nearest to them, by features and, as the floor, by the raw input.
 
     Beside `figures/retrieval/epoch=N.png`, a `.json` has positions, classes and similarities, and an `.npz` the images.
-    `SPLIT/precision_at_10`, and `pixels/SPLIT/precision_at_10` of the floor, are the shares of neighbours that have the
-    query's class. Where labels are numbers, neighbours are shown and nothing is measured.
+    `SPLIT/precision_at_10`, and `pixels/SPLIT/precision_at_10` of the floor, are the shares of neighbors that have the
+    query's class. Where labels are numbers, neighbors are shown and nothing is measured.
 
     Cost, for 2,000 queries among 45,000 images of 32x32 on one core: 17 s the first time, most of it the floor's pass
     over the raw input, then 1 s. Eyes share the forward pass over the bank.
 
     Args:
         queries: examples shown, of different classes.
-        k: neighbours of each.
+        k: neighbors of each.
         measured: queries that precision is the mean over, as equal a number of each class as there is.
         every_n_epochs: 0 for the last epoch only.
     """
@@ -70,13 +70,13 @@ class Retrieval(Eye):
 
     def look(self, trainer: Trainer, module: LightningModule, split: str) -> None:
         data, features = trainer.datamodule, Features.of(trainer)
-        seen, bank = features.split(trainer).labelled(), features.bank(trainer, module)
+        seen, bank = features.split(trainer).labeled(), features.bank(trainer, module)
         if not (len(seen.index) and len(bank.index)):
             return self.skip(f"the labels of {SPLITS[split]} or of training examples are unknown")
         queries = rows(seen, evenly(seen.labels, self.measured))
         if split not in self.floor:
             self.floor[split] = self.search_raw(trainer, module, split, queries)
-        found = {"neighbours": search(queries, bank, self.k), data.raw_name: self.floor[split]}
+        found = {"neighbors": search(queries, bank, self.k), data.raw_name: self.floor[split]}
         facts = {"split": split, "raw": data.raw_name, "measured": len(queries.index)}
         if data.num_classes:
             scores = {name: precision(queries.labels, of.labels) for name, of in found.items()}
@@ -89,11 +89,11 @@ class Retrieval(Eye):
         return self.draw(trainer, queries, found, facts)
 
     def search_raw(self, trainer: Trainer, module: LightningModule, split: str, queries: FeatureSet) -> Found:
-        """Neighbours of the same queries by the raw input."""
+        """Neighbors of the same queries by the raw input."""
         data = trainer.datamodule
         loaders = data.loader(split), data.bank_dataloader()
         seen, bank = (encode(trainer, module.encoder, loader, via=data.raw) for loader in loaders)
-        return search(rows(seen, torch.searchsorted(seen.index, queries.index)), bank.labelled(), self.k)
+        return search(rows(seen, torch.searchsorted(seen.index, queries.index)), bank.labeled(), self.k)
 
     def draw(self, trainer: Trainer, queries: FeatureSet, found: dict[str, Found], facts: dict) -> None:
         chosen, split, data = evenly(queries.labels, self.queries), facts["split"], trainer.datamodule
@@ -113,7 +113,7 @@ class Retrieval(Eye):
         text = "Numbers are cosine similarities."
         if scores := facts.get(f"precision_at_{self.k}"):
             own, floor = (f"{100 * score:.0f} %" for score in scores.values())
-            text += f" Red: of another class. Of the neighbours of {facts['measured']:,} examples, {own} have their "
+            text += f" Red: of another class. Of the neighbors of {facts['measured']:,} examples, {own} have their "
             text += f"class by features, {floor} by {facts['raw']}."
         return text
 
@@ -123,7 +123,7 @@ def rows(features: FeatureSet, places: Tensor) -> FeatureSet:
 
 
 def entry(queries: FeatureSet, found: dict[str, Found], place: int, split: str) -> dict[str, Any]:
-    """Plain facts of a query, and [position, class, similarity] of its neighbours; class None where there are none."""
+    """Plain facts of a query, and [position, class, similarity] of its neighbors; class None where there are none."""
     classes = queries.labels.ndim == 1
     label = int(queries.labels[place]) if classes else None
     row: dict[str, Any] = {"query": {"index": int(queries.index[place]), "split": split, "label": label}}

@@ -25,7 +25,7 @@ class Samples(Eye):
     class, any other draws from the Gaussian that fits the posteriors of the class's training images.
     `val/sample_distance` is the Fréchet distance of patch statistics (see frechet.py) between draws of the prior and
     real images; as a floor, the picture has that between equally many other real images and these. Cost: a forward pass
-    over the labelled training images and `compared` decoded images for each class and the prior, for each picture.
+    over the labeled training images and `compared` decoded images for each class and the prior, for each picture.
 
     Args:
         compared: images on each side of a distance, at most; half of the real ones there are if those are fewer.
@@ -87,7 +87,7 @@ class Samples(Eye):
         """Draws uint8 (n, H, W, C), and facts: their distance to n real images, and that of n others to these.
 
         Args:
-            labels: of all labelled training images; a conditional method is given those of the n real ones.
+            labels: of all labeled training images; a conditional method is given those of the n real ones.
             positions: of real images, among them.
             gaussian: where latents come from; the prior if None.
         """

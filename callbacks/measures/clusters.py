@@ -34,8 +34,8 @@ def clustered(x: np.ndarray, how: Cluster, count: int) -> np.ndarray:
         return KMeans(count, n_init=10, random_state=0).fit_predict(x)
     if how == "agglomerative":
         return AgglomerativeClustering(count).fit_predict(x)
-    neighbours = min(10, len(x) - 1)
-    spectral = SpectralClustering(count, affinity="nearest_neighbors", n_neighbors=neighbours, random_state=0)
+    neighbors = min(10, len(x) - 1)
+    spectral = SpectralClustering(count, affinity="nearest_neighbors", n_neighbors=neighbors, random_state=0)
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "Graph is not fully connected"
@@ -57,7 +57,7 @@ def match(clusters: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def agreement(clusters: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Of clusters and classes (N,): the share that `match` gets right, normalised mutual information (0 to 1), and the
+    """Of clusters and classes (N,): the share that `match` gets right, normalized mutual information (0 to 1), and the
     adjusted Rand index (0 for chance, 1 for the same partition)."""
     return {
         "cluster_accuracy": float((match(clusters, labels) == labels).mean()),

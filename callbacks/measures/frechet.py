@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def patch_statistics(images: Tensor, cells: int = 4) -> Tensor:
-    """Coarse colours and fine detail: mean and standard deviation of the pixels in each of cells x cells patches.
+    """Coarse colors and fine detail: mean and standard deviation of the pixels in each of cells x cells patches.
 
     Args:
         images: (N, C, H, W).
@@ -28,8 +28,8 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     Heusel et al. 2017, eq. 6, https://arxiv.org/abs/1706.08500
     """
     a, b = a.double(), b.double()
-    centred = [(x - x.mean(0)) / (len(x) - 1) ** 0.5 for x in (a, b)]  # S = x^T x
-    r, s = (torch.linalg.qr(x, mode="r").R for x in centred)
+    centered = [(x - x.mean(0)) / (len(x) - 1) ** 0.5 for x in (a, b)]  # S = x^T x
+    r, s = (torch.linalg.qr(x, mode="r").R for x in centered)
     root = torch.linalg.svdvals(r @ s.T).sum()  # tr (S S')^(1/2)
-    total = sum(x.square().sum() for x in centred) - 2 * root
+    total = sum(x.square().sum() for x in centered) - 2 * root
     return float((a.mean(0) - b.mean(0)).square().sum() + total.clamp(min=0))

@@ -1,4 +1,4 @@
-"""The class of an image by a vote of its nearest neighbours in a bank of labelled features.
+"""The class of an image by a vote of its nearest neighbors in a bank of labeled features.
 
 Wu et al. 2018, section 3.4, https://arxiv.org/abs/1805.01978
 """
@@ -22,9 +22,9 @@ def knn_scores(
     chunk: int = 256,
     precision: str = "medium",
 ) -> Tensor:
-    """Share of each class in the votes of a query's k nearest neighbours; its argmax is the prediction.
+    """Share of each class in the votes of a query's k nearest neighbors; its argmax is the prediction.
 
-    A neighbour of cosine similarity s casts exp(s / temperature) votes. All of a bank smaller than k votes.
+    A neighbor of cosine similarity s casts exp(s / temperature) votes. All of a bank smaller than k votes.
 
     Args:
         queries: features (N, D) of any length: only their direction counts.
@@ -43,7 +43,7 @@ def knn_scores(
     if len(bank) == 0 or labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f"kNN needs a bank of at least one example, with labels in [0, {num_classes})")
     queries, bank = F.normalize(queries.float(), dim=1), F.normalize(bank.float(), dim=1)
-    # q.b = (q - mean).(b - mean) + b.mean + a number for each query, which changes no share. Centred, because
+    # q.b = (q - mean).(b - mean) + b.mean + a number for each query, which changes no share. Centered, because
     # bf16 rounds away the differences where features have most in common, as an untrained network's do.
     mean = bank.mean(0)
     offset = bank @ mean  # (M,)
@@ -60,8 +60,8 @@ def knn_scores(
     with matmul_precision(precision):
         for q, score in zip(queries.split(chunk), scores.split(chunk), strict=True):
             s = torch.mm(q, bank.T, out=similarity[: len(q)]).add_(offset)
-            values, neighbours = top_k(s.unflatten(1, (rows, -1)), k)
-            score.scatter_add_(1, labels[neighbours], (values / temperature).softmax(1))
+            values, neighbors = top_k(s.unflatten(1, (rows, -1)), k)
+            score.scatter_add_(1, labels[neighbors], (values / temperature).softmax(1))
     return scores
 
 

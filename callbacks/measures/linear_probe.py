@@ -27,9 +27,9 @@ class LinearProbe:
 def fit_probe(
     features: Tensor, labels: Tensor, num_classes: int, c: float = 1.0, max_iter: int = 1000
 ) -> LinearProbe:
-    """Multinomial logistic regression on standardised features, converged.
+    """Multinomial logistic regression on standardized features, converged.
 
-    Minimises c * sum of cross-entropies + |weight|^2 / 2 as scikit-learn's
+    Minimizes c * sum of cross-entropies + |weight|^2 / 2 as scikit-learn's
     `make_pipeline(StandardScaler(), LogisticRegression(C=c))` does; in float64 where the problem is small, in
     float32 elsewhere. Draws no random numbers.
 
@@ -52,12 +52,12 @@ def fit_probe(
     if len(x) < x.shape[1]:  # the best weights are sums of examples: search among those
         basis, r = torch.linalg.qr(x.T)  # (D, N), (N, N)
         x = r.T
-    weight, bias = minimise(x, labels, num_classes, c, max_iter)
+    weight, bias = minimize(x, labels, num_classes, c, max_iter)
     weight = (weight if basis is None else basis @ weight) / std[:, None]
     return LinearProbe(weight.T.float().contiguous(), (bias - mean @ weight).float())
 
 
-def minimise(x: Tensor, labels: Tensor, num_classes: int, c: float, max_iter: int) -> tuple[Tensor, Tensor]:
+def minimize(x: Tensor, labels: Tensor, num_classes: int, c: float, max_iter: int) -> tuple[Tensor, Tensor]:
     """Weights (D, K) and bias (K,) of the classifier for inputs (N, D).
 
     L-BFGS on the mean loss, in coordinates where its Hessian at zero is 1: for one Cholesky factor,

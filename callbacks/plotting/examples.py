@@ -25,7 +25,7 @@ class Examples:
 
 
 def examples(trainer: Trainer, split: str, positions: Tensor | list[int]) -> Examples:
-    """Not augmented, in the order of `positions`. `split`: "val", "test" or "bank", the labelled training set."""
+    """Not augmented, in the order of `positions`. `split`: "val", "test" or "bank", the labeled training set."""
     data = trainer.datamodule
     rows = data.datasets["train" if split == "bank" and "bank" not in data.datasets else split]
     stored = rows.__getitems__(np.asarray(positions))

@@ -37,7 +37,7 @@ def mosaic(tiles: np.ndarray, columns: int, gap: int = 1) -> np.ndarray:
 
 
 def filter_tile(weight: np.ndarray, every_channel: bool) -> np.ndarray:
-    """A filter (C, h, w) -> a tile: three channels in colour (h, w, 3), one as it is, others side by side or, unless
+    """A filter (C, h, w) -> a tile: three channels in color (h, w, 3), one as it is, others side by side or, unless
     `every_channel`, by their root mean square, which is dark where it is large."""
     if len(weight) == 3:
         return signed(weight).transpose(1, 2, 0)
@@ -65,12 +65,12 @@ def draw_filters(name: str, filters: np.ndarray) -> Figure:
     axis = place(figure, 0.06, 0.76, wide, tall)
     axis.imshow(drawn, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.set_axis_off()
-    signs = "light is positive, dark negative, mid-grey no weight"
+    signs = "light is positive, dark negative, mid-gray no weight"
     how = f"its {channels} channels side by side; {signs}"
     if channels == 1:
         how = signs
     elif channels == 3:
-        how = "the three channels as red, green and blue; mid-grey is no weight"
+        how = "the three channels as red, green and blue; mid-gray is no weight"
     elif channels > FEW:
         how = f"root mean square over its {channels} channels; dark is strong"
     size = f"{count} filters of {height} x {width}"

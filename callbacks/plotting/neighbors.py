@@ -1,4 +1,4 @@
-"""Pictures of queries beside their neighbours, images or texts."""
+"""Pictures of queries beside their neighbors, images or texts."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,9 @@ from callbacks.plotting.style import FAINT, INK, WRONG, place, shortened, show
 Entry = dict  # of one query: `query` with its `label`, and lists of [position, class, similarity]
 
 
-def told(neighbour: list, label: int | None, names: Sequence[str] | None) -> tuple[str, str]:
-    """Class and similarity of a neighbour, with a cross where the class is not `label`; and in which colour."""
-    _, kind, similarity = neighbour
+def told(neighbor: list, label: int | None, names: Sequence[str] | None) -> tuple[str, str]:
+    """Class and similarity of a neighbor, with a cross where the class is not `label`; and in which color."""
+    _, kind, similarity = neighbor
     if kind is None:
         return f"{similarity:.2f}", INK
     name = f"{shortened(names[kind], 10)} {similarity:.2f}"
@@ -21,17 +21,17 @@ def told(neighbour: list, label: int | None, names: Sequence[str] | None) -> tup
 
 
 def head(kind: str, entry: Entry) -> str:
-    """By what these neighbours are nearest, and how many have the query's class."""
-    by = "features" if kind == "neighbours" else kind
+    """By what these neighbors are nearest, and how many have the query's class."""
+    by = "features" if kind == "neighbors" else kind
     label = entry["query"]["label"]
     if label is None:
         return f"by {by}"
-    right = sum(neighbour[1] == label for neighbour in entry[kind])
+    right = sum(neighbor[1] == label for neighbor in entry[kind])
     return f"by {by}\n{right} of {len(entry[kind])}"
 
 
 def draw_images(entries: list[Entry], shown: dict[str, np.ndarray], names: Sequence[str] | None) -> Figure:
-    """A query a block: its neighbours by features in a row, those by the raw input in a row of smaller images."""
+    """A query a block: its neighbors by features in a row, those by the raw input in a row of smaller images."""
     kinds = [name for name in shown if name != "query"]
     count, top, block = len(entries[0][kinds[0]]), 0.65, 2.05
     figure = plt.figure(figsize=(2.0 + 0.98 * count, top + block * len(entries)))
@@ -42,9 +42,9 @@ def draw_images(entries: list[Entry], shown: dict[str, np.ndarray], names: Seque
         down = top + 0.2
         for kind, side in zip(kinds, (0.9, 0.6), strict=True):
             write(figure, 1.12, down, head(kind, entry), color=FAINT)
-            for column, neighbour in enumerate(entry[kind]):
+            for column, neighbor in enumerate(entry[kind]):
                 axis = place(figure, 2.0 + 0.98 * column + (0.9 - side) / 2, down, side, side)
-                text, color = told(neighbour, label, names)
+                text, color = told(neighbor, label, names)
                 show(axis, shown[kind][row * count + column], text, WRONG if color == WRONG else None)
                 axis.title.set(color=color, fontsize=7.5)
             down += side + 0.2
@@ -53,7 +53,7 @@ def draw_images(entries: list[Entry], shown: dict[str, np.ndarray], names: Seque
 
 
 def draw_texts(entries: list[Entry], shown: dict[str, list[str]], names: Sequence[str] | None) -> Figure:
-    """A query a block: below it, its neighbours by features on the left, those by the raw input on the right."""
+    """A query a block: below it, its neighbors by features on the left, those by the raw input on the right."""
     kinds = [name for name in shown if name != "query"]
     count, top, line = len(entries[0][kinds[0]]), 0.7, 0.18
     block = line * (count + 3.5)
@@ -64,8 +64,8 @@ def draw_texts(entries: list[Entry], shown: dict[str, list[str]], names: Sequenc
         write(figure, 0.13, top, f"{name}{line_of(shown['query'][row], 150)}", weight="bold")
         for left, kind in zip((0.13, 6.6), kinds, strict=True):
             write(figure, left, top + 1.2 * line, head(kind, entry).replace("\n", ", "), color=FAINT)
-            for k, neighbour in enumerate(entry[kind]):
-                text, color = told(neighbour, label, names)
+            for k, neighbor in enumerate(entry[kind]):
+                text, color = told(neighbor, label, names)
                 down = top + (2.2 + k) * line
                 write(figure, left, down, text, color=color)
                 write(figure, left + 1.2, down, line_of(shown[kind][row * count + k], 80))

@@ -16,16 +16,16 @@ CELL, GAP, APART, LINE, START, WIDTH = 1.1, 0.06, 0.22, 1.46, 0.14, 14.8
 
 
 def spotlight(image: np.ndarray, evidence: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Image uint8 (H, W, C) and evidence (h, w) -> a picture (H', W', 3) in [0, 1], in colour where the evidence is and
-    dim grey elsewhere; and the light on it (H', W'), 1 at the evidence's maximum, 0 where it is not positive."""
+    """Image uint8 (H, W, C) and evidence (h, w) -> a picture (H', W', 3) in [0, 1], in color where the evidence is and
+    dim gray elsewhere; and the light on it (H', W'), 1 at the evidence's maximum, 0 where it is not positive."""
     times = -(-160 // max(image.shape[:2]))
     image = np.broadcast_to(image, (*image.shape[:2], 3)).repeat(times, 0).repeat(times, 1) / 255
     light = F.interpolate(evidence[None, None].float().cpu(), image.shape[:2], mode="bicubic")[0, 0]
     light = (light / light.max().clamp(min=1e-12)).clamp(min=0).numpy() * (
         float(evidence.max()) > 0
     )  # it overshoots
-    grey = 0.45 * image.mean(2, keepdims=True)
-    return light[..., None] * image + (1 - light[..., None]) * grey, light
+    gray = 0.45 * image.mean(2, keepdims=True)
+    return light[..., None] * image + (1 - light[..., None]) * gray, light
 
 
 def draw_evidence(

@@ -1,4 +1,4 @@
-"""From many dimensions to two, on a map where neighbours stay neighbours, and the map's points as a picture."""
+"""From many dimensions to two, on a map where neighbors stay neighbors, and the map's points as a picture."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -21,14 +21,14 @@ def to_plane(
 ) -> np.ndarray:
     """Points (N, D) -> where they lie on a map, (N, 2) float32; two dimensions or one are the map themselves.
 
-    Neighbours of t-SNE and UMAP are those among the first 50 principal components. Equal arguments give equal maps, and
+    Neighbors of t-SNE and UMAP are those among the first 50 principal components. Equal arguments give equal maps, and
     nothing is drawn from a global generator.
 
     Args:
         how: t-SNE (van der Maaten & Hinton 2008, https://jmlr.org/papers/v9/vandermaaten08a.html; from 10,000 points on
             as Linderman et al. 2019, https://arxiv.org/abs/1712.09005), UMAP (McInnes et al. 2018,
             https://arxiv.org/abs/1802.03426) or the first two principal components.
-        perplexity: how many neighbours count to a point of t-SNE; a third of all points at most.
+        perplexity: how many neighbors count to a point of t-SNE; a third of all points at most.
         start: another map (N, 2) of the same points, which t-SNE and UMAP move on from.
 
     Raises:
@@ -71,7 +71,7 @@ def umap(x: np.ndarray, start: np.ndarray | None) -> np.ndarray:
 
 
 def scatter(axis: Axes, xy: np.ndarray, colors: Sequence) -> PathCollection:
-    """Points (N, 2) with a colour or a number each, in a random order, so that no class lies over the others."""
+    """Points (N, 2) with a color or a number each, in a random order, so that no class lies over the others."""
     order = np.random.default_rng(0).permutation(len(xy))
     size = np.clip(12000 / len(xy), 4, 36)
     dots = axis.scatter(*xy[order].T, size, np.asarray(colors)[order], linewidths=0, plotnonfinite=True)
@@ -83,12 +83,12 @@ def scatter(axis: Axes, xy: np.ndarray, colors: Sequence) -> PathCollection:
 
 
 def class_points(axis: Axes, xy: np.ndarray, labels: np.ndarray, colors: Sequence[str]) -> None:
-    """Points (N, 2) in the colours of their classes (N,), grey where -1."""
+    """Points (N, 2) in the colors of their classes (N,), gray where -1."""
     scatter(axis, xy, [colors[k] if k >= 0 else OTHER for k in labels])
 
 
 def key(axis: Axes, names: Sequence[str], colors: Sequence[str], unknown: str | None) -> None:
-    """What the colours mean, to the right of the axes; `unknown`: the points of no class, if there are any."""
+    """What the colors mean, to the right of the axes; `unknown`: the points of no class, if there are any."""
     told = [(name, color) for name, color in zip(names, colors, strict=True) if color != OTHER]
     if len(told) < len(names):
         told.append(("other classes", OTHER))

@@ -1,4 +1,4 @@
-"""One look for all pictures: colours of classes, images in a grid, titles."""
+"""One look for all pictures: colors of classes, images in a grid, titles."""
 
 import textwrap
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Petroff 2021, ten colours for every kind of eye, https://arxiv.org/abs/2107.02270
+# Petroff 2021, ten colors for every kind of eye, https://arxiv.org/abs/2107.02270
 PALETTE = (
     "#3f90da",
     "#ffa90e",
@@ -28,7 +28,7 @@ SPLITS = {"val": "validation", "test": "test", "bank": "training"}  # as caption
 
 
 def class_colors(labels: np.ndarray, count: int) -> list[str]:
-    """A colour for each of `count` classes; of more than ten, the nine most frequent in `labels` keep one."""
+    """A color for each of `count` classes; of more than ten, the nine most frequent in `labels` keep one."""
     if count <= len(PALETTE):
         return list(PALETTE[:count])
     frequent = np.bincount(labels[labels >= 0], minlength=count).argsort(kind="stable")[::-1][:9]
@@ -42,7 +42,7 @@ def show(axis: Axes, image: np.ndarray | str, title: str = "", frame: str | None
     """One example, uint8 (H, W, C) or a text, without ticks.
 
     Args:
-        frame: colour of a frame around it.
+        frame: color of a frame around it.
     """
     axis.set_xticks([])
     axis.set_yticks([])
@@ -77,7 +77,7 @@ def place(figure: Figure, left: float, top: float, width: float, height: float) 
 
 
 def title(figure: Figure, text: str, under: str = "") -> None:
-    """What the picture shows in bold, and how to read it in grey below, left aligned above all axes."""
+    """What the picture shows in bold, and how to read it in gray below, left aligned above all axes."""
     height = figure.get_size_inches()[1]
     figure.text(0.01, 1 - 0.05 / height, text, fontsize=11, weight="bold", color=INK, va="top")
     figure.text(0.01, 1 - 0.27 / height, under, fontsize=8, color=FAINT, va="top")
@@ -89,5 +89,5 @@ def shortened(text: str, most: int) -> str:
 
 
 def class_name(names: Sequence[str], label: int) -> str:
-    """'?' where unlabelled."""
+    """'?' where unlabeled."""
     return names[label] if label >= 0 else "?"

@@ -42,8 +42,8 @@ def draw(recipe: Recipe, n: int, size: tuple[int, int], generator: torch.Generat
     if recipe.rotate:
         angle = between(-recipe.rotate, recipe.rotate, torch.rand(n, generator=generator))
     cut = torch.rand(2, n, generator=generator) if recipe.cutout else torch.zeros(2, n)
-    colour = brightness, contrast, saturation, hue, gray, sigma, solarize
-    columns = (*box.unbind(1), flip, *colour, angle, *cut)
+    color = brightness, contrast, saturation, hue, gray, sigma, solarize
+    columns = (*box.unbind(1), flip, *color, angle, *cut)
     return torch.stack([column.float() for column in columns], dim=1)
 
 
@@ -92,10 +92,10 @@ def augment(
         draws: the rows of `draw` for these images, (B, 15).
         size: S, the side of the view; the crop's or else the images' height if None.
         color: "exact" is torchvision's, in a fixed order; "fast" is one affine map an image, with the blur in the crop.
-        mean, std: one number a channel, to normalise with.
+        mean, std: one number a channel, to normalize with.
 
     Returns:
-        float32 (B, C, S, S), in [0, 1] before it is normalised.
+        float32 (B, C, S, S), in [0, 1] before it is normalized.
     """
     size = size or recipe.crop or images.shape[1]
     draws = draws.to(images.device, non_blocking=True)

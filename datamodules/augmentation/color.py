@@ -1,4 +1,4 @@
-"""Colour of a batch of images (B, C, H, W) in [0, 1], every image with its own factors, each of shape (B, 1, 1, 1).
+"""Color of a batch of images (B, C, H, W) in [0, 1], every image with its own factors, each of shape (B, 1, 1, 1).
 
 Brightness, contrast, saturation, hue, grayscale, in this order: `exact` does what torchvision's functions do, one
 after the other; `fast` is one affine map an image. What they are given they may change in place.
@@ -40,7 +40,7 @@ def shift_hue(x: Tensor, turns: Tensor) -> Tensor:
     """RGB to HSV, hue + turns, and back, without the detour.
 
     With c the largest channel minus the smallest, a channel is the smallest + c * clamp(6 d - 1, 0, 1), where d is the
-    way around the wheel, in turns, from the hue to the opposite of the channel's own colour.
+    way around the wheel, in turns, from the hue to the opposite of the channel's own color.
     """
     r, g, b = x.split(1, dim=1)
     high, low = torch.maximum(torch.maximum(r, g), b), torch.minimum(torch.minimum(r, g), b)

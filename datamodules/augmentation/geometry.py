@@ -42,9 +42,9 @@ def resize_matrix(start: Tensor, length: Tensor, size: int, side: int, flip: Ten
     scale = length / size  # (B, 1, 1)
     out = torch.arange(size, device=start.device).view(-1, 1) + 0.5
     pixel = torch.arange(side, device=start.device) + 0.5
-    centre = start + scale * (out + flip * (size - 2 * out))
+    center = start + scale * (out + flip * (size - 2 * out))
     inside = ((pixel > start) & (pixel < start + length)).float()
-    weight = (pixel - centre).abs_().div_(-scale.clamp(min=1)).add_(1).clamp_(min=0).mul_(inside)
+    weight = (pixel - center).abs_().div_(-scale.clamp(min=1)).add_(1).clamp_(min=0).mul_(inside)
     return weight.div_(weight.sum(2, keepdim=True).clamp_(min=1e-6))
 
 
@@ -55,7 +55,7 @@ def central(images: Tensor, side: int) -> Tensor:
 
 
 def rotate(images: Tensor, angle: Tensor) -> Tensor:
-    """Rotation about the centre, counter-clockwise by `angle` (B,) degrees: (B, H, W, C) -> float32 (B, H, W, C).
+    """Rotation about the center, counter-clockwise by `angle` (B,) degrees: (B, H, W, C) -> float32 (B, H, W, C).
 
     Bilinear; black where there was no image.
     """

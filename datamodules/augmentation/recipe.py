@@ -15,16 +15,16 @@ class Recipe:
         scale: share of the area that the random resized crop keeps; (1, 1) with ratio (1, 1) is no crop.
         ratio: width / height of the crop.
         flip: probability of a horizontal flip.
-        rotate: the angle is uniform in [-rotate, rotate], in degrees; about the centre, before any crop, corners black.
-        jitter: probability of colour jitter, of the four strengths that follow.
+        rotate: the angle is uniform in [-rotate, rotate], in degrees; about the center, before any crop, corners black.
+        jitter: probability of color jitter, of the four strengths that follow.
         brightness, contrast, saturation: the factor is uniform in [max(0, 1 - x), 1 + x].
-        hue: the shift is uniform in [-hue, hue], in turns of the colour wheel.
+        hue: the shift is uniform in [-hue, hue], in turns of the color wheel.
         gray: probability of grayscale.
         blur: probability of Gaussian blur; the kernel is 10 % of the image's side (SimCLR).
         sigma: range of its standard deviation, in pixels.
         solarize: probability of inverting what is brighter than 0.5 (BYOL).
         cutout: side in pixels of a square around a random pixel, or as much of it as lies in the view, that becomes 0
-            after the normalisation (DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552).
+            after the normalization (DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552).
     """
 
     crop: int = 0
@@ -54,7 +54,7 @@ class Recipe:
 
 
 def check(recipe: Recipe, height: int, width: int, channels: int) -> None:
-    """Raises where the recipe is impossible, or asks for what such images do not have: colour, or enough pixels."""
+    """Raises where the recipe is impossible, or asks for what such images do not have: color, or enough pixels."""
     require(recipe.pad >= 0, recipe, "pad", "is a number of pixels: set it to 0 or more")
     require(
         recipe.crop or not recipe.pad,
@@ -71,7 +71,7 @@ def check(recipe: Recipe, height: int, width: int, channels: int) -> None:
         require(0 <= getattr(recipe, name) <= 1, recipe, name, "is a probability: set it between 0 and 1")
     for name in ("brightness", "contrast", "saturation"):
         require(getattr(recipe, name) >= 0, recipe, name, "is a strength: set it to 0 or more")
-    require(0 <= recipe.hue <= 0.5, recipe, "hue", "is a share of the colour wheel: set it between 0 and 0.5")
+    require(0 <= recipe.hue <= 0.5, recipe, "hue", "is a share of the color wheel: set it between 0 and 0.5")
     require(0 <= recipe.rotate <= 180, recipe, "rotate", "is an angle in degrees: set it between 0 and 180")
     require(recipe.cutout >= 0, recipe, "cutout", "is a number of pixels: set it to 0 or more")
     for name in ("scale", "ratio", "sigma"):

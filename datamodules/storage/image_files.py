@@ -145,9 +145,9 @@ def central_square(data: bytes, crop: int | None, side: int) -> np.ndarray:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Any image; what is transparent shows the colour that it has."""
+    """Any image; what is transparent shows the color that it has."""
     if image.mode.startswith("I"):  # 16 bits, which PIL would clip to 8
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode == "P":  # PIL warns of transparent colours without this step
+    if image.mode == "P":  # PIL warns of transparent colors without this step
         image = image.convert("RGBA")
     return image.convert("RGB")

@@ -21,7 +21,7 @@ class LooseImages:
         folder: what is hidden in it is left out.
         crop: side in pixels of the central square that is kept; all of the shorter side if None.
         side: in pixels, of what it is resized to.
-        channels: 3, or 1 for grey.
+        channels: 3, or 1 for gray.
         on_bad_image: `error` names an image that cannot be decoded, `skip` leaves it out of its batch.
     """
 

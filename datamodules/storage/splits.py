@@ -69,7 +69,7 @@ def choose(count: int, wanted: int | None) -> np.ndarray:
     """`wanted` of `count` rows, ascending, always the same and part of every larger choice; all if None."""
     if wanted is not None and not 0 < wanted <= count:
         raise MisconfigurationException(
-            f"unlabeled: {wanted} of {count} unlabelled images: give a number up to {count}, or null for all"
+            f"unlabeled: {wanted} of {count} unlabeled images: give a number up to {count}, or null for all"
         )
     return np.sort(np.random.default_rng(0).permutation(count)[:wanted])
 
@@ -107,7 +107,7 @@ def divide(
     """The arrays of each split -> its rows.
 
     Without a `val` of its own, validation is carved from `train`; then `train` is cut to the budget of labels. Where
-    there are `unlabeled` images, so many of them become `train`, and the labelled training images `bank`; rows that
+    there are `unlabeled` images, so many of them become `train`, and the labeled training images `bank`; rows that
     validation has, in one array with them, are left out.
     """
     arrays = dict(arrays)

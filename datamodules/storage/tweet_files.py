@@ -1,4 +1,4 @@
-"""Tweets in files, labelled as CSV or one a line, in UTF-8 or Latin-1 -> ASCII."""
+"""Tweets in files, labeled as CSV or one a line, in UTF-8 or Latin-1 -> ASCII."""
 
 import codecs
 import csv
@@ -17,7 +17,7 @@ PUNCTUATION = str.maketrans(
 )
 
 
-class LabelledTweets(NamedTuple):
+class LabeledTweets(NamedTuple):
     """Of each tweet its text, its label 0 or 1, and the name of its source, "" where the file has none."""
 
     texts: list[str]
@@ -61,7 +61,7 @@ def _decode(line: bytes) -> str:
         return line.decode("cp1252", errors="replace")
 
 
-def read_tweets(path: Path) -> LabelledTweets:
+def read_tweets(path: Path) -> LabeledTweets:
     """A CSV file: each line a tweet and 0 or 1, in either order, or columns `text`, `label` and `source` of a header.
 
     A tweet in quotes may go over several lines; without quotes, a line's surplus commas belong to the tweet.
@@ -77,12 +77,12 @@ def read_tweets(path: Path) -> LabelledTweets:
         ) from None
 
 
-def _read(lines: list[str]) -> LabelledTweets:
+def _read(lines: list[str]) -> LabeledTweets:
     readings, failures = [], []
     for rows in (_line_by_line(lines), _over_lines(lines)):
         try:
             rows = list(rows)
-            readings.append((rows, _labelled(rows)))
+            readings.append((rows, _labeled(rows)))
         except BadLine as bad:
             failures.append(bad)
     if not readings:
@@ -120,7 +120,7 @@ def _over_lines(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
         raise BadLine(number, f"no CSV ({error})") from error
 
 
-def _labelled(rows: list[tuple[int, list[str]]]) -> LabelledTweets:
+def _labeled(rows: list[tuple[int, list[str]]]) -> LabeledTweets:
     """(number, fields) of each row -> tweets."""
     columns = [COLUMNS.get(field.strip().lower(), "") for field in rows[0][1]] if rows else []
     if {"text", "label"} <= set(columns):
@@ -130,7 +130,7 @@ def _labelled(rows: list[tuple[int, list[str]]]) -> LabelledTweets:
         columns = ["label", "text"] if first > last else ["text", "label"]
     if not rows:
         raise BadLine(1, "no tweets")
-    tweets = LabelledTweets([], [], [])
+    tweets = LabeledTweets([], [], [])
     for number, row in rows:
         cells = _cells(row, columns)
         if cells.get("label", "").strip() not in LABELS:
@@ -151,7 +151,7 @@ def _cells(row: list[str], columns: list[str]) -> dict[str, str]:
     return dict(zip(columns, [*row[:at], text, *row[at + surplus + 1 :]], strict=True))
 
 
-def read_unlabelled(path: Path) -> list[str]:
+def read_unlabeled(path: Path) -> list[str]:
     """One tweet a line, blank ones left out. Raises where there is none."""
     tweets = [line for line in read_lines(path) if line.strip()]
     if not tweets:

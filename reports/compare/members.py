@@ -1,4 +1,4 @@
-"""The runs of a comparison: seeds of one config are one member, told from others by colour, shape and dash."""
+"""The runs of a comparison: seeds of one config are one member, told from others by color, shape and dash."""
 
 from dataclasses import dataclass
 from statistics import mean, stdev
@@ -11,7 +11,7 @@ from reports.run import Run
 from reports.verdict import progress
 from reports.words import method
 
-# colour (a CSS variable), shape, dash: the first three, then classes' colours with new shapes
+# color (a CSS variable), shape, dash: the first three, then classes' colors with new shapes
 STYLES = [
     ("--accent", "disc", None),
     ("--ink", "square", (7, 4)),

@@ -1,10 +1,10 @@
-"""What several runs see in the same examples: maps, neighbours, evidence, pictures, layers."""
+"""What several runs see in the same examples: maps, neighbors, evidence, pictures, layers."""
 
 import numpy as np
 
 from reports import data
 from reports.compare.members import Member
-from reports.sections import evidence, map, neighbours, pictures
+from reports.sections import evidence, map, neighbors, pictures
 from reports.sections.section import SPLITS
 from reports.similarity import linear_cka
 
@@ -31,8 +31,8 @@ def maps(found: list[Member]) -> list[dict]:
 
 
 def nearest(found: list[Member]) -> dict | None:
-    """The queries that members share, each with every member's neighbours, and one's by the raw input."""
-    seen = [(member, rows) for member in found if (rows := neighbours.rows(member.first))]
+    """The queries that members share, each with every member's neighbors, and one's by the raw input."""
+    seen = [(member, rows) for member in found if (rows := neighbors.rows(member.first))]
     seen = [
         (m, rows)
         for m, rows in seen

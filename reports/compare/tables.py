@@ -114,7 +114,7 @@ def short(kind: str, n: int | None) -> str:
 
 
 def by_class(found: list[Member]) -> dict | None:
-    """Share of each class that is recognised, the largest gap first; of members that tell the same classes apart."""
+    """Share of each class that is recognized, the largest gap first; of members that tell the same classes apart."""
     seen = []
     for member in found:
         said = data.facts(member.first, "confusion")
@@ -148,10 +148,10 @@ def by_class(found: list[Member]) -> dict | None:
     by = {dot["member"].name: dot["at"] for dot in top["dots"]}
     best, worst = max(by, key=by.get), min(by, key=by.get)
     says = (
-        f"They differ most on {top['name']}: {best} recognises {by[best]:.0f} %, {worst} {by[worst]:.0f} %."
+        f"They differ most on {top['name']}: {best} recognizes {by[best]:.0f} %, {worst} {by[worst]:.0f} %."
     )
     if by[best] - by[worst] <= PAR:
-        says = "They recognise every class about equally often."
+        says = "They recognize every class about equally often."
     return {
         "rows": rows,
         "heads": heads,

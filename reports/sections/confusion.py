@@ -52,7 +52,7 @@ def confusion(run: Run) -> dict | None:
 
 def cell(names: list[str], counts: np.ndarray, percent: np.ndarray, i: int, j: int) -> dict[str, Any]:
     """True class i, predicted class j."""
-    share, what = percent[i, j], "rightly recognised" if i == j else f"taken for {names[j]}"
+    share, what = percent[i, j], "rightly recognized" if i == j else f"taken for {names[j]}"
     strength = share if i == j else min(STRONGER * share, 100)
     return {
         "text": f"{share:.0f}" if share >= 1 else "",

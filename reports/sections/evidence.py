@@ -81,7 +81,7 @@ def row(cam: dict[str, np.ndarray], names: list[str], k: int) -> dict:
 
 
 def spotlight(image: np.ndarray, evidence: np.ndarray) -> np.ndarray:
-    """Image uint8 (H, W, C), evidence (h, w) -> uint8 (H', W', 3): colour where the evidence is, dim grey elsewhere, a
+    """Image uint8 (H, W, C), evidence (h, w) -> uint8 (H', W', 3): color where the evidence is, dim gray elsewhere, a
     contour at half of its maximum."""
     times = -(-SIDE // max(image.shape[:2]))
     image = np.broadcast_to(image, (*image.shape[:2], 3)).repeat(times, 0).repeat(times, 1).astype(np.float32)

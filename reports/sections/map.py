@@ -14,7 +14,7 @@ KINDS = {
     "pca": ("Principal components", "The two directions in which features vary most."),
     "latent_map": ("Latent space", "The two directions in which posterior means vary most."),
 }
-COLOURS = 10  # classes that get one, as in the pictures
+COLORS = 10  # classes that get one, as in the pictures
 RAMP = ("#2d3f8f", "#2f6db5", "#2e9bb8", "#3fbf9f", "#86d37c", "#d4de63", "#f6c644", "#f08d3c", "#d94f3a")
 
 
@@ -63,7 +63,7 @@ def one(run: Run, name: str) -> dict | None:
         "name": name,
         "title": f"{title} of {len(labels):,} {said['split']} examples",
         "sub": under
-        + (" The colour is the class." if labels.ndim == 1 else " The colour is the first target."),
+        + (" The color is the class." if labels.ndim == 1 else " The color is the first target."),
         "data": said,
         "atlas": images.atlas(pictures) if has_pictures else "",
         "epochs": list(frames),
@@ -83,17 +83,17 @@ def packed(xy: np.ndarray) -> str:
 
 
 def by_class(labels: np.ndarray, names: list[str]) -> dict:
-    """Colours by class, of more than ten the nine most frequent; group COLOURS - 1 or the last one is the rest."""
+    """Colors by class, of more than ten the nine most frequent; group COLORS - 1 or the last one is the rest."""
     count = max(len(names), int(labels.max(initial=-1)) + 1)
     kept = list(range(count))
-    if count > COLOURS:
+    if count > COLORS:
         frequent = np.bincount(labels[labels >= 0], minlength=count).argsort(kind="stable")[::-1]
-        kept = sorted(frequent[: COLOURS - 1].tolist())
+        kept = sorted(frequent[: COLORS - 1].tolist())
     place = {k: group for group, k in enumerate(kept)}
     groups = [place.get(k, len(kept)) for k in labels.tolist()]
     colors = [f"--c{k}" for k in range(len(kept))] + ["--other"]
     shown = [names[k] if k < len(names) else f"class {k}" for k in kept]
-    rest = "no label" if count <= COLOURS else "other classes"
+    rest = "no label" if count <= COLORS else "other classes"
     return {
         "labels": labels.tolist(),
         "names": [str(n) for n in names],
@@ -104,7 +104,7 @@ def by_class(labels: np.ndarray, names: list[str]) -> dict:
 
 
 def by_number(values: np.ndarray) -> dict:
-    """Colours from low to high; unknown ones are grey."""
+    """Colors from low to high; unknown ones are gray."""
     known = np.isfinite(values)
     cuts = np.quantile(values[known], np.linspace(0, 1, len(RAMP) + 1)[1:-1]) if known.any() else []
     groups = np.where(known, np.searchsorted(cuts, np.nan_to_num(values)), len(RAMP))
@@ -118,7 +118,7 @@ def by_number(values: np.ndarray) -> dict:
 
 
 def pills(said: dict) -> list[tuple[int, str, str]]:
-    """Group, name and colour."""
+    """Group, name and color."""
     return [(k, name, said["colors"][k]) for k, name in enumerate(said["group_names"])]
 
 

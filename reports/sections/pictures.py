@@ -40,7 +40,7 @@ OTHERS = {
     "umap": "Map of features by UMAP",
     "pca": "Map of features by PCA",
     "latent_map": "Map of the latent space",
-    "retrieval": "Nearest neighbours",
+    "retrieval": "Nearest neighbors",
     "cam": "Where it looks",
     "confusion": "Confusions",
     "hardest": "Hardest and easiest examples",

@@ -67,7 +67,7 @@ function drawMap(figure) {
     if (said.values) lines.push(`${said.target} ${said.values[i]}`);
     else if (said.labels[i] >= 0) lines.push(said.names[said.labels[i]] ?? `class ${said.labels[i]}`);
     else lines.push("no label");
-    if (said.pred) lines.push(wrong(i) ? `taken for ${said.names[said.pred[i]]}` : `recognised as ${said.names[said.pred[i]]}`);
+    if (said.pred) lines.push(wrong(i) ? `taken for ${said.names[said.pred[i]]}` : `recognized as ${said.names[said.pred[i]]}`);
     lines.push(`${said.split} example ${said.index[i]}`);
     return lines;
   }

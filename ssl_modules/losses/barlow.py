@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def barlow_twins(z1: Tensor, z2: Tensor, off_diagonal_weight: float, centre: bool = True) -> Tensor:
+def barlow_twins(z1: Tensor, z2: Tensor, off_diagonal_weight: float, center: bool = True) -> Tensor:
     """Each dimension must agree across views and be uncorrelated with every other dimension.
 
     sum_i (1 - C_ii)^2 + off_diagonal_weight * sum_{i != j} C_ij^2, where C_ij is the cosine, over the batch, of
@@ -14,8 +14,8 @@ def barlow_twins(z1: Tensor, z2: Tensor, off_diagonal_weight: float, centre: boo
     Args:
         z1, z2: projections (N, P) of two views of the same N images; row n of both is image n.
         off_diagonal_weight: the paper's lambda.
-        centre: subtract each dimension's mean over the batch first, which makes the cosines correlations. The paper
-            assumes centred projections; its equation 2, taken literally, does without.
+        center: subtract each dimension's mean over the batch first, which makes the cosines correlations. The paper
+            assumes centered projections; its equation 2, taken literally, does without.
 
     Returns:
         Scalar float32. 0 when views agree and dimensions are uncorrelated, P when all are constant.
@@ -23,7 +23,7 @@ def barlow_twins(z1: Tensor, z2: Tensor, off_diagonal_weight: float, centre: boo
     Zbontar et al. 2021, eq. 1-2, https://arxiv.org/abs/2103.03230
     """
     z1, z2 = z1.float(), z2.float()
-    if centre:
+    if center:
         z1, z2 = z1 - z1.mean(0), z2 - z2.mean(0)
     with torch.autocast(z1.device.type, enabled=False):
         correlation = F.normalize(z1, dim=0).T @ F.normalize(z2, dim=0)  # (P, P)

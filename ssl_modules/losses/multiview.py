@@ -71,7 +71,7 @@ def bank_contrast(
 def remember(bank: Tensor, z1: Tensor, z2: Tensor, index: Tensor, momentum: float) -> None:
     """Move the bank's rows `index` towards the projections, in place; they keep length 1.
 
-    row <- normalised(momentum * row + (1 - momentum) * normalised(z)). Shapes as in `bank_contrast`.
+    row <- normalized(momentum * row + (1 - momentum) * normalized(z)). Shapes as in `bank_contrast`.
     """
     z = F.normalize(torch.stack([z1, z2]).float(), dim=2)
     bank[:, index] = F.normalize(momentum * bank[:, index] + (1 - momentum) * z, dim=2)

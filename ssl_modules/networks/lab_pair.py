@@ -1,4 +1,4 @@
-"""Two networks side by side, one for the lightness of an image and one for its colour.
+"""Two networks side by side, one for the lightness of an image and one for its color.
 
 Tian et al. 2019, https://arxiv.org/abs/1906.05849
 """
@@ -39,7 +39,7 @@ class LabPair(nn.Module):
         self.dim = self.luminance.dim + self.chromaticity.dim
 
     def split(self, view: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) -> L (B, 1, H, W) and ab (B, 2, H, W), float32, with the ranges of sRGB's colours as [-1, 1]."""
+        """(B, 3, H, W) -> L (B, 1, H, W) and ab (B, 2, H, W), float32, with the ranges of sRGB's colors as [-1, 1]."""
         lightness, a, b = rgb_to_lab(view).split(1, dim=1)
         return lightness / 50 - 1, torch.cat([(a - 6.03) / 92.21, (b + 6.69) / 101.17], dim=1)
 

@@ -13,15 +13,15 @@ def section(run: Run) -> Section | None:
         return None
     said, found = data.facts(run, "retrieval"), ""
     if scores := said.get("precision_at_10"):
-        own, raw = 100 * scores["neighbours"], 100 * scores[said["raw"]]
+        own, raw = 100 * scores["neighbors"], 100 * scores[said["raw"]]
         than = "more than" if own > raw + 2 else "fewer than" if own < raw - 2 else "about as many as"
         found = f"Of the ten nearest training examples {own:.0f} % are of the query's class, "
         found += f"{than} by raw {said['raw']} ({raw:.0f} %); mean of {said['measured']:,} queries."
     return Section(
-        "neighbours",
-        "Neighbours",
+        "neighbors",
+        "Neighbors",
         "What does it find most similar?",
-        "neighbours.html",
+        "neighbors.html",
         found,
         {"retrieval"},
         {
@@ -34,17 +34,17 @@ def section(run: Run) -> Section | None:
 
 
 def rows(run: Run) -> list[dict]:
-    """A query with its neighbours by features and by the raw input, each with picture or text, class and similarity."""
+    """A query with its neighbors by features and by the raw input, each with picture or text, class and similarity."""
     said, shown = data.facts(run, "retrieval"), data.arrays(run, "retrieval")
     names, found = run.provenance.get("class_names") or [], []
     for k, entry in enumerate(said.get("queries", [])):
         query = entry["query"]
         row = {"query": example(said, shown, "query", k, query["index"], query["label"], names), "kinds": []}
-        for kind in ("neighbours", said["raw"]):
+        for kind in ("neighbors", said["raw"]):
             near = entry[kind]
             row["kinds"].append(
                 {
-                    "name": "by features" if kind == "neighbours" else f"by {kind}",
+                    "name": "by features" if kind == "neighbors" else f"by {kind}",
                     "near": [
                         example(said, shown, kind, k * len(near) + i, index, label, names)
                         | {"similarity": similarity, "wrong": label is not None and label != query["label"]}
