@@ -38,10 +38,8 @@ CLASSES = {"Map": "FeatureMap", "WatchTest": "MonitorTestSplit"}  # in these mod
 OPTIONS = {
     "ssl_modules.barlow_twins.BarlowTwins": {"centre": "center"}
 }  # class today: option then, option today
-ADDED = {
-    "model": {},
-    "data": {},
-}  # options since, of all classes of a kind, with the value that a run before them had
+# options that came since, of all classes of a kind, with the value that runs before them had
+ADDED = {"model": {"schedule": "cosine"}}
 FIGURE_KEYS = {"neighbours": "neighbors"}  # of the data behind figures
 
 OLD_PATH = re.compile(rf"(?<![\w.])({'|'.join(sorted(map(re.escape, MODULES)))})\.(\w+)(?![\w.])")

@@ -1,12 +1,15 @@
 """How data moves: stored rows -> whole batches -> views on the device, the same for images and text."""
 
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
+from common.batch import Batch, BatchKey
 from datamodules.loading.loader import BatchLoader, RowsDataset
 
 
@@ -40,9 +43,39 @@ class DataModule(LightningDataModule):
         """Whether training may see an example otherwise than validation does."""
         raise NotImplementedError
 
-    def prepare(self, batch: tuple, device: torch.device, augment: bool) -> tuple:
-        """Stored rows and their key -> the batch (views, labels, index, key) that a step reads, on `device`."""
+    @property
+    def task(self) -> Literal["classification", "regression"] | None:
+        """What the labels are for: classes, numbers, or nothing where there are no labels."""
+        if self.num_classes:
+            return "classification"
+        return "regression" if self.num_outputs else None
+
+    def prepare(self, stored: tuple, device: torch.device, augment: bool) -> Batch:
+        """Stored rows and their key, as a loader yields them -> the batch that a step reads, on `device`."""
         raise NotImplementedError
+
+    def rows_of(self, split: str) -> RowsDataset:
+        """The stored rows of a split; "bank" are the labeled training examples."""
+        return self.datasets["train" if split == "bank" and "bank" not in self.datasets else split]
+
+    def batches(
+        self, split: str, device: torch.device, augment: bool = False, key: int = 0
+    ) -> Iterator[Batch]:
+        """This process's share of a split in order, ready for a step. `key` seeds what is drawn."""
+        for stored in self.loader(split, key=key):
+            yield self.prepare(stored, device, augment)
+
+    def read_batch(
+        self,
+        split: str,
+        positions: np.ndarray,
+        device: torch.device,
+        augment: bool = False,
+        key: int = 0,
+    ) -> Batch:
+        """The examples at some positions of a split, on this process alone. `key`: the number that draws come from."""
+        stored = self.rows_of(split).__getitems__(positions)
+        return self.prepare((*stored, BatchKey.single(key, len(positions), split)), device, augment)
 
     def display(self, view: Tensor) -> Any:
         """A view as a person sees it: images uint8 (B, H, W, C), or strings."""
@@ -56,17 +89,19 @@ class DataModule(LightningDataModule):
         """The file that each example of a split comes from; None where they are no files."""
         return None
 
-    def loader(self, split: str, training: bool = False) -> BatchLoader:
-        trainer, (_, world) = self.trainer, self.shard()
-        if len(self.datasets[split]) < world:
+    def loader(self, split: str, training: bool = False, key: int = 0) -> BatchLoader:
+        trainer, (_, world), rows = self.trainer, self.shard(), self.rows_of(split)
+        if len(rows) < world:
             raise MisconfigurationException(
-                f"{len(self.datasets[split])} examples of {split} for {world} processes: each needs one, "
+                f"{len(rows)} examples of {split} for {world} processes: each needs one, "
                 "take fewer processes or more examples"
             )
         return BatchLoader(
-            self.datasets[split],
+            rows,
             self.batch_size,
             seed=self.seed if training else None,
+            key_seed=self.seed if training else key,
+            split=split,
             shard=self.shard(),
             place=(lambda: (trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready))
             if training and trainer
@@ -90,7 +125,7 @@ class DataModule(LightningDataModule):
 
     def bank_dataloader(self) -> BatchLoader:
         """Labeled training examples without augmentation: what kNN, probes and retrieval refer to."""
-        return self.loader("bank" if "bank" in self.datasets else "train")
+        return self.loader("bank")
 
     def val_dataloader(self) -> BatchLoader | list:
         return self.loader("val") if "val" in self.datasets else []
@@ -98,5 +133,5 @@ class DataModule(LightningDataModule):
     def test_dataloader(self) -> BatchLoader | list:
         return self.loader("test") if "test" in self.datasets else []
 
-    def transfer_batch_to_device(self, batch: tuple, device: torch.device, dataloader_idx: int) -> tuple:
+    def transfer_batch_to_device(self, batch: tuple, device: torch.device, dataloader_idx: int) -> Batch:
         return self.prepare(batch, device, augment=self.trainer.training)

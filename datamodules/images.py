@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
+from common.batch import Batch, BatchKey
 from datamodules.augmentation.augment import augment, draw
 from datamodules.augmentation.geometry import central
 from datamodules.augmentation.recipe import Recipe, check
@@ -167,35 +168,31 @@ class ImageDataModule(DataModule):
             for recipe in self.views:
                 check(recipe, *arrays[source].images.shape[1:])
 
-    def prepare(self, batch: tuple, device: torch.device, augment: bool) -> tuple:
+    def prepare(self, stored: tuple, device: torch.device, augment: bool) -> Batch:
         """Stored rows and their key -> the batch that a step reads, on `device`.
 
         Args:
-            batch: images uint8 (B, H, W, C), labels, index, key, as a loader yields them.
+            stored: images uint8 (B, H, W, C), labels, index, key, as a loader yields them.
             augment: draw `views` with the key; otherwise one view, of the center if so asked, without augmentation.
-
-        Returns:
-            views (list of float32 (B, C, S, S)), labels (B,), index (B,), key.
         """
-        images, labels, index, key = batch
+        images, labels, index, key = stored
         # a copy of resident images to the CPU must be waited for
         images = images.to(device, non_blocking=device.type != "cpu")
         if self.center_crop and not augment:
             images = central(images, self.center_crop)
         recipes = self.views if augment else [Recipe()]
-        generator = torch.Generator().manual_seed(key)
-        with torch.autocast(
-            device.type, enabled=False
-        ):  # colors are float32, also where a callback computes in bf16
-            views = [self.view(images, recipe, generator) for recipe in recipes]
-        return views, labels.to(device, non_blocking=True), index.to(device, non_blocking=True), key
+        generator = torch.Generator().manual_seed(key.number)
+        # colors are float32, also where a callback computes in bf16
+        with torch.autocast(device.type, enabled=False):
+            views = [self.make_view(images, recipe, key, generator) for recipe in recipes]
+        labels, index = (column.to(device, non_blocking=True) for column in (labels, index))
+        return Batch(views, labels, index, key)
 
-    def view(self, images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-        """One view of each image. Draws for the whole batch on all processes and takes this one's rows."""
-        rank, world = self.shard()
-        draws = draw(recipe, len(images) * world, images.shape[1:3], generator)
-        draws = draws[rank * len(images) : (rank + 1) * len(images)].to(images.device, non_blocking=True)
-        return self.augment(images, recipe, draws, self.size, self.color, self.mean, self.std)
+    def make_view(self, images: Tensor, recipe: Recipe, key: BatchKey, generator: torch.Generator) -> Tensor:
+        """One view of each image (B, C, S, S). Draws for the batch of all processes and takes this one's rows."""
+        params = draw(recipe, key.rows, images.shape[1:3], generator)[key.local]
+        params = params.to(images.device, non_blocking=True)
+        return self.augment(images, recipe, params, self.size, self.color, self.mean, self.std)
 
     def display(self, view: Tensor) -> Tensor:
         """A view as a person sees it: (B, C, H, W) normalized -> uint8 (B, H, W, C)"""

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
+from common.batch import Batch
 from datamodules.base import DataModule
 from datamodules.storage.splits import carve
 from datamodules.storage.tweet_files import read_tweets, read_unlabeled, to_ascii
@@ -109,11 +110,11 @@ class Tweets(DataModule):
         """The source of each tweet of a split; None where the file names none."""
         return self.datasets[split].groups
 
-    def prepare(self, batch: tuple, device: torch.device, augment: bool) -> tuple:
-        """Stored codes uint8 (B, T), labels, index, key -> ([codes int64 (B, T)], labels, index, key) on `device`."""
-        codes, labels, index, key = batch
-        codes, labels, index = (column.to(device, non_blocking=True) for column in (codes, labels, index))
-        return [codes.long()], labels, index, key
+    def prepare(self, stored: tuple, device: torch.device, augment: bool) -> Batch:
+        """Stored codes uint8 (B, T), labels, index, key -> a batch of codes int64 (B, T) on `device`."""
+        *columns, key = stored
+        codes, labels, index = (column.to(device, non_blocking=True) for column in columns)
+        return Batch([codes.long()], labels, index, key)
 
     def display(self, view: Tensor) -> list[str]:
         """Codes (B, T) -> the tweets as they are read."""

@@ -13,14 +13,15 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from common.checkpoint import encoder_weights, read_checkpoint
 from launch.examples import examples
-from launch.folders import read_checkpoint, whole
+from launch.folders import whole
 from launch.onnx_file import write_onnx
 from launch.parser import Help, Parser, explain, one_line
 from launch.trust import only_known_classes
 from reports.measures import NAME
 from reports.run import NoRunError, Run, dig, read
-from ssl_modules.weights import misfit
+from ssl_modules.weights import state_dict_mismatch
 
 ROOT = Path(__file__).parent.parent
 
@@ -122,13 +123,12 @@ def build(spec: dict, base: type) -> Any:
 
 
 def load_weights(encoder: nn.Module, checkpoint: dict, path: Path) -> None:
-    weights = checkpoint["state_dict"].items()
-    found = {name.removeprefix("encoder."): value for name, value in weights if name.startswith("encoder.")}
-    if wrong := misfit(encoder.state_dict(), found):
+    weights = encoder_weights(checkpoint)
+    if mismatch := state_dict_mismatch(encoder.state_dict(), weights):
         raise MisconfigurationException(
-            f"{path}: its encoder is not the config's: {wrong}. Give the config.yaml of its run by --config"
+            f"{path}: its encoder is not the config's: {mismatch}. Give the config.yaml of its run by --config"
         )
-    encoder.load_state_dict(found)
+    encoder.load_state_dict(weights)
 
 
 def inputs(plan: dict, checkpoint: dict, run: Run | None) -> dict:

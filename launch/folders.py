@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile, ZipFile
 
-import torch
 import yaml
 from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from common.checkpoint import read_checkpoint
 
 
 def versions(experiment: Path) -> list[Path]:
@@ -101,25 +101,6 @@ def readable(path: Path) -> bool:
     if damaged:
         rank_zero_warn(f"{path} cannot be read: it is damaged or was cut short; going on with the one before")
     return not damaged
-
-
-def read_checkpoint(path: Path, device: str = "meta") -> dict[str, Any]:
-    """A checkpoint of Lightning. Nothing but tensors and plain types is unpickled.
-
-    Args:
-        device: where its tensors go; `meta` reads all but their content.
-    """
-    if not path.is_file():
-        raise MisconfigurationException(f"--ckpt_path {path}: no such file")
-    try:
-        checkpoint = torch.load(path, map_location=device, weights_only=True, mmap=device == "meta")
-    except Exception as error:  # torch raises whatever the damage leads to
-        raise MisconfigurationException(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}): give another one"
-        ) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise MisconfigurationException(f"{path} is no checkpoint of a run: give RUN/checkpoints/last.ckpt")
-    return checkpoint
 
 
 def wandb_id(ckpt_path: str | Path | None, folder: Path) -> str | None:

@@ -15,11 +15,14 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from callbacks.checkpointing.checkpoints import kept
+from callbacks.evaluation.epoch_means import EpochMeans
+from common.checkpoint import read_checkpoint
 from common.renamed import rename_argument
 from launch.accidents import explained
 from launch.examples import examples
-from launch.folders import claim, hold, read_checkpoint, unfinished, wandb_id
+from launch.folders import claim, hold, unfinished, wandb_id
 from launch.parser import Help, Parser, one_line
+from launch.preflight import Preflight
 from launch.requeue import Requeued
 from launch.run_folder import RunFolder
 from launch.slurm import answer_signals, check_started_by_srun, of_this_job, requeue
@@ -144,7 +147,7 @@ class CLI(LightningCLI):
         except (ValueError, RuntimeError) as error:  # what Lightning says of options that do not go together
             raise MisconfigurationException(one_line(str(error))) from error
         if self.subcommand not in FOLDERLESS:
-            trainer.callbacks.insert(0, self.run)
+            trainer.callbacks[:0] = [self.run, Preflight(), EpochMeans()]
         if self.subcommand == "fit":
             answer_signals(trainer)
         return trainer

@@ -10,11 +10,12 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from common.batch import BatchKey
+from common.checkpoint import read_checkpoint
 from datamodules.base import DataModule
 from datamodules.images import ImageDataModule
 from datamodules.loading.loader import BatchLoader
 from datamodules.storage.image_files import OnBadImage
-from launch.folders import read_checkpoint
 from launch.parts import Parts, about_of, same
 
 
@@ -84,8 +85,7 @@ def source(
             raise MisconfigurationException(
                 f"--split {split}: {type(data).__name__} has {', '.join(sorted(known))} here"
             )
-        loader = data.bank_dataloader() if split == "bank" else data.loader(split)
-        return loader, data.names_of(split if split in data.datasets else "train")
+        return data.loader(split), data.names_of(split if split in data.datasets else "train")
     if not isinstance(data, ImageDataModule):
         raise MisconfigurationException(f"--images: {type(data).__name__} reads no images")
     files = data.loose_images(images, on_bad_image)
@@ -95,8 +95,9 @@ def source(
 def looks(data: DataModule, loader: BatchLoader) -> str:
     """A fingerprint of the first and the last view: other data, sizes or normalizations have another."""
     ends = np.array([0, len(loader.dataset) - 1])
-    views, *_ = data.prepare((*loader.dataset.__getitems__(ends), 0), torch.device("cpu"), augment=False)
-    return hashlib.sha256(views[0].numpy().tobytes()).hexdigest()
+    stored = *loader.dataset.__getitems__(ends), BatchKey.single(0, len(ends))
+    view = data.prepare(stored, torch.device("cpu"), augment=False).views[0]
+    return hashlib.sha256(view.numpy().tobytes()).hexdigest()
 
 
 class Rest:

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.trainer.connectors.accelerator_connector import _PRECISION_INPUT
 
 from callbacks.checkpointing.checkpoints import kept
-from launch.folders import read_checkpoint
+from common.checkpoint import read_checkpoint
 from launch.predict import predict
 from model_summary.summary import table, trace
 
@@ -82,9 +82,8 @@ class Trainer(pl.Trainer):
         datamodule.setup("fit")
         model.trainer, self.datamodule = self, datamodule
         model.setup("inspect")
-        stored = datamodule.datasets["train"].__getitems__(np.arange(2))
-        batch = datamodule.prepare((*stored, 0), torch.device("cpu"), augment=True)
-        view, views = batch[0][0], len(batch[0])
+        batch = datamodule.read_batch("train", np.arange(2), torch.device("cpu"), augment=True)
+        view, views = batch.views[0], len(batch.views)
         what = f"{type(model).__name__} on {type(datamodule).__name__}"
         print(f"{what}; multiply-adds of one example, {views} view{'s' * (views > 1)}, forward with the loss")
         print(table(trace(model, view, lambda: model.training_step(batch, 0)), view))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
+from common.batch import Batch
 from ssl_modules.base import SSLModule
 from ssl_modules.rotation import turns
 
@@ -56,7 +57,6 @@ class Autoencoder(SSLModule):
         self.nonlinearity, self.value_range = OUTPUTS[output]
         if beta:
             self.turn_head = nn.Linear(self.encoder.dim, 4)
-            self.measure("reconstruction", "rotation_top1")
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, C, S, S) -> features (B, D), reconstructions (B, C, S, S), the error of each (B,)"""
@@ -73,29 +73,27 @@ class Autoencoder(SSLModule):
         """Images (B, C, S, S) as drawn from their features, in the same scale. Labels are not read."""
         return self(images)[1]
 
-    def training_step(self, batch: tuple, batch_idx: int) -> dict:
-        (images, *_), _, _, key = batch
+    def training_step(self, batch: Batch, batch_idx: int) -> dict:
+        images = batch.views[0]
         if not self.beta:
-            return self.step(images)
-        rows, own = self.share(len(images))
-        drawn = torch.randint(4, (rows,), generator=self.noise(key))[own].to(images.device)
-        copies, named = turns(images)  # (4B, C, S, S), (4B,)
-        rows = drawn * len(images) + torch.arange(len(images), device=images.device)
-        return self.step(copies[rows], named[rows])
+            return self.reconstruction_step(images)
+        quarters = batch.key.randint(4).to(images.device)  # (B,)
+        copies, targets = turns(images)  # (4B, C, S, S), (4B,)
+        rows = quarters * len(images) + torch.arange(len(images), device=images.device)
+        return self.reconstruction_step(copies[rows], targets[rows])
 
-    def validation_step(self, batch: tuple, batch_idx: int) -> dict:
-        (images, *_), *_ = batch
-        return self.step(images)
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict:
+        return self.reconstruction_step(batch.views[0])
 
-    def step(self, images: Tensor, turn: Tensor | None = None) -> dict:
+    def reconstruction_step(self, images: Tensor, turn: Tensor | None = None) -> dict:
         """Images (B, C, S, S) to reconstruct, and the quarter turns (B,) to name, if any."""
         features, reconstructions, errors = self(images)
         loss = errors.mean()
         # the curve that val/loss compares with: train/loss holds the turns, too
-        measures = {"reconstruction": loss} if self.beta else {}
+        metrics = {"reconstruction": loss} if self.beta else {}
         if turn is not None:
             scores = self.turn_head(features).float()  # (B, 4)
             loss = loss + self.beta * F.cross_entropy(scores, turn)
-            measures["rotation_top1"] = (scores.argmax(1) == turn).float().mean()
+            metrics["rotation_top1"] = (scores.argmax(1) == turn).float().mean()
         more = {"losses": errors, "reconstructions": reconstructions, "targets": images}
-        return self.report(loss, features, measures, **more)
+        return self.outputs(loss, features, metrics, **more)

@@ -6,6 +6,7 @@ Zbontar et al. 2021, https://arxiv.org/abs/2103.03230
 import torch
 from torch import Tensor
 
+from common.batch import Batch
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.barlow import barlow_twins
 from ssl_modules.networks.mlp import mlp
@@ -43,13 +44,12 @@ class BarlowTwins(SSLModule):
         features = self.encode(view)
         return features, self.projector(features)
 
-    def training_step(self, batch: tuple, batch_idx: int) -> dict:
-        (x1, x2), *_ = batch
+    def training_step(self, batch: Batch, batch_idx: int) -> dict:
+        x1, x2 = batch.views
         features, projections = self(torch.cat([x1, x2]))  # (2B, D), (2B, P)
         z1, z2 = projections.chunk(2)
         loss = barlow_twins(self.gather(z1), self.gather(z2), self.off_diagonal_weight, self.center)
-        return self.report(loss, features[: len(x1)], projections=torch.stack([z1, z2]))
+        return self.outputs(loss, features[: len(x1)], projections=torch.stack([z1, z2]))
 
-    def start_line(self) -> str:
-        images = self.trainer.datamodule.batch_size * self.trainer.world_size
-        return f"{super().start_line()}; correlations over {images} images{self.of_batch()}"
+    def describe(self, images: int, note: str) -> str:
+        return f"correlations over {images} images{note}"

@@ -6,6 +6,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
+from common.batch import Batch
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.supervised import label_losses
 from ssl_modules.optim import parameter_groups
@@ -52,7 +53,6 @@ class Classifier(SSLModule):
         self.monitor = ("val/loss", "min")
         if target == "class":
             self.monitor = ("val/top1", "max")
-            self.measure("top1")
         self.cache: dict[str, Tensor | None] = {}  # split: features (N, D), where they are computed once
         self.encoder.requires_grad_(not frozen)
         self.train()
@@ -97,31 +97,28 @@ class Classifier(SSLModule):
             )
         super().on_fit_start()
 
-    def features(self, view: Tensor, index: Tensor) -> Tensor:
-        """Views (B, C, H, W) of the rows `index` (B,) of a split -> (B, D), from the cache if the split has one."""
-        split = self.split()
+    def features(self, batch: Batch) -> Tensor:
+        """(B, D) of the first view, from the cache if the batch's split has one."""
+        split = batch.key.split
         if split not in self.cache:
-            return self.encode(view).float()
+            return self.encode(batch.views[0]).float()
         if self.cache[split] is None:
             self.cache[split] = encode_split(self.encode, self.trainer.datamodule, split, self.device)
-        return self.cache[split][index]
+        return self.cache[split][batch.index]
 
-    def training_step(self, batch: tuple, batch_idx: int) -> dict:
-        (view, *_), labels, index, _ = batch
-        features = self.features(view, index)
+    def training_step(self, batch: Batch, batch_idx: int) -> dict:
+        labels, features = batch.labels, self.features(batch)
         with torch.autocast(features.device.type, enabled=False):
             logits = self.head(features)  # (B, K)
         losses, known = label_losses(logits, labels, self.target, self.label_smoothing)
         count = known.sum().float()
-        if self.training:
-            count = self.gather(
-                count[None]
-            ).mean()  # gradients are averaged over processes, whatever they know
+        if self.training:  # gradients are averaged over processes, however many labels they have
+            count = self.gather(count[None]).mean()
         divisor = count.clamp(min=1e-6)
-        right = {"top1": (logits.argmax(1) == labels).sum() / divisor} if self.target == "class" else {}
-        of_examples = losses.view(len(view), -1).sum(1) / known.view(len(view), -1).sum(1)  # (B,)
-        more = {"logits": logits, "losses": of_examples}
-        return self.report(losses.sum() / divisor, features, right, count, **more)
+        metrics = {"top1": (logits.argmax(1) == labels).sum() / divisor} if self.target == "class" else {}
+        example_losses = losses.view(len(labels), -1).sum(1) / known.view(len(labels), -1).sum(1)  # (B,)
+        more = {"logits": logits, "losses": example_losses}
+        return self.outputs(losses.sum() / divisor, features, metrics, count, **more)
 
     validation_step = training_step
 
@@ -131,23 +128,12 @@ class Classifier(SSLModule):
             encoder = [{**group, "lr": self.encoder_lr} for group in encoder]
         return parameter_groups(self.head) + encoder
 
-    def pretrained(self) -> str | None:
-        """Somebody else's weights that the encoder started from."""
-        return "pretrained weights" if getattr(self.encoder, "pretrained", False) else None
-
-    def start_line(self) -> str:
-        if start := self.ckpt or self.pretrained():
+    def describe(self, images: int, note: str) -> str:
+        pretrained = "pretrained weights" if getattr(self.encoder, "pretrained", False) else None
+        if start := self.ckpt or pretrained:
             kind = f"{'I linear probing' if self.frozen else 'fine-tuning'} of {start}"
         else:
             kind = "III random features" if self.frozen else "II supervised from scratch"
         rate = "" if self.encoder_lr is None else f", learning rate of the encoder {self.encoder_lr:g}"
         cached = f"; features of {' and '.join(self.cache)} are computed once" if self.cache else ""
-        return f"{super().start_line()}; {kind}{rate}{cached}"
-
-    def batch_norm_scope(self) -> str:
-        has_any = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.encoder.modules())
-        if not (self.frozen and has_any):
-            return super().batch_norm_scope()
-        start = "the checkpoint" if self.ckpt else self.pretrained()
-        origin = f"those of {start}" if start else "as initialized: mean 0, variance 1"
-        return f"nothing (frozen, its statistics {origin})"
+        return f"{kind}{rate}{cached}"

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
+from common.batch import Batch
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.multiview import bank_contrast, cross_modal, remember
 from ssl_modules.networks.mlp import mlp
@@ -75,28 +76,28 @@ class CMC(SSLModule):
             self.bank = self.bank.new_empty(state_dict["bank"].shape)
         return super().load_state_dict(state_dict, *args, **kwargs)
 
-    def training_step(self, batch: tuple, batch_idx: int) -> dict:
-        (view, *_), _, index, key = batch
-        features = self.encoder.pair(view)  # (B, D / 2) each
+    def training_step(self, batch: Batch, batch_idx: int) -> dict:
+        features = self.encoder.pair(batch.views[0])  # (B, D / 2) each
         z1, z2 = (projector(f) for projector, f in zip(self.projectors, features, strict=True))
-        loss = self.contrast_with_bank(z1, z2, index, key) if self.negatives else self.contrast(z1, z2)
-        return self.report(loss, torch.cat(features, dim=1), projections=torch.stack([z1, z2]))
+        loss = self.contrast_with_bank(z1, z2, batch) if self.negatives else self.contrast(z1, z2)
+        return self.outputs(loss, torch.cat(features, dim=1), projections=torch.stack([z1, z2]))
 
     def contrast(self, z1: Tensor, z2: Tensor) -> Tensor:
         candidates = self.gather(z1), self.gather(z2)
         return cross_modal(z1, z2, self.temperature, candidates, first=self.global_rank * len(z1))
 
-    def contrast_with_bank(self, z1: Tensor, z2: Tensor, index: Tensor, key: int) -> Tensor:
+    def contrast_with_bank(self, z1: Tensor, z2: Tensor, batch: Batch) -> Tensor:
+        index = batch.index
         if not self.bank.numel():  # a step by hand
             self.size_bank(int(index.max()) + 1)
-        negatives = torch.randint(self.bank.shape[1], (self.negatives,), generator=self.noise(key))
+        negatives = torch.randint(self.bank.shape[1], (self.negatives,), generator=batch.key.generator())
         loss = bank_contrast(z1, z2, self.bank, index, negatives.to(z1.device), self.temperature)
         with torch.no_grad():
             everywhere = (self.gather(x) for x in (z1, z2, index))
             remember(self.bank, *everywhere, self.momentum)
         return loss
 
-    def start_line(self) -> str:
-        count = self.negatives or self.trainer.datamodule.batch_size * self.trainer.world_size - 1
-        where = "memory bank" if self.negatives else f"batch{self.of_batch()}"
-        return f"{super().start_line()}; {count} negatives an anchor, from the {where}"
+    def describe(self, images: int, note: str) -> str:
+        if self.negatives:
+            return f"{self.negatives} negatives an anchor, from the memory bank"
+        return f"{images - 1} negatives an anchor, from the batch{note}"

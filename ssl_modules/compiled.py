@@ -5,6 +5,11 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 
+def compile_requested(module: nn.Module) -> bool:
+    """Whether training steps are compiled; a frozen encoder, which may run only once, is left as it is."""
+    return module.compile_steps and any(p.requires_grad for p in module.encoder.parameters())
+
+
 def compile_networks(module: nn.Module, device: torch.device) -> None:
     """Compile in place whatever a training step may call: `module`'s networks, and the parts of its encoder.
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from common.batch import Batch
 from ssl_modules.base import SSLModule
 
 
@@ -28,10 +29,9 @@ class NextCharacter(SSLModule):
                 "ssl_modules.networks.char_lstm"
             )
         self.predictor = nn.Linear(self.encoder.dim, 128)
-        self.measure("next_top1")
 
-    def training_step(self, batch: tuple, batch_idx: int) -> dict:
-        (view, *_), *_ = batch
+    def training_step(self, batch: Batch, batch_idx: int) -> dict:
+        view = batch.views[0]
         states = self.encoder.states(view)
         scores = self.predictor(states[:, :-1]).float()  # (B, T - 1, 128)
         follows = view[:, 1:]
@@ -44,6 +44,6 @@ class NextCharacter(SSLModule):
         right = ((scores.argmax(2) == follows) & known).sum() / divisor
         of_texts = losses.sum(1) / known.sum(1).clamp(min=1)
         features = self.encoder.features(states, view)
-        return self.report(losses.sum() / divisor, features, {"next_top1": right}, count, losses=of_texts)
+        return self.outputs(losses.sum() / divisor, features, {"next_top1": right}, count, losses=of_texts)
 
     validation_step = training_step

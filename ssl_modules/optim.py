@@ -13,14 +13,29 @@ def parameter_groups(module: nn.Module) -> list[dict]:
     return [g for g in groups if g["params"]]
 
 
+def warmup_constant(step: int, warmup: int, total: float) -> float:
+    """Factor of the learning rate at `step` (from 0): linear to 1 over `warmup` steps, then 1."""
+    return (step + 1) / warmup if step < warmup else 1.0
+
+
 def warmup_cosine(step: int, warmup: int, total: float) -> float:
     """Factor of the learning rate at `step` (from 0): linear to 1 over `warmup` steps, then half a cosine down to 0.
 
     Constant after the warm-up where `total` is infinite. Loshchilov & Hutter 2016, https://arxiv.org/abs/1608.03983
     """
-    if step < warmup:
-        return (step + 1) / warmup
-    if math.isinf(total):
-        return 1.0
+    if step < warmup or math.isinf(total):
+        return warmup_constant(step, warmup, total)
     progress = (step - warmup) / max(1, total - warmup)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def warmup_step(step: int, warmup: int, total: float) -> float:
+    """Factor of the learning rate at `step` (from 0): linear to 1 over `warmup` steps, then 1, from half of all `total`
+    steps on 1/10, and from three quarters on 1/100. He et al. 2015, section 4.2, https://arxiv.org/abs/1512.03385
+    """
+    if step < warmup:
+        return warmup_constant(step, warmup, total)
+    return 0.1 ** ((step >= total / 2) + (step >= 3 * total / 4))
+
+
+SCHEDULES = {"cosine": warmup_cosine, "constant": warmup_constant, "step": warmup_step}

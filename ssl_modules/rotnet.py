@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.batch import Batch
 from ssl_modules.base import SSLModule
 from ssl_modules.rotation import turns
 
@@ -21,19 +22,15 @@ class RotNet(SSLModule):
     def __init__(self, **shared):
         super().__init__(**shared)
         self.turn_head = nn.Linear(self.encoder.dim, 4)
-        self.measure("rotation_top1")
 
-    def training_step(self, batch: tuple, batch_idx: int) -> dict:
-        (view, *_), *_ = batch
-        copies, targets = turns(view)  # (4B, C, S, S), (4B,)
+    def training_step(self, batch: Batch, batch_idx: int) -> dict:
+        copies, targets = turns(batch.views[0])  # (4B, C, S, S), (4B,)
         return self.classify(self.encode(copies), targets)
 
-    def validation_step(self, batch: tuple, batch_idx: int) -> dict:
-        (view, *_), *_ = batch
-        copies, targets = turns(view)
-        features = [
-            self.encode(turned) for turned in copies.chunk(4)
-        ]  # a call each: upright ones as `encode(view)`
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict:
+        copies, targets = turns(batch.views[0])
+        # a call each, so that the upright ones' features are those of `encode(view)`
+        features = [self.encode(turned) for turned in copies.chunk(4)]
         return self.classify(torch.cat(features), targets)
 
     def classify(self, features: Tensor, targets: Tensor) -> dict:
@@ -41,4 +38,4 @@ class RotNet(SSLModule):
         logits = self.turn_head(features).float()  # (4B, 4)
         losses = F.cross_entropy(logits, targets, reduction="none").view(4, -1).mean(0)  # (B,)
         correct = (logits.argmax(1) == targets).float().mean()
-        return self.report(losses.mean(), features[: len(losses)], {"rotation_top1": correct}, losses=losses)
+        return self.outputs(losses.mean(), features[: len(losses)], {"rotation_top1": correct}, losses=losses)

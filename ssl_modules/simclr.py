@@ -6,6 +6,7 @@ Chen et al. 2020, https://arxiv.org/abs/2002.05709
 import torch
 from torch import Tensor
 
+from common.batch import Batch
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.contrastive import nt_xent
 from ssl_modules.networks.mlp import mlp
@@ -32,14 +33,13 @@ class SimCLR(SSLModule):
         features = self.encode(view)
         return features, self.projector(features)
 
-    def training_step(self, batch: tuple, batch_idx: int) -> dict:
-        (x1, x2), *_ = batch
+    def training_step(self, batch: Batch, batch_idx: int) -> dict:
+        x1, x2 = batch.views
         features, projections = self(torch.cat([x1, x2]))  # (2B, D), (2B, P)
         z1, z2 = projections.chunk(2)
         candidates = self.gather(z1), self.gather(z2)
         loss = nt_xent(z1, z2, self.temperature, candidates, first=self.global_rank * len(z1))
-        return self.report(loss, features[: len(x1)], projections=torch.stack([z1, z2]))
+        return self.outputs(loss, features[: len(x1)], projections=torch.stack([z1, z2]))
 
-    def start_line(self) -> str:
-        negatives = 2 * self.trainer.datamodule.batch_size * self.trainer.world_size - 2
-        return f"{super().start_line()}; {negatives} negatives an anchor{self.of_batch()}"
+    def describe(self, images: int, note: str) -> str:
+        return f"{2 * images - 2} negatives an anchor{note}"

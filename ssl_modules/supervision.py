@@ -38,8 +38,6 @@ def encode_split(
     encode: Callable[[Tensor], Tensor], data: LightningDataModule, split: str, device: torch.device
 ) -> Tensor:
     """Features (N, D) float32 of all images of a split without augmentation, on each process."""
-    rows, features = data.datasets[split], []
-    for positions in np.array_split(np.arange(len(rows)), range(data.batch_size, len(rows), data.batch_size)):
-        (view, *_), *_ = data.prepare((*rows.__getitems__(positions), 0), device, augment=False)
-        features.append(encode(view).float())
-    return torch.cat(features)
+    count, size = len(data.datasets[split]), data.batch_size
+    parts = np.array_split(np.arange(count), range(size, count, size))
+    return torch.cat([encode(data.read_batch(split, part, device).views[0]).float() for part in parts])

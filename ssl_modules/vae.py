@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
+from common.batch import Batch
 from ssl_modules.base import SSLModule
 from ssl_modules.gaussians import Gaussian, class_gaussians, draw
 from ssl_modules.losses.elbo import bernoulli_nll, free_bits, gaussian_nll, kl_to_standard_normal
@@ -69,7 +70,6 @@ class VAE(SSLModule):
         self.beta, self.beta_warmup_epochs, self.free_bits = beta, beta_warmup_epochs, free_bits
         self.conditions = num_classes if conditional else 0
         self.decoder = self.encoder.decoder(self.conditions)
-        self.measure("reconstruction", "kl", "mse")
 
     def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Latents (B, D), and labels (B,) if conditional -> (B, C, H, W) float32, of which the sigmoid makes pixels."""
@@ -89,28 +89,27 @@ class VAE(SSLModule):
             return bernoulli_nll(outputs, images)
         return gaussian_nll(outputs.sigmoid(), images, self.sigma)
 
-    def training_step(self, batch: tuple, batch_idx: int) -> dict:
-        return self.step(batch, self.present_beta(batch_idx), self.free_bits)
+    def training_step(self, batch: Batch, batch_idx: int) -> dict:
+        return self.elbo_step(batch, self.warmed_up_beta(batch_idx), self.free_bits)
 
-    def validation_step(self, batch: tuple, batch_idx: int) -> dict:
-        return self.step(batch, self.beta, 0.0)
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict:
+        return self.elbo_step(batch, self.beta, 0.0)
 
-    def step(self, batch: tuple, beta: float, floor: float) -> dict:
-        (images, *_), labels, _, key = batch
+    def elbo_step(self, batch: Batch, beta: float, floor: float) -> dict:
+        images, labels = batch.views[0], batch.labels
         mean, log_variance = self.encoder.posterior(images)
-        rows, own = self.share(len(images))
-        noise = torch.randn(rows, self.encoder.dim, generator=self.noise(key))[own].to(mean.device)
-        outputs = self.decode(draw(mean, log_variance, noise), labels)
-        errors = self.negative_log_likelihood(outputs, images)  # (B,)
+        noise = batch.key.randn(self.encoder.dim).to(mean.device)  # (B, D)
+        logits = self.decode(draw(mean, log_variance, noise), labels)
+        errors = self.negative_log_likelihood(logits, images)  # (B,)
         kl = kl_to_standard_normal(mean, log_variance)  # (B, D)
         loss = errors.mean() + beta * free_bits(self.gather(kl) if floor else kl, floor)
-        told = outputs.detach().sigmoid()
-        measures = {"reconstruction": errors.mean(), "kl": kl.sum(1).mean(), "mse": F.mse_loss(told, images)}
-        shown = told if self.training else self.decode(mean, labels).sigmoid()
-        more = {"losses": errors + beta * kl.sum(1), "reconstructions": shown, "targets": images}
-        return self.report(loss, mean, measures, **more)
+        pixels = logits.detach().sigmoid()
+        metrics = {"reconstruction": errors.mean(), "kl": kl.sum(1).mean(), "mse": F.mse_loss(pixels, images)}
+        reconstructions = pixels if self.training else self.decode(mean, labels).sigmoid()
+        more = {"losses": errors + beta * kl.sum(1), "reconstructions": reconstructions, "targets": images}
+        return self.outputs(loss, mean, metrics, **more)
 
-    def present_beta(self, batch_idx: int) -> float:
+    def warmed_up_beta(self, batch_idx: int) -> float:
         """The weight of the divergence in this training step."""
         if not self.beta_warmup_epochs:
             return self.beta

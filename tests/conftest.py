@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import cli
+from common.batch import Batch, BatchKey
 from datamodules.cifar10 import CIFAR10
 from datamodules.mnist import MNIST
 from datamodules.stl10 import STL10
@@ -98,10 +99,10 @@ def batch(case, method):
     if case.text:
         view = torch.randint(32, 127, (12, 20), generator=generator)
         view[torch.arange(20) > torch.arange(7, 19)[:, None]] = 0  # 8 to 19 characters
-        return [view], torch.arange(12) % 2, torch.arange(12), 7
+        return Batch([view], torch.arange(12) % 2, torch.arange(12), BatchKey.single(7, 12))
     pixels = [torch.rand(12, 3, 16, 16, generator=generator) for _ in range(method.num_views)]
     views = [(p - case.mean) / case.std for p in pixels]
-    return views, torch.arange(12) % 4, torch.arange(12), 7
+    return Batch(views, torch.arange(12) % 4, torch.arange(12), BatchKey.single(7, 12))
 
 
 def command_line(*args: str) -> int:

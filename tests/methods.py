@@ -8,6 +8,8 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer, seed_everything
 from torch import nn
 
+from callbacks.evaluation.epoch_means import EpochMeans
+from launch.preflight import Preflight
 from ssl_modules.autoencoder import Autoencoder
 from ssl_modules.barlow_twins import BarlowTwins
 from ssl_modules.base import SSLModule
@@ -95,7 +97,7 @@ def train(
     resume_from: Path | None = None,
     **options: Any,
 ) -> Trainer:
-    """A short, quiet fit from seed 0, or from a checkpoint."""
+    """A short, quiet fit from seed 0, or from a checkpoint, with what launch puts in."""
     seed_everything(0, verbose=False)
     quiet = {
         "accelerator": "cpu",
@@ -107,6 +109,7 @@ def train(
         "use_distributed_sampler": False,
         "default_root_dir": folder,
     }
+    options["callbacks"] = [Preflight(), EpochMeans(), *options.get("callbacks", [])]
     trainer = Trainer(**(quiet | {"max_epochs": 1} | options))
     trainer.fit(method, data, ckpt_path=resume_from, weights_only=True)
     return trainer

@@ -65,20 +65,20 @@ def test_the_loss_reaches_every_trainable_parameter(method, batch):
 def test_the_loss_never_sees_labels(case, method, batch):
     if case.reads_labels:
         pytest.skip("this method's loss may read labels")
-    (views, labels, index, key), state = batch, copy.deepcopy(method.state_dict())
-    losses = []
-    for seen in (labels, labels.flip(0) + 1, torch.full_like(labels, -1)):
+    labels, state, losses = batch.labels, copy.deepcopy(method.state_dict()), []
+    for others in (labels, labels.flip(0) + 1, torch.full_like(labels, -1)):
         method.load_state_dict(state)
         torch.manual_seed(0)
-        losses.append(method.training_step((views, seen, index, key), 0)["loss"])
+        losses.append(method.training_step(batch._replace(labels=others), 0)["loss"])
     assert torch.equal(losses[0], losses[1]) and torch.equal(losses[0], losses[2])
 
 
 def test_the_step_hands_over_what_callbacks_read(method, batch):
-    out, images = method.training_step(batch, 0), len(batch[1])
+    out, images = method.training_step(batch, 0), len(batch.labels)
     assert out["loss"].ndim == 0 and out["loss"].requires_grad and out["loss"].isfinite()
     shapes = {"features": (images, method.encoder.dim), "losses": (images,)}
-    for name in out.keys() - {"loss"}:
+    assert all(not value.requires_grad and value.ndim == 0 for value in out["metrics"].values())
+    for name in out.keys() - {"loss", "metrics", "count"}:
         assert out[name].dtype == torch.float32 and not out[name].requires_grad, name
         assert out[name].isfinite().all(), name
         assert tuple(out[name].shape) == shapes.get(name, tuple(out[name].shape)), name
@@ -93,20 +93,20 @@ def test_the_step_hands_over_what_callbacks_read(method, batch):
 def test_features_and_projections_of_the_step_are_those_of_the_views(case, batch):
     method = build(case, norm="group")  # so that no image influences another's features
     out = method.training_step(batch, 0)
-    torch.testing.assert_close(out["features"], method.encode(batch[0][0]).detach(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(out["features"], method.encode(batch.views[0]).detach(), atol=1e-5, rtol=1e-4)
 
 
 def test_validation_hands_over_features_of_the_one_view(method, batch):
-    (view, *_), *rest = batch
+    view = batch.views[0]
     method.eval()
     with torch.no_grad():
-        out = method.validation_step(([view], *rest), 0)
+        out = method.validation_step(batch._replace(views=[view]), 0)
         assert torch.equal(out["features"], method.encode(view))
     assert out["features"].dtype == torch.float32 and not out["features"].requires_grad
 
 
 def test_what_is_judged_is_the_encoder(method, batch):
-    (view, *_), *_ = batch
+    view = batch.views[0]
     method.eval()
     features = method.encode(view)
     assert torch.equal(features, method.encoder(view))
@@ -114,7 +114,7 @@ def test_what_is_judged_is_the_encoder(method, batch):
 
 
 def test_encoding_in_eval_mode_draws_nothing_and_changes_nothing(method, batch):
-    (view, *_), *_ = batch
+    view = batch.views[0]
     method.eval()
     state, random = copy.deepcopy(method.state_dict()), torch.get_rng_state()
     first, second = method.encode(view), method.encode(view)
@@ -130,7 +130,7 @@ def test_a_step_is_reproduced_by_the_seed(case, batch):
         torch.manual_seed(3)
         outs.append(method.training_step(batch, 0))
     assert outs[0].keys() == outs[1].keys()
-    for name in outs[0]:
+    for name in outs[0].keys() - {"metrics", "count"}:
         assert torch.equal(outs[0][name], outs[1][name]), name
 
 
@@ -145,7 +145,7 @@ def test_it_works_in_bf16(case, batch):
         out = half.training_step(batch, 0)
     out["loss"].backward()
     torch.testing.assert_close(out["loss"].float(), exact["loss"], atol=0.05, rtol=0.05)
-    for name in out.keys() - {"loss"}:
+    for name in out.keys() - {"loss", "metrics", "count"}:
         assert out[name].dtype == torch.float32, name
     for name, parameter in half.named_parameters():
         assert not parameter.requires_grad or parameter.grad.isfinite().all(), name
@@ -191,7 +191,7 @@ def test_a_checkpoint_holds_plain_types_and_restores_the_features(case, method, 
     other.setup("validate")  # the memory format
     other.load_state_dict(saved["state_dict"], strict=True)
     method.eval(), other.eval()
-    (view, *_), *_ = batch
+    view = batch.views[0]
     assert torch.equal(method.encode(view), other.encode(view))
     encoder = {
         k.removeprefix("encoder."): v for k, v in saved["state_dict"].items() if k.startswith("encoder.")

@@ -31,7 +31,7 @@ class ByGroup(Callback):
 
     def on_test_batch_end(self, trainer, module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
         if "logits" in outputs:
-            self.rows.append((outputs["logits"], batch[1], batch[2]))
+            self.rows.append((outputs["logits"], batch.labels, batch.index))
 
     def on_test_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         data = trainer.datamodule

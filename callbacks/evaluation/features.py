@@ -1,6 +1,6 @@
 """Features for every eye: one pass over validation, at most one over the bank, shared by all."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -29,31 +29,30 @@ class FeatureSet(NamedTuple):
 def looking(trainer: Trainer, *modules: torch.nn.Module) -> Iterator[None]:
     """Inside, eval mode, the trainer's precision and no gradients; afterwards everything is as before."""
     modes = {part: part.training for module in modules for part in module.modules()}
-    for module in modules:
-        module.eval()
     device = trainer.strategy.root_device
     cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(cuda), torch.no_grad(), trainer.precision_plugin.val_step_context():
-        yield
-    for part, mode in modes.items():
-        part.training = mode
+    try:
+        for module in modules:
+            module.eval()
+        with torch.random.fork_rng(cuda), torch.no_grad(), trainer.precision_plugin.val_step_context():
+            yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
-def encode(
-    trainer: Trainer, encoder: torch.nn.Module, loader: Iterable, via: Callable | None = None
-) -> FeatureSet:
+def encode(trainer: Trainer, encoder: torch.nn.Module, split: str, via: Callable | None = None) -> FeatureSet:
     """A split through an encoder: one unaugmented view, features of all processes together.
 
     Args:
         encoder: view -> features; left in the mode it was found in.
-        loader: yields stored rows, this process's share.
+        split: of the data module.
         via: what to do with a view instead of calling the encoder.
     """
-    rows, data, device = [], trainer.datamodule, trainer.strategy.root_device
+    rows = []
     with looking(trainer, encoder):
-        for batch in loader:
-            (view, *_), labels, index, _ = data.prepare(batch, device, augment=False)
-            rows.append(((via or encoder)(view).float(), labels, index))
+        for batch in trainer.datamodule.batches(split, trainer.strategy.root_device):
+            rows.append(((via or encoder)(batch.views[0]).float(), batch.labels, batch.index))
     return gather(trainer, rows)
 
 
@@ -106,8 +105,7 @@ class Features(Callback):
     def bank(self, trainer: Trainer, module: LightningModule) -> FeatureSet:
         """Labeled training examples under the present encoder. All processes must ask."""
         if self.banked is None or self.banked[0] != trainer.global_step:
-            loader = trainer.datamodule.bank_dataloader()
-            self.banked = trainer.global_step, encode(trainer, module.encoder, loader).labeled()
+            self.banked = trainer.global_step, encode(trainer, module.encoder, "bank").labeled()
         return self.banked[1]
 
     def probe(self, trainer: Trainer, module: LightningModule) -> LinearProbe:
@@ -121,6 +119,6 @@ class Features(Callback):
         self.rows, self.seen = [], None
 
     def on_validation_batch_end(self, trainer, module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
-        self.rows.append((outputs["features"], batch[1], batch[2]))
+        self.rows.append((outputs["features"], batch.labels, batch.index))
 
     on_test_epoch_start, on_test_batch_end = on_validation_epoch_start, on_validation_batch_end

@@ -3,6 +3,7 @@
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
+from callbacks.evaluation.epoch_means import WeightedMeans
 from callbacks.evaluation.features import looking
 
 
@@ -15,10 +16,8 @@ class MonitorTestSplit(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
-        data, stage = trainer.datamodule, trainer.state.stage
-        trainer.testing = True  # so that the steps' measures are those of test
+        means = WeightedMeans()
         with looking(trainer, module):
-            for batch_idx, batch in enumerate(data.test_dataloader()):
-                module.test_step(data.prepare(batch, module.device, augment=False), batch_idx)
-        trainer.state.stage = stage
-        module.log_means("test")
+            for batch_idx, batch in enumerate(trainer.datamodule.batches("test", module.device)):
+                means.add(module.test_step(batch, batch_idx))
+        means.log(trainer, module, "test")

@@ -55,7 +55,7 @@ class OnlineProbe(Callback):
             return
         # every process takes the same step, on the whole batch
         features = module.all_gather(outputs["features"]).view(-1, module.encoder.dim)
-        labels = module.all_gather(batch[1]).view(-1)
+        labels = module.all_gather(batch.labels).view(-1)
         if len(labels) < 2:  # a single row has no variance to standardize by
             return
         norm, linear = self.probe.train()

@@ -37,23 +37,20 @@ class Protocol(Callback):
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.datamodule.num_classes and "val" in trainer.datamodule.datasets:
-            split = encode(trainer, module.encoder, trainer.datamodule.val_dataloader())
-            self.measure(trainer, module, "val", split, trainer.datamodule.val_dataloader)
+            self.measure(trainer, module, "val", encode(trainer, module.encoder, "val"))
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.state.fn == "validate" and trainer.datamodule.num_classes:
             split = Features.of(trainer).split(trainer)
-            self.measure(trainer, module, "val", split, trainer.datamodule.val_dataloader)
+            self.measure(trainer, module, "val", split)
 
     def on_test_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.datamodule.num_classes:
             split = Features.of(trainer).split(trainer)
-            self.measure(trainer, module, "test", split, trainer.datamodule.test_dataloader)
+            self.measure(trainer, module, "test", split)
             self.floors.clear()
 
-    def measure(
-        self, trainer: Trainer, module: LightningModule, name: str, split: FeatureSet, loader
-    ) -> None:
+    def measure(self, trainer: Trainer, module: LightningModule, name: str, split: FeatureSet) -> None:
         untrained = self.untrained.to(trainer.strategy.root_device)
         data, features = trainer.datamodule, Features.of(trainer)
         bank = features.bank(trainer, module)
@@ -64,9 +61,9 @@ class Protocol(Callback):
         splits = {"": split}
         if f"untrained/{name}/probe_top1" not in self.numbers:  # the same for all checkpoints of a folder
             for prefix, via in {"untrained/": None, f"{data.raw_name}/": data.raw}.items():
-                splits[prefix] = encode(trainer, untrained, loader(), via=via)
+                splits[prefix] = encode(trainer, untrained, name, via=via)
                 if prefix not in self.floors:
-                    floor = encode(trainer, untrained, data.bank_dataloader(), via=via).labeled()
+                    floor = encode(trainer, untrained, "bank", via=via).labeled()
                     self.floors[prefix] = floor, fit_probe(floor.features, floor.labels, data.num_classes)
         numbers, banks = {}, self.floors | {"": (bank, features.probe(trainer, module))}
         for prefix in splits:

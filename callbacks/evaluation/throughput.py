@@ -25,7 +25,7 @@ class Throughput(Callback):
         self.waited += perf_counter() - self.step_ended
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
-        self.examples += len(batch[1])
+        self.examples += len(batch.index)
         self.step_ended = perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:

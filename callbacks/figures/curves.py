@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from callbacks.evaluation.epoch_means import EpochMeans
 from callbacks.loggers.csv import CSVLogger
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.style import ACCENT, FAINT, INK, PALETTE, title
@@ -53,9 +54,10 @@ class Curves(Callback):
             return
         logger = CSVLogger.of(trainer)
         series = logger.series() if logger else {}
-        drawn = panels(
-            series, sorted({name.split("/")[1] for name in getattr(module, "means", ())} - {"loss"})
-        )
+        measured = {
+            name for means in trainer.callbacks if isinstance(means, EpochMeans) for name in means.names
+        }
+        drawn = panels(series, sorted(measured - {"loss"}))
         if not drawn:
             rank_zero_info("Curves: no picture, since CSVLogger has no metric with two values")
             return

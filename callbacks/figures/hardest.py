@@ -1,6 +1,5 @@
 """Which examples are hardest for it, and which easiest?"""
 
-import copy
 import textwrap
 from typing import Any
 
@@ -45,7 +44,7 @@ class Hardest(Eye):
 
     def on_validation_batch_end(self, trainer, module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
         if "losses" in outputs:
-            self.rows.append((outputs["losses"], batch[1], batch[2]))
+            self.rows.append((outputs["losses"], batch.labels, batch.index))
 
     on_test_epoch_start, on_test_batch_end = on_validation_epoch_start, on_validation_batch_end
 
@@ -102,19 +101,13 @@ class Hardest(Eye):
 
 
 def losses_of_bank(trainer: Trainer, module: LightningModule) -> tuple[Tensor, FeatureSet]:
-    """What the validation step says of the labeled training examples: losses (N,) and features.
-
-    Asks a copy, so that the method's measures of validation stay those of validation.
-    """
-    data, losses, features = trainer.datamodule, [], []
-    copied = copy.copy(module)
-    copied._modules = copy.deepcopy(module._modules)  # not its optimizer, which may not be copied
-    with looking(trainer, copied):
-        for batch_idx, stored in enumerate(data.bank_dataloader()):
-            batch = data.prepare(stored, trainer.strategy.root_device, augment=False)
-            outputs = copied.validation_step(batch, batch_idx)
-            losses.append((outputs["losses"], *batch[1:3]))
-            features.append((outputs["features"], *batch[1:3]))
+    """What the validation step says of the labeled training examples: losses (N,) and features."""
+    losses, features = [], []
+    with looking(trainer, module):
+        for batch_idx, batch in enumerate(trainer.datamodule.batches("bank", trainer.strategy.root_device)):
+            outputs = module.validation_step(batch, batch_idx)
+            losses.append((outputs["losses"], batch.labels, batch.index))
+            features.append((outputs["features"], batch.labels, batch.index))
     return gather(trainer, losses).features, gather(trainer, features)
 
 

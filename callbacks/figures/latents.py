@@ -78,7 +78,7 @@ class Latents(Eye):
         def posterior(view: Tensor) -> Tensor:
             return torch.cat(module.encoder.posterior(view), dim=1)  # (B, 2D)
 
-        found = encode(trainer, module.encoder, trainer.datamodule.loader(split), via=posterior)
+        found = encode(trainer, module.encoder, split, via=posterior)
         return divergences(*found.features.chunk(2, dim=1))
 
     def draw_traversals(self, trainer, module, start: Tensor, label: Tensor, kl: Tensor) -> None:

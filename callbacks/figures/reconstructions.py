@@ -1,7 +1,5 @@
 """How much of an image comes back out of its features?"""
 
-from collections.abc import Iterable
-
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -48,14 +46,14 @@ class Reconstructions(Eye):
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         if (batch_idx == 0 or self.trained_on is None) and "reconstructions" in outputs:
-            first = batch[0][0], outputs["targets"], outputs["reconstructions"]
+            first = batch.views[0], outputs["targets"], outputs["reconstructions"]
             self.trained_on = tuple(tensor[:64].clone() for tensor in first)
 
     def look(self, trainer: Trainer, module: LightningModule, split: str) -> None:
         if not hasattr(module, "reconstruct"):
             return self.skip(f"{type(module).__name__} has no decoder")
         data = trainer.datamodule
-        errors = {name: mean_error(trainer, module, data.loader(name)) for name in ("train", split)}  # (C,)
+        errors = {name: mean_error(trainer, module, name) for name in ("train", split)}  # (C,)
         scale = torch.tensor(data.std, device=module.device).square()
         means = {name: float((scale * error).mean()) for name, error in errors.items()}
         module.log_dict({f"{name}/reconstruction_mse": mean for name, mean in means.items()})
@@ -101,13 +99,13 @@ class Reconstructions(Eye):
         return shown(data, targets[rows]), shown(data, rebuilt[rows]), turns[rows].cpu().numpy()
 
 
-def mean_error(trainer: Trainer, module: LightningModule, loader: Iterable) -> Tensor:
+def mean_error(trainer: Trainer, module: LightningModule, split: str) -> Tensor:
     """Squared error of each channel (C,), the mean over a split, of all processes. All must ask."""
-    total, data = torch.zeros((), device=module.device), trainer.datamodule
+    total = torch.zeros((), device=module.device)
     with looking(trainer, module):
-        for batch in loader:
-            (view, *_), labels, *_ = data.prepare(batch, module.device, augment=False)
-            error = squared_error(module.reconstruct(view, labels), view).double()
+        for batch in trainer.datamodule.batches(split, module.device):
+            view = batch.views[0]
+            error = squared_error(module.reconstruct(view, batch.labels), view).double()
             total = total + torch.cat([error, torch.ones_like(error[:, :1])], dim=1).sum(0)  # (C + 1,)
     total = trainer.strategy.reduce(total, reduce_op="sum")
     return (total[:-1] / total[-1]).float()

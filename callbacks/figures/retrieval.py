@@ -91,8 +91,7 @@ class Retrieval(Eye):
     def search_raw(self, trainer: Trainer, module: LightningModule, split: str, queries: FeatureSet) -> Found:
         """Neighbors of the same queries by the raw input."""
         data = trainer.datamodule
-        loaders = data.loader(split), data.bank_dataloader()
-        seen, bank = (encode(trainer, module.encoder, loader, via=data.raw) for loader in loaders)
+        seen, bank = (encode(trainer, module.encoder, name, via=data.raw) for name in (split, "bank"))
         return search(rows(seen, torch.searchsorted(seen.index, queries.index)), bank.labeled(), self.k)
 
     def draw(self, trainer: Trainer, queries: FeatureSet, found: dict[str, Found], facts: dict) -> None:

@@ -117,7 +117,7 @@ def fit(trainer: Trainer, module: LightningModule) -> dict:
     def posterior(view: Tensor) -> Tensor:
         return torch.cat(module.encoder.posterior(view), dim=1)  # (B, 2D)
 
-    bank = encode(trainer, module.encoder, trainer.datamodule.bank_dataloader(), via=posterior)
+    bank = encode(trainer, module.encoder, "bank", via=posterior)
     return module.class_gaussians(*bank.features.chunk(2, dim=1), bank.labels)
 
 

@@ -26,17 +26,15 @@ class Views(Callback):
         if trainer.global_step or not trainer.is_global_zero:
             return
         data = trainer.datamodule
-        rows = data.datasets.get("bank", data.datasets["train"])
-        stored = rows.__getitems__(np.arange(min(self.images, len(rows))))
-        (upright,), *_ = data.prepare((*stored, 0), torch.device("cpu"), augment=False)
-        original = data.display(upright)
+        positions = np.arange(min(self.images, len(data.rows_of("bank"))))
+        original = data.display(data.read_batch("bank", positions, torch.device("cpu")).views[0])
         if isinstance(original, list):
             rank_zero_info(f"Views: text has no picture; the first example is read as {original[0]!r}")
             return
         original, views = original.numpy(), []
         for key in range(self.draws):
-            drawn, *_ = data.prepare((*stored, key), torch.device("cpu"), augment=True)
-            views += [data.display(view).numpy() for view in drawn]
+            batch = data.read_batch("bank", positions, torch.device("cpu"), augment=True, key=key)
+            views += [data.display(view).numpy() for view in batch.views]
         views = np.stack(views[: self.draws], 1)  # (n, draws, H, W, C)
         save_figure(trainer, "views", draw_views(original, views), original=original, views=views)
 

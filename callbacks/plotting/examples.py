@@ -27,11 +27,11 @@ class Examples:
 def examples(trainer: Trainer, split: str, positions: Tensor | list[int]) -> Examples:
     """Not augmented, in the order of `positions`. `split`: "val", "test" or "bank", the labeled training set."""
     data = trainer.datamodule
-    rows = data.datasets["train" if split == "bank" and "bank" not in data.datasets else split]
-    stored = rows.__getitems__(np.asarray(positions))
-    (view,), labels, index, _ = data.prepare((*stored, 0), trainer.strategy.root_device, augment=False)
-    shown = data.display(view)
-    return Examples(view, labels, index, shown.cpu().numpy() if isinstance(shown, Tensor) else shown)
+    batch = data.read_batch(split, np.asarray(positions), trainer.strategy.root_device)
+    shown = data.display(batch.views[0])
+    return Examples(
+        batch.views[0], batch.labels, batch.index, shown.cpu().numpy() if isinstance(shown, Tensor) else shown
+    )
 
 
 def features_of(trainer: Trainer, module: LightningModule, view: Tensor) -> Tensor:

@@ -10,12 +10,14 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from common.batch import BatchKey
+
 POOL = 20  # batches that are sorted by length together: 4 % of padding on tweets, and an epoch still left to chance
 PART = 2**26  # bytes read at a time on the way to a device
 
 
-def batch_key(seed: int, epoch: int, batch: int) -> int:
-    """What a batch's randomness is drawn from: 32 well-mixed bits."""
+def batch_number(seed: int, epoch: int, batch: int) -> int:
+    """The number of a batch's key: 32 well-mixed bits."""
     return int(np.random.SeedSequence([seed, epoch, batch]).generate_state(1)[0])
 
 
@@ -97,11 +99,13 @@ class BatchLoader:
         dataset: has `__len__` and `__getitems__(positions)`. If it has `lengths` (N,), batches are of rows about
             equally long, also those of other processes at the same time.
         batch_size: B, on each process.
-        seed: of order and keys; None reads in order, or by length, and keeps the last, smaller batch.
+        seed: of the order; None reads in order, or by length, and keeps the last, smaller batch.
         shard: rank and number of processes. In training a global batch is cut evenly; otherwise every `world`-th row.
         place: returns (epoch, first batch to read), asked when the first batch is.
         num_workers: processes that read ahead; 0 is fastest for arrays in memory.
         pin_memory: read into page-locked memory, for faster copies to a GPU.
+        split: name of what is read, for the batches' keys.
+        key_seed: of the keys, with epoch and number of the batch.
     """
 
     def __init__(
@@ -113,7 +117,10 @@ class BatchLoader:
         place: Callable[[], tuple[int, int]] = lambda: (0, 0),
         num_workers: int = 0,
         pin_memory: bool = False,
+        split: str = "",
+        key_seed: int = 0,
     ):
+        self.split, self.key_seed = split, key_seed
         self.dataset, self.batch_size, self.seed, self.place = dataset, batch_size, seed, place
         (self.rank, self.world), self.num_workers, self.pin_memory = shard, num_workers, pin_memory
 
@@ -155,7 +162,17 @@ class BatchLoader:
         else:
             rows = (self.dataset.__getitems__(batch) for batch in batches)
         for number, stored in enumerate(rows, start=first):
-            yield (*stored, batch_key(self.seed or 0, epoch, number))
+            yield (*stored, self.key(epoch, number, len(stored[-1])))
+
+    def key(self, epoch: int, number: int, count: int) -> BatchKey:
+        """The key of a batch, of which `count` examples are here; training batches are dealt out in blocks, others in
+        turns."""
+        if self.seed is not None:
+            rows, local = self.world * count, slice(self.rank * count, (self.rank + 1) * count)
+        else:  # also where the last batch is smaller: a row is to have the same draws on any number of processes
+            rows = self.world * self.batch_size
+            local = slice(self.rank, self.rank + self.world * count, self.world)
+        return BatchKey(batch_number(self.key_seed, epoch, number), rows, local, self.split)
 
     def state_dict(self) -> dict:
         """Empty: the place follows from the Trainer's progress. Being there tells Lightning that resuming is safe."""
