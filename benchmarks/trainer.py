@@ -102,7 +102,7 @@ def bare_steps(trainer: Trainer, module: LightningModule) -> Iterator[None]:
     data = trainer.datamodule
     own = copy.copy(module)  # Lightning leaves the Trainer out
     own._modules = copy.deepcopy(module._modules)
-    own.report = lambda loss, *features, **more: loss
+    own.outputs = lambda loss, *features, **more: loss
     optimizer = own.optimizer(own.parameter_groups())
     loader = BatchLoader(data.datasets["train"], data.batch_size, data.seed)  # with a place of its own
     while True:

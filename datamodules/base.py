@@ -100,7 +100,7 @@ class DataModule(LightningDataModule):
             rows,
             self.batch_size,
             seed=self.seed if training else None,
-            key_seed=self.seed if training else key,
+            key_seed=None if training else key,
             split=split,
             shard=self.shard(),
             place=(lambda: (trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready))

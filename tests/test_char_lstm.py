@@ -13,6 +13,7 @@ from callbacks.evaluation.by_group import ByGroup, accuracy_by_group
 from callbacks.evaluation.monitor_test_split import MonitorTestSplit
 from callbacks.figures.views import Views
 from callbacks.loggers.csv import CSVLogger
+from common.batch import Batch, BatchKey
 from datamodules.tweets import Tweets
 from ssl_modules.classifier import Classifier
 from ssl_modules.networks.char_lstm import CharLSTM
@@ -32,6 +33,11 @@ def codes(*texts: str) -> torch.Tensor:
     """(B, T), padded to the longest."""
     longest = max(map(len, texts))
     return torch.tensor([list(text.encode().ljust(longest, b"\0")) for text in texts])
+
+
+def batch_of(*texts):
+    index = torch.arange(len(texts))
+    return Batch([codes(*texts)], torch.full_like(index, -1), index, BatchKey.single(0, len(texts)))
 
 
 def by_hand(encoder: CharLSTM, text: str) -> list[torch.Tensor]:
@@ -100,7 +106,7 @@ def test_it_has_the_parameters_of_the_course():
 def test_the_loss_is_the_mean_over_characters_of_what_follows():
     method = NextCharacter(encoder=lstm(), optimizer=torch.optim.SGD)
     texts = ["abcab", "no", "x", ""]
-    out = method.training_step(([codes(*texts)], torch.full((4,), -1), torch.arange(4), 0), 0)
+    out = method.training_step(batch_of(*texts), 0)
     losses = []
     with torch.no_grad():
         for text in texts:
@@ -118,7 +124,7 @@ def test_equal_scores_lose_log_128_and_texts_without_a_second_character_nothing(
     method = NextCharacter(encoder=lstm(), optimizer=torch.optim.SGD)
     nn.init.zeros_(method.predictor.weight), nn.init.zeros_(method.predictor.bias)
     for texts, expected in ((["some", "text!"], math.log(128)), (["a", ""], 0)):
-        out = method.training_step(([codes(*texts)], None, None, 0), 0)
+        out = method.training_step(batch_of(*texts), 0)
         assert float(out["loss"].detach()) == pytest.approx(expected)
         out["loss"].backward()
 
@@ -206,7 +212,7 @@ def told(monkeypatch, module: str) -> list[str]:
 
 
 def test_accuracies_of_the_groups_are_logged_and_average_to_that_of_all(data, tmp_path, monkeypatch):
-    said, module = told(monkeypatch, "by_group"), classifier()
+    said, module = told(monkeypatch, "evaluation.by_group"), classifier()
     trainer = train(module, data, tmp_path, callbacks=[ByGroup()], max_epochs=2)
     (found,) = trainer.test(module, data, verbose=False)
     groups = data.groups_of("test")
@@ -216,7 +222,7 @@ def test_accuracies_of_the_groups_are_logged_and_average_to_that_of_all(data, tm
 
 
 def test_without_groups_or_logits_one_line_says_so(data, tmp_path, monkeypatch):
-    said = told(monkeypatch, "by_group")
+    said = told(monkeypatch, "evaluation.by_group")
     method = NextCharacter(encoder=lstm(), optimizer=adam(0.01))
     train(method, data, tmp_path, callbacks=[ByGroup()]).test(method, data, verbose=False)
     path = data.folder / "test.csv"
@@ -233,7 +239,7 @@ def test_without_groups_or_logits_one_line_says_so(data, tmp_path, monkeypatch):
 
 
 def test_views_say_that_text_has_no_picture_and_quote_it(data, tmp_path, monkeypatch):
-    said = told(monkeypatch, "views")
+    said = told(monkeypatch, "figures.views")
     train(classifier(), data, tmp_path, callbacks=[Views()])
     first = data.datasets["train"].texts[0].decode()
     assert said == [f"Views: text has no picture; the first example is read as {first!r}"]

@@ -18,9 +18,11 @@ from callbacks.evaluation.monitor_test_split import MonitorTestSplit
 from callbacks.evaluation.online_probe import OnlineProbe
 from callbacks.evaluation.protocol import Protocol
 from callbacks.loggers.csv import CSVLogger
+from common.batch import Batch, BatchKey
 from datamodules.arrays import Arrays
 from datamodules.augmentation.recipe import Recipe
 from datamodules.images import ImageDataModule
+from launch.preflight import summary_line
 from ssl_modules.classifier import Classifier
 from ssl_modules.losses.supervised import label_losses
 from ssl_modules.networks.resnet import ResNet
@@ -113,7 +115,7 @@ def test_ckpt_and_frozen_make_four_methods(data_dir, tmp_path, pretrained, froze
     trained = {id(p) for group in trainer.optimizers[0].param_groups for p in group["params"]}
     expected = module.head.parameters() if frozen else module.parameters()
     assert trained == {id(p) for p in expected}
-    line, name = module.start_line(), {True: "I linear probing", False: "fine-tuning"}
+    line, name = summary_line(trainer, module), {True: "I linear probing", False: "fine-tuning"}
     said = f"{name[frozen]} of {path}" if from_ckpt else "III random" if frozen else "II supervised"
     assert said in line and "\n" not in line
     assert ("mean 0, variance 1" in line) == (frozen and not from_ckpt)
@@ -124,16 +126,14 @@ def test_ckpt_and_frozen_make_four_methods(data_dir, tmp_path, pretrained, froze
 def test_an_encoder_with_somebody_elses_weights_is_called_pretrained(data_dir, tmp_path, frozen):
     module = classifier(frozen=frozen)
     module.encoder.pretrained = True
-    train(module, tiny(data_dir), tmp_path, limit_train_batches=1)
+    trainer = train(module, tiny(data_dir), tmp_path, limit_train_batches=1)
     kind = "I linear probing" if frozen else "fine-tuning"
-    line = module.start_line()
+    line = summary_line(trainer, module)
     assert f"{kind} of pretrained weights" in line and "random" not in line and "scratch" not in line
     assert ("statistics those of pretrained weights" in line) == frozen
 
 
-def test_a_split_without_a_label_logs_nothing_and_a_loss_that_is_no_number_is_logged_as_such(
-    data_dir, tmp_path
-):
+def test_a_split_without_a_label_logs_nothing(data_dir, tmp_path):
     data, module = tiny(data_dir), classifier()
     data.prepare_data()
     data.setup("fit")
@@ -142,12 +142,6 @@ def test_a_split_without_a_label_logs_nothing_and_a_loss_that_is_no_number_is_lo
     trainer = train(module, data, tmp_path, limit_train_batches=1, callbacks=eyes)
     assert not [name for name in trainer.callback_metrics if name.startswith("val/")]
     assert trainer.callback_metrics["train/loss"].isfinite()
-    mean = module.means["train/loss"]
-    mean.update(torch.tensor(3.0), 2)
-    mean.update(torch.tensor(6.0), torch.tensor(1.0))
-    assert mean.compute() == 4
-    mean.update(torch.tensor(math.nan), 1)
-    assert mean.compute().isnan()
 
 
 def test_the_encoders_own_learning_rate_is_used_and_scheduled(data_dir, tmp_path):
@@ -160,7 +154,8 @@ def test_the_encoders_own_learning_rate_is_used_and_scheduled(data_dir, tmp_path
     factors = [(k + 1) / 5 for k in range(5)] + [(1 + math.cos(math.pi * k / 5)) / 2 for k in range(5)]
     for rates, factor in zip(spy.rates, factors, strict=True):
         assert rates == pytest.approx([0.1 * factor] * 2 + [0.02 * factor] * 2)
-    assert "learning rate 0.1" in module.start_line() and "of the encoder 0.02" in module.start_line()
+    line = summary_line(trainer, module)
+    assert "learning rate 0.1" in line and "of the encoder 0.02" in line
 
 
 class Reseed(Callback):
@@ -257,8 +252,8 @@ def test_data_say_whether_training_sees_what_validation_sees(data_dir, options, 
     data = tiny(data_dir, **options)
     assert data.augments == augments
     data.setup("fit")
-    stored = next(iter(data.bank_dataloader()))
-    ours, theirs = (data.prepare(stored, torch.device("cpu"), augment)[0][0] for augment in (True, False))
+    positions, cpu = np.arange(8), torch.device("cpu")
+    ours, theirs = (data.read_batch("train", positions, cpu, augment).views[0] for augment in (True, False))
     assert torch.equal(ours, theirs) != augments
 
 
@@ -302,10 +297,12 @@ def test_losses_of_numbers_are_their_equations_and_skip_what_is_unknown(target):
     assert logits.grad.isfinite().all() and (logits.grad[~known] == 0).all()
 
 
-def step(module, labels):
+def step(module, labels, views=None):
     """The training step on random images."""
-    views = torch.rand(len(labels), 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    return module.training_step(([views], labels, torch.arange(len(labels)), 7), 0)
+    if views is None:
+        views = torch.rand(len(labels), 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    key = BatchKey.single(7, len(labels))
+    return module.training_step(Batch([views], labels, torch.arange(len(labels)), key), 0)
 
 
 @pytest.mark.parametrize("target", ["class", "regression", "fractions"])
@@ -321,7 +318,7 @@ def test_a_steps_loss_is_the_mean_over_known_labels(target):
     for i in range(6):
         expected = losses[i][known[i]].mean() if known[i].any() else torch.tensor(math.nan)
         torch.testing.assert_close(out["losses"][i], expected, equal_nan=True)
-    torch.testing.assert_close(module.means["train/loss"].compute(), losses[known].mean())
+    assert out["count"] == known.sum()
 
 
 def test_unknown_labels_change_nothing_and_a_batch_without_any_is_not_counted():
@@ -331,8 +328,8 @@ def test_unknown_labels_change_nothing_and_a_batch_without_any_is_not_counted():
     none["loss"].backward()
     assert none["loss"] == 0 and module.head.weight.grad.abs().sum() == 0
     right = some["logits"].argmax(1) == labels
-    torch.testing.assert_close(module.means["train/top1"].compute(), right[[0, 2]].float().mean())
-    torch.testing.assert_close(module.means["train/loss"].compute(), some["loss"].detach())
+    torch.testing.assert_close(some["metrics"]["top1"], right[[0, 2]].float().mean())
+    assert (some["count"], none["count"]) == (2, 0)
 
 
 def test_gradients_of_processes_that_know_unequally_much_average_to_the_whole_batchs():
@@ -344,7 +341,7 @@ def test_gradients_of_processes_that_know_unequally_much_average_to_the_whole_ba
 
     def gradient(rows: slice) -> torch.Tensor:
         module.zero_grad()
-        module.training_step(([views[rows]], labels[rows], torch.arange(8)[rows], 7), 0)["loss"].backward()
+        step(module, labels[rows], views[rows])["loss"].backward()
         return torch.cat([p.grad.flatten() for p in module.parameters()])
 
     whole = gradient(slice(None))

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from skimage.color import rgb2lab
 
 from callbacks.checkpointing.checkpoints import Checkpoints
+from common.batch import Batch, BatchKey
 from datamodules.arrays import Arrays
 from datamodules.augmentation.recipe import Recipe
 from ssl_modules.cmc import CMC
@@ -301,13 +302,13 @@ def data(data_dir, batch_size=16, **options):
 
 def batch(images=12, key=7, seed=1):
     view = torch.rand(images, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
-    return [view], torch.zeros(images).long(), torch.arange(images), key
+    return Batch([view], torch.zeros(images).long(), torch.arange(images), BatchKey.single(key, images))
 
 
 def test_the_step_contrasts_what_the_two_networks_project():
     method = small()
     out = method.training_step(batch(), 0)
-    z1, z2 = (p(f) for p, f in zip(method.projectors, method.encoder.pair(batch()[0][0]), strict=True))
+    z1, z2 = (p(f) for p, f in zip(method.projectors, method.encoder.pair(batch().views[0]), strict=True))
     torch.testing.assert_close(out["loss"], cross_modal(z1, z2, TEMPERATURE))
     torch.testing.assert_close(out["projections"], torch.stack([z1, z2]).detach())
 
@@ -316,9 +317,9 @@ def test_the_step_with_a_bank_reads_it_first_and_then_updates_it():
     method = small(negatives=5, momentum=0.3)
     method.size_bank(30)
     before, (views, labels, index, key) = method.bank.clone(), batch()
-    loss = method.training_step((views, labels, index + 10, key), 0)["loss"]
+    loss = method.training_step(Batch(views, labels, index + 10, key), 0)["loss"]
     z1, z2 = (p(f) for p, f in zip(method.projectors, method.encoder.pair(views[0]), strict=True))
-    negatives = torch.randint(30, (5,), generator=method.noise(key))
+    negatives = torch.randint(30, (5,), generator=key.generator())
     expected = bank_contrast(z1, z2, before, index + 10, negatives, TEMPERATURE)
     torch.testing.assert_close(loss, expected)
     remember(before, z1, z2, index + 10, 0.3)

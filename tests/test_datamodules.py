@@ -10,6 +10,7 @@ import torch
 import torchvision
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from common.batch import BatchKey
 from datamodules.arrays import Arrays
 from datamodules.augmentation.augment import Recipe
 from datamodules.cifar10 import CIFAR10
@@ -137,7 +138,7 @@ def test_a_training_batch_has_a_view_a_recipe(entry, tmp_path, recipes):
         )
     assert all(not torch.equal(views[0], other) for other in views[1:])
     assert labels.dtype == index.dtype == torch.int64 and labels.shape == index.shape == (10,)
-    assert type(key) is int
+    assert key.rows == 10 and key.split == "train"
     assert (
         labels.min() >= 0 and labels.max() < classes
         if classes
@@ -230,10 +231,10 @@ def test_augmentation_is_a_function_of_the_key(data_dir):
     data = ready(Arrays("tiny", data_dir=data_dir, views=[CROP], batch_size=16), training=True)
     *rows, _ = next(iter(data.train_dataloader()))
     torch.manual_seed(0)
-    (first,), *_ = data.prepare((*rows, 5), CPU, augment=True)
+    (first,), *_ = data.prepare((*rows, BatchKey.single(5, len(rows[-1]))), CPU, augment=True)
     state = torch.get_rng_state()
-    (again,), *_ = data.prepare((*rows, 5), CPU, augment=True)
-    (other,), *_ = data.prepare((*rows, 6), CPU, augment=True)
+    (again,), *_ = data.prepare((*rows, BatchKey.single(5, len(rows[-1]))), CPU, augment=True)
+    (other,), *_ = data.prepare((*rows, BatchKey.single(6, len(rows[-1]))), CPU, augment=True)
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), state)
 

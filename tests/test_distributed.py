@@ -13,9 +13,9 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from datamodules.loading.loader import BatchLoader, RowsDataset
-from tests.conftest import random_split, write_random
-from tests.methods import METHODS, build, train
+from launch.preflight import batch_norm_scope, summary_line
+from tests.conftest import write_random
+from tests.methods import build, train
 from tests.two_processes import CASES, PICTURES, RUNS, SIMCLR, data_of, observe, write_data
 
 ROOT = Path(__file__).parent.parent
@@ -127,27 +127,6 @@ def of_process(rank: int, world: int, **more) -> SimpleNamespace:
     return SimpleNamespace(global_rank=rank, world_size=world, **more)
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_an_image_has_the_same_luck_on_any_number_of_processes(training):
-    images, labels = random_split(31)
-    luck = {}
-    for world in (1, 2, 3):
-        for rank in range(world):
-            shard = {"seed": 0 if training else None, "shard": (rank, world)}
-            loader = BatchLoader(RowsDataset(images, labels), 12 // world, **shard)
-            method = build(METHODS[SIMCLR]).train(training)
-            method._trainer = of_process(rank, world, datamodule=SimpleNamespace(batch_size=12 // world))
-            for number, positions in enumerate(loader.positions(epoch=0)):
-                rows, own = method.share(len(positions))
-                drawn = torch.randn(rows, generator=method.noise(number))[own].tolist()
-                for position, value in zip(positions.tolist(), drawn, strict=True):
-                    luck.setdefault(position, set()).add(value)
-    assert all(len(values) == 1 for values in luck.values())
-    assert (
-        len({value for values in luck.values() for value in values}) == len(luck) == (24 if training else 31)
-    )
-
-
 @pytest.mark.parametrize(
     "row, words",
     [
@@ -160,15 +139,14 @@ def test_an_image_has_the_same_luck_on_any_number_of_processes(training):
 def test_the_start_line_says_what_a_batch_is_and_that_accumulation_adds_no_negatives(row, words, tmp_path):
     write_data(tmp_path)
     method, data = build(CASES[row]), data_of(CASES[row], tmp_path, batch_size=20)
-    train(method, data, tmp_path, accumulate_grad_batches=2, max_steps=1)
-    line = method.start_line()
+    line = summary_line(train(method, data, tmp_path, accumulate_grad_batches=2, max_steps=1), method)
     assert "batch 40 (20 a process, 1 processes, 2 accumulated)" in line and line.endswith(f"; {words}")
 
 
 def test_batch_norms_across_processes_are_said_and_refused_on_cpus(tmp_path):
     write_data(tmp_path)
     method = nn.SyncBatchNorm.convert_sync_batchnorm(build(CASES[SIMCLR]))
-    assert method.batch_norm_scope() == "all processes"
+    assert batch_norm_scope(method) == "all processes"
     with pytest.raises(MisconfigurationException, match="batch norms across processes on GPUs alone"):
         train(method, data_of(CASES[SIMCLR], tmp_path, batch_size=20), tmp_path)
 

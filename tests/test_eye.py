@@ -144,7 +144,7 @@ def test_an_online_probe_that_saw_no_label_is_no_probe():
     def step(labels):
         labels = torch.tensor(labels)
         outputs = {"features": torch.randn(len(labels), 4)}
-        probe.on_train_batch_end(trainer, module, outputs, (None, labels), 0)
+        probe.on_train_batch_end(trainer, module, outputs, SimpleNamespace(labels=labels), 0)
 
     for labels in ([-1, -1, -1], [2]):  # of a single row it learns nothing
         step(labels)

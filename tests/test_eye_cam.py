@@ -55,8 +55,7 @@ def test_the_same_of_a_trained_pooled_encoder(data_dir, tmp_path):
     module = trainer.lightning_module.eval()
     _, labels, _ = trainer.datamodule.datasets["val"].__getitems__(arrays["index"])
     assert labels.tolist() == arrays["labels"].tolist()
-    stored = trainer.datamodule.datasets["val"].__getitems__(arrays["index"])
-    (view,), *_ = trainer.datamodule.prepare((*stored, 0), torch.device("cpu"), augment=False)
+    view = trainer.datamodule.read_batch("val", arrays["index"], torch.device("cpu")).views[0]
     with torch.no_grad():
         logits = module.head(module.encode(view))
     classes = torch.from_numpy(arrays["classes"])

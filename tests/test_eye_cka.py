@@ -106,8 +106,7 @@ def test_features_are_pooled_after_norm_and_activation(data_dir, tmp_path):
         stem, index = data["stem.0"], data["index"]
     module, datamodule = trainer.lightning_module.eval(), trainer.datamodule
     assert index.tolist() == [0, 3, 7]  # of eight, evenly
-    stored = datamodule.datasets["val"].__getitems__(index)
-    (view,), *_ = datamodule.prepare((*stored, 0), torch.device("cpu"), augment=False)
+    view = datamodule.read_batch("val", index, torch.device("cpu")).views[0]
     with torch.no_grad():
         expected = module.encoder.stem(view).mean((2, 3))
     np.testing.assert_allclose(stem, expected, rtol=1e-5, atol=1e-6)

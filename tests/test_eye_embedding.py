@@ -122,7 +122,7 @@ def test_numbers_and_texts_have_maps_too(data_dir, tmp_path):
     fit(named("Classifier", 1), data_dir, tmp_path, FeatureMap(), data=(data := tweets(tmp_path)))
     _, arrays = written(tmp_path, "tsne")
     with np.load(tmp_path / "figures/tsne/thumbnails.npz") as thumbnails:
-        views, *_ = data.prepare((*data.datasets["val"].__getitems__(arrays["index"]), 0), "cpu", False)
+        views, *_ = data.read_batch("val", arrays["index"], torch.device("cpu"))
         assert thumbnails["texts"].tolist() == data.display(views[0])
 
 

@@ -23,9 +23,8 @@ from tests.eyes import (
 
 def stored_view(trainer, split):
     data = trainer.datamodule
-    stored = data.datasets[split].__getitems__(np.arange(len(data.datasets[split])))
-    (view,), labels, *_ = data.prepare((*stored, 0), torch.device("cpu"), augment=False)
-    return view, labels
+    batch = data.read_batch(split, np.arange(len(data.datasets[split])), torch.device("cpu"))
+    return batch.views[0], batch.labels
 
 
 def assert_extremes(facts, losses):
@@ -107,8 +106,7 @@ def test_texts_are_shown_as_texts(data_dir, tmp_path):
     trainer = fit(named("Classifier", 1), data_dir, tmp_path, Hardest(count=3), data=tweets(tmp_path))
     facts, _ = written(tmp_path, "hardest")
     data, first = trainer.datamodule, facts["hardest"][0]
-    stored = data.datasets["val"].__getitems__(np.array([first["index"]]))
-    (view,), *_ = data.prepare((*stored, 0), torch.device("cpu"), augment=False)
+    view = data.read_batch("val", np.array([first["index"]]), torch.device("cpu")).views[0]
     assert data.display(view) == [first["text"]]
     assert len(facts["hardest"]) == 3 and facts["classes"] == data.class_names
     figure = draw(

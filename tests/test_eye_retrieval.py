@@ -74,9 +74,8 @@ def test_the_floor_is_that_of_pixels(data_dir, tmp_path):
     (row,), data = facts["queries"], trainer.datamodule
     raw = {}
     for split in ("train", "val"):
-        stored = data.datasets[split].__getitems__(range(len(data.datasets[split])))
-        (view,), *_ = data.prepare((*stored, 0), torch.device("cpu"), augment=False)
-        raw[split] = view.flatten(1)
+        positions = range(len(data.datasets[split]))
+        raw[split] = data.read_batch(split, positions, torch.device("cpu")).views[0].flatten(1)
     similarity, places = nearest(raw["val"][[row["query"]["index"]]], raw["train"], 3)
     assert [index for index, *_ in row["pixels"]] == places[0].tolist()
     assert [found[2] for found in row["pixels"]] == pytest.approx(similarity[0].tolist(), abs=1e-5)

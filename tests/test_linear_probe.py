@@ -145,7 +145,7 @@ def test_the_online_probe_takes_the_steps_of_adam_on_the_cross_entropy_of_rows_w
     for step in range(5):
         features = torch.randn(20, 6, generator=generator).requires_grad_()
         labels = torch.randint(-1, 3, (20,), generator=generator)
-        online.on_train_batch_end(None, module, {"features": features}, (None, labels), step)
+        online.on_train_batch_end(None, module, {"features": features}, SimpleNamespace(labels=labels), step)
         rows = (features - features.mean(0)) / (features.var(0, correction=0) + 1e-5).sqrt()
         scores = rows.detach() @ weight.T + bias
         right += sum(int(scores[i].argmax()) == labels[i] for i in range(20) if labels[i] >= 0)

@@ -8,7 +8,7 @@ import torch
 
 from datamodules.arrays import Arrays
 from datamodules.augmentation.augment import Recipe
-from datamodules.loading.loader import BatchLoader, RowsDataset, batch_key
+from datamodules.loading.loader import BatchLoader, RowsDataset, batch_number
 from tests.conftest import random_split
 
 RECIPE = Recipe(
@@ -37,7 +37,7 @@ def indices(batches):
 
 
 def keys(batches):
-    return [key for *_, key in batches]
+    return [key.number for *_, key in batches]
 
 
 def assert_same(batches, others):
@@ -97,14 +97,16 @@ def test_over_epochs_every_row_is_seen():
 
 
 def test_keys_differ_between_batches_epochs_and_seeds():
-    found = [batch_key(seed, epoch, batch) for seed in range(5) for epoch in range(5) for batch in range(40)]
+    found = [
+        batch_number(seed, epoch, batch) for seed in range(5) for epoch in range(5) for batch in range(40)
+    ]
     assert len(set(found)) == len(found) == 1000
-    assert all(type(key) is int and 0 <= key < 2**32 for key in found)
-    assert keys(loader(seed=3, epoch=2)) == [batch_key(3, 2, batch) for batch in range(6)]
+    assert all(type(number) is int and 0 <= number < 2**32 for number in found)
+    assert keys(loader(seed=3, epoch=2)) == [batch_number(3, 2, batch) for batch in range(6)]
 
 
 def test_keys_are_well_mixed():
-    bits = np.array([[batch_key(0, 0, batch) >> bit & 1 for bit in range(32)] for batch in range(400)])
+    bits = np.array([[batch_number(0, 0, batch) >> bit & 1 for bit in range(32)] for batch in range(400)])
     assert (abs(bits.mean(0) - 0.5) < 0.15).all()
 
 
@@ -135,7 +137,7 @@ def test_in_training_the_processes_batches_are_the_one_processes_batch(world):
         parts = [rank[number] for rank in ranks]
         for column in range(3):
             assert torch.equal(torch.cat([part[column] for part in parts]), whole[column])
-        assert {part[-1] for part in parts} == {whole[-1]}
+        assert {part[-1].number for part in parts} == {whole[-1].number}
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
@@ -208,7 +210,7 @@ def test_the_views_of_all_processes_are_those_of_the_one_process(data_dir, color
             torch.testing.assert_close(torch.cat([part[0][v] for part in parts]), view, atol=1e-6, rtol=0)
         assert torch.equal(torch.cat([part[1] for part in parts]), labels)
         assert torch.equal(torch.cat([part[2] for part in parts]), index)
-        assert all(part[3] == key for part in parts)
+        assert all(part[3].number == key.number for part in parts)
 
 
 def test_the_trainers_place_is_the_loaders(data_dir):

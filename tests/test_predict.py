@@ -49,8 +49,8 @@ def expected(ckpt, data, split, text=False, precision=None):
     weights = torch.load(ckpt, weights_only=True)["state_dict"].items()
     encoder.load_state_dict({k.removeprefix("encoder."): v for k, v in weights if k.startswith("encoder.")})
     data.setup("test")
-    rows = data.datasets[split].__getitems__(np.arange(len(data.datasets[split])))
-    (view,), labels, *_ = data.prepare((*rows, 0), torch.device("cpu"), augment=False)
+    positions = np.arange(len(data.datasets[split]))
+    (view,), labels, *_ = data.read_batch(split, positions, torch.device("cpu"))
     bf16 = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed")
     with torch.no_grad(), bf16:
         return encoder.eval()(view).float(), labels
@@ -115,6 +115,7 @@ def deadly(self, batch, batch_idx):
     return step(self, batch, batch_idx)
 RotNet.predict_step = deadly
 import cli
+from common.batch import BatchKey
 cli.main(sys.argv[1:])
 """
 

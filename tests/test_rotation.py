@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from callbacks.evaluation.epoch_means import EpochMeans
+from common.batch import Batch, BatchKey
 from ssl_modules.rotation import turns
 from ssl_modules.rotnet import RotNet
 from tests.methods import METHODS, build, train
@@ -57,7 +59,7 @@ def test_loss_and_accuracy_are_those_of_all_four_turns_of_each_image(batch_of_on
     method = build(CASE, norm="group").train(training)  # no image influences another
     out = (method.training_step if training else method.validation_step)(batch_of_one_view, 0)
     losses, hits = [], []
-    for image in batch_of_one_view[0][0]:
+    for image in batch_of_one_view.views[0]:
         for k in range(4):
             logits = method.turn_head(method.encode(torch.rot90(image, k, (1, 2))[None]))
             losses.append(F.cross_entropy(logits, torch.tensor([k])))
@@ -66,13 +68,18 @@ def test_loss_and_accuracy_are_those_of_all_four_turns_of_each_image(batch_of_on
     torch.testing.assert_close(
         out["losses"], torch.stack(losses).view(-1, 4).mean(1).detach(), atol=1e-5, rtol=1e-5
     )
-    split = "train" if training else "val"
-    assert method.means[f"{split}/rotation_top1"].compute() == pytest.approx(np.mean(hits))
+    assert out["metrics"]["rotation_top1"] == pytest.approx(np.mean(hits))
 
 
 @pytest.fixture
 def batch_of_one_view():
-    return [images(count=6, side=16)], torch.full((6,), -1), torch.arange(6), 7
+    return batch_of(images(count=6, side=16), 7)
+
+
+def batch_of(view, key):
+    return Batch(
+        [view], torch.full((len(view),), -1), torch.arange(len(view)), BatchKey.single(key, len(view))
+    )
 
 
 def test_rotation_accuracy_is_logged_for_each_split(data_dir, tmp_path):
@@ -80,7 +87,13 @@ def test_rotation_accuracy_is_logged_for_each_split(data_dir, tmp_path):
     trainer = train(method, data, tmp_path)
     found = {name: float(value) for name, value in trainer.callback_metrics.items()}
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    tester = Trainer(accelerator="cpu", use_distributed_sampler=False, default_root_dir=tmp_path, **quiet)
+    tester = Trainer(
+        callbacks=[EpochMeans()],
+        accelerator="cpu",
+        use_distributed_sampler=False,
+        default_root_dir=tmp_path,
+        **quiet,
+    )
     tester.test(method, data, verbose=False)
     found |= {name: float(value) for name, value in tester.callback_metrics.items()}
     for split in ("train", "val", "test"):
@@ -94,10 +107,10 @@ def test_it_learns_which_way_is_up():
     sky = torch.linspace(1, -1, 16)[:, None].expand(3, 16, 16)
     for step in range(30):
         noise = torch.randn(16, 3, 16, 16, generator=torch.Generator().manual_seed(step))
-        loss = method.training_step(([sky + 0.5 * noise], None, None, step), 0)["loss"]
+        loss = method.training_step(batch_of(sky + 0.5 * noise, step), 0)["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     method.eval()
-    method.validation_step(([sky + 0.5 * images(32, side=16)], None, None, 0), 0)
-    assert method.means["val/rotation_top1"].compute() > 0.9
+    out = method.validation_step(batch_of(sky + 0.5 * images(32, side=16), 0), 0)
+    assert out["metrics"]["rotation_top1"] > 0.9

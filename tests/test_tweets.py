@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from common.batch import BatchKey
 from datamodules.loading.loader import BatchLoader
 from datamodules.storage.tweet_files import read_tweets, to_ascii
 from datamodules.texts import TextRows
@@ -270,7 +271,8 @@ def test_groups_are_the_sources_row_by_row(data_dir):
 
 def test_raw_features_count_characters_and_not_the_padding():
     data = Tweets()
-    (view,), *_ = data.prepare((*TextRows([b"abba", b"", b"~"]).__getitems__(np.arange(3)), 0), CPU, False)
+    stored = *TextRows([b"abba", b"", b"~"]).__getitems__(np.arange(3)), BatchKey.single(0, 3)
+    view = data.prepare(stored, CPU, False).views[0]
     counts = data.raw(view)
     assert counts.shape == (3, 128) and counts.dtype == torch.float32 and counts.sum(1).tolist() == [4, 0, 1]
     assert counts[0, ord("a")] == counts[0, ord("b")] == 2 and counts[2, ord("~")] == 1
@@ -287,9 +289,7 @@ def test_long_and_empty_tweets_stay_cut_or_empty_and_are_told_once(tmp_path, mon
     assert said == [
         f"{path}: of 4 tweets 1 are longer than 6 characters and cut there, 2 have none and stay empty"
     ]
-    (view,), *_ = data.prepare(
-        (*data.datasets["train"].__getitems__(np.array([1, 2])), 0), CPU, augment=False
-    )
+    view = data.read_batch("train", np.array([1, 2]), CPU).views[0]
     assert view.tolist() == [[0], [0]] and data.display(view) == ["", ""]
 
 

@@ -5,6 +5,7 @@ import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from common.batch import Batch, BatchKey
 from datamodules.arrays import Arrays
 from ssl_modules.gaussians import draw
 from ssl_modules.losses.elbo import bernoulli_nll, kl_to_standard_normal
@@ -27,15 +28,15 @@ def small(norm="batch", **options) -> VAE:
 
 def images_and_labels(key=7):
     images = torch.rand(12, 3, 16, 16, generator=seeded(1))
-    return [images], torch.arange(12) % 4, torch.arange(12), key
+    return Batch([images], torch.arange(12) % 4, torch.arange(12), BatchKey.single(key, 12))
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_the_loss_is_reconstruction_and_beta_times_divergence_of_one_draw(likelihood):
     method, batch = small(likelihood=likelihood, sigma=0.3, beta=2.5).eval(), images_and_labels()
-    ((images,), *_) = batch
+    images = batch.views[0]
     mean, log_variance = method.encoder.posterior(images)
-    z = mean + (log_variance / 2).exp() * torch.randn(12, 6, generator=method.noise(7))
+    z = mean + (log_variance / 2).exp() * batch.key.randn(6)
     outputs = method.decoder(z)
     if likelihood == "bernoulli":
         errors = bernoulli_written_out(outputs.double(), images.double())
@@ -50,15 +51,15 @@ def test_the_loss_is_reconstruction_and_beta_times_divergence_of_one_draw(likeli
 
 def test_reconstructions_are_of_the_draw_in_training_and_of_the_mean_in_validation_but_not_their_error():
     method, batch = small("group"), images_and_labels()
-    mean, log_variance = method.encoder.posterior(batch[0][0])
-    z = draw(mean, log_variance, torch.randn(12, 6, generator=method.noise(7)))
+    mean, log_variance = method.encoder.posterior(batch.views[0])
+    z = draw(mean, log_variance, batch.key.randn(6))
     out = method.training_step(batch, 0)
     torch.testing.assert_close(out["reconstructions"], method.decoder(z).sigmoid().detach())
     method.eval()
     out = method.validation_step(batch, 0)
     torch.testing.assert_close(out["reconstructions"], method.decoder(mean).sigmoid().detach())
-    error = (method.decoder(z).sigmoid() - batch[0][0]).square().mean().detach()  # of the draw in both
-    torch.testing.assert_close(method.means["val/mse"].compute(), error)
+    error = (method.decoder(z).sigmoid() - batch.views[0]).square().mean().detach()  # of the draw in both
+    torch.testing.assert_close(out["metrics"]["mse"], error)
 
 
 def test_a_step_draws_from_its_key_alone():
@@ -75,7 +76,7 @@ def test_a_step_draws_from_its_key_alone():
 def test_free_bits_count_in_training_and_not_in_validation():
     plain, free = (small(free_bits=floor).eval() for floor in (0.0, 5.0))
     batch = images_and_labels()
-    kl = kl_to_standard_normal(*free.encoder.posterior(batch[0][0]))
+    kl = kl_to_standard_normal(*free.encoder.posterior(batch.views[0]))
     assert kl.mean(0).max() < 5
     a, b = (method.training_step(batch, 0) for method in (plain, free))
     torch.testing.assert_close(b["loss"] - a["loss"], 6 * 5 - kl.sum(1).mean(), atol=1e-3, rtol=1e-4)
@@ -86,7 +87,7 @@ def test_free_bits_count_in_training_and_not_in_validation():
 def test_without_beta_it_is_an_autoencoder_with_noise():
     method, batch = small(beta=0.0), images_and_labels()
     out = method.training_step(batch, 0)
-    kl, reconstruction = (method.means[f"train/{name}"].compute() for name in ("kl", "reconstruction"))
+    kl, reconstruction = (out["metrics"][name] for name in ("kl", "reconstruction"))
     assert kl > 0
     torch.testing.assert_close(out["loss"].detach(), reconstruction)
 
@@ -96,7 +97,7 @@ class Betas(Callback):
         self.seen = []
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
-        self.seen.append(module.present_beta(batch_idx))
+        self.seen.append(module.warmed_up_beta(batch_idx))
 
 
 def tiny(data_dir, **options):
@@ -137,7 +138,7 @@ def test_it_learns_to_tell_colors_apart(encoder, data_dir, tmp_path):
     trainer = train(method, tiny(data_dir), tmp_path, max_epochs=20)
     images = torch.cat(
         [
-            method.trainer.datamodule.prepare(batch, torch.device("cpu"), False)[0][0]
+            method.trainer.datamodule.prepare(batch, torch.device("cpu"), False).views[0]
             for batch in trainer.datamodule.val_dataloader()
         ]
     )
@@ -156,8 +157,8 @@ def conditional() -> VAE:
 
 def test_a_conditional_decoder_reads_the_class_and_the_encoder_does_not():
     method, (views, labels, index, key) = conditional(), images_and_labels()
-    out = method.validation_step((views, labels, index, key), 0)
-    other = method.validation_step((views, labels.flip(0), index, key), 0)
+    out = method.validation_step(Batch(views, labels, index, key), 0)
+    other = method.validation_step(Batch(views, labels.flip(0), index, key), 0)
     assert torch.equal(out["features"], other["features"])
     changed = (out["reconstructions"] != other["reconstructions"]).flatten(1).any(1)
     assert torch.equal(changed, labels != labels.flip(0))

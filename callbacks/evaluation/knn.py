@@ -33,9 +33,8 @@ class KNN(Callback):
         return done == 1 or is_last(trainer) or bool(regular)
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if trainer.state.fn != "fit" or trainer.sanity_checking or not trainer.datamodule.num_classes:
-            return
-        if self.due(trainer):
+        fitting = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if fitting and trainer.datamodule.task == "classification" and self.due(trainer):
             queries = Features.of(trainer).split(trainer).labeled()
             bank = Features.of(trainer).bank(trainer, module)
             if not (len(bank.labels) and len(queries.labels)):

@@ -36,16 +36,16 @@ class Protocol(Callback):
             self.untrained = copy.deepcopy(module.encoder)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if trainer.datamodule.num_classes and "val" in trainer.datamodule.datasets:
+        if trainer.datamodule.task == "classification" and "val" in trainer.datamodule.datasets:
             self.measure(trainer, module, "val", encode(trainer, module.encoder, "val"))
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if trainer.state.fn == "validate" and trainer.datamodule.num_classes:
+        if trainer.state.fn == "validate" and trainer.datamodule.task == "classification":
             split = Features.of(trainer).split(trainer)
             self.measure(trainer, module, "val", split)
 
     def on_test_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if trainer.datamodule.num_classes:
+        if trainer.datamodule.task == "classification":
             split = Features.of(trainer).split(trainer)
             self.measure(trainer, module, "test", split)
             self.floors.clear()

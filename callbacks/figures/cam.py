@@ -47,12 +47,12 @@ class CAM(Eye):
         self.classes, self.per_class, self.mistakes, self.same = classes, per_class, mistakes, same
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
-        if trainer.datamodule.num_classes:
+        if trainer.datamodule.task == "classification":
             chosen_classes(self.classes, trainer.datamodule.class_names)
 
     def look(self, trainer: Trainer, module: LightningModule, split: str) -> None:
         data = trainer.datamodule
-        if not data.num_classes:
+        if data.task != "classification":
             return self.skip("the data have no classes")
         if not hasattr(module.encoder, "maps"):
             return self.skip(f"{type(module.encoder).__name__} has no maps")

@@ -67,7 +67,7 @@ class Clustering(Eye):
 
     def look(self, trainer: Trainer, module: LightningModule, split: str) -> None:
         data = trainer.datamodule
-        if not data.num_classes:
+        if data.task != "classification":
             return self.skip("the data have no classes")
         if self.layer == "maps" and not hasattr(module.encoder, "maps"):
             return self.skip(f"{type(module.encoder).__name__} has no maps")

@@ -35,7 +35,7 @@ class Confusion(Eye):
 
     def look(self, trainer: Trainer, module: LightningModule, split: str) -> None:
         data = trainer.datamodule
-        if not data.num_classes:
+        if data.task != "classification":
             return self.skip("the data have no classes")
         features, labels, index = Features.of(trainer).split(trainer).labeled()
         if not len(labels):

@@ -51,7 +51,7 @@ class FeatureMap(Eye):
 
     def look(self, trainer: Trainer, module: LightningModule, split: str) -> None:
         data, seen = trainer.datamodule, Features.of(trainer).split(trainer)
-        head = linear_head(trainer, module) if data.num_classes else None
+        head = linear_head(trainer, module) if data.task == "classification" else None
         if not trainer.is_global_zero:
             return None
         chosen = evenly(seen.labels, self.points)

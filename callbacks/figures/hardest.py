@@ -49,7 +49,7 @@ class Hardest(Eye):
     on_test_epoch_start, on_test_batch_end = on_validation_epoch_start, on_validation_batch_end
 
     def look(self, trainer: Trainer, module: LightningModule, split: str) -> None:
-        if not self.rows and not trainer.datamodule.num_classes:
+        if not self.rows and trainer.datamodule.task != "classification":
             reason = "has no loss of single examples, and the data have no classes"
             return self.skip(f"{type(module).__name__} {reason}")
         seen = Features.of(trainer).split(trainer)
@@ -66,7 +66,7 @@ class Hardest(Eye):
     ) -> None:
         """The extremes of a split, by the method's losses (N,) or, where there are none, by those of a probe."""
         data, loss, head, scores = trainer.datamodule, f"{type(module).__name__}'s loss", None, None
-        if data.num_classes and (scorer := linear_head(trainer, module)):
+        if data.task == "classification" and (scorer := linear_head(trainer, module)):
             linear, head = scorer
             seen = seen if losses is not None else seen.labeled()
             scores = linear.scores(seen.features)

@@ -78,7 +78,7 @@ class Retrieval(Eye):
             self.floor[split] = self.search_raw(trainer, module, split, queries)
         found = {"neighbors": search(queries, bank, self.k), data.raw_name: self.floor[split]}
         facts = {"split": split, "raw": data.raw_name, "measured": len(queries.index)}
-        if data.num_classes:
+        if data.task == "classification":
             scores = {name: precision(queries.labels, of.labels) for name, of in found.items()}
             own, floor = scores.values()
             name = f"{split}/precision_at_{self.k}"

@@ -50,7 +50,7 @@ class Samples(Eye):
         if trainer.is_global_zero:
             some = drawn[torch.linspace(0, len(drawn) - 1, min(64, len(drawn))).long()]
             save_figure(trainer, "samples", draw_prior(some, facts), facts, samples=some)
-        if data.num_classes and (labels >= 0).any():
+        if data.task == "classification" and (labels >= 0).any():
             self.look_at_classes(trainer, module, labels)
         return None
 

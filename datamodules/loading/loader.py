@@ -105,7 +105,7 @@ class BatchLoader:
         num_workers: processes that read ahead; 0 is fastest for arrays in memory.
         pin_memory: read into page-locked memory, for faster copies to a GPU.
         split: name of what is read, for the batches' keys.
-        key_seed: of the keys, with epoch and number of the batch.
+        key_seed: of the batches' keys, with epoch and batch number; `seed` if None.
     """
 
     def __init__(
@@ -118,9 +118,9 @@ class BatchLoader:
         num_workers: int = 0,
         pin_memory: bool = False,
         split: str = "",
-        key_seed: int = 0,
+        key_seed: int | None = None,
     ):
-        self.split, self.key_seed = split, key_seed
+        self.split, self.key_seed = split, (seed or 0) if key_seed is None else key_seed
         self.dataset, self.batch_size, self.seed, self.place = dataset, batch_size, seed, place
         (self.rank, self.world), self.num_workers, self.pin_memory = shard, num_workers, pin_memory
 
