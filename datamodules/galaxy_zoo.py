@@ -12,7 +12,7 @@ import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.images import ImageDataModule
-from datamodules.storage.disk import told
+from datamodules.storage.disk import readable_disk_errors
 from datamodules.storage.galaxy_labels import SPLITS, Solutions, read_solutions
 from datamodules.storage.galaxy_tree import COLUMNS
 from datamodules.storage.image_files import OnBadImage, contents, images_in, pack
@@ -89,7 +89,7 @@ class GalaxyZoo(ImageDataModule):
     @cached_property
     def solutions(self) -> Solutions:
         """Read when first asked for: a model's head may need the number of classes before `setup`."""
-        with told(self.csv):
+        with readable_disk_errors(self.csv):
             if not self.csv.is_file():
                 raise self.missing(self.csv)
             return read_solutions(
@@ -112,7 +112,7 @@ class GalaxyZoo(ImageDataModule):
         return self.packed if kind == "images" else self.csv
 
     def prepare_data(self) -> None:
-        with told(self.source):
+        with readable_disk_errors(self.source):
             if not self.source.is_dir():  # what is decoded is used without it
                 if not self.packed.is_file():
                     raise self.missing(self.source)

@@ -1,6 +1,5 @@
 """Your own images as files, in a folder for each class."""
 
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -8,8 +7,9 @@ from typing import ClassVar
 import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from common.hints import nearest_hint
 from datamodules.images import ImageDataModule
-from datamodules.storage.disk import alone, told
+from datamodules.storage.disk import exclusive_lock, readable_disk_errors
 from datamodules.storage.image_files import OnBadImage, contents, images_in, pack
 from datamodules.storage.labels import read_names
 from datamodules.storage.layout import write_arrays
@@ -40,7 +40,7 @@ class ImageFolder(ImageDataModule):
     @cached_property
     def names(self) -> list[str] | None:
         """Of the class folders; read when first asked for: a model's head may need their number before `setup`."""
-        with told(self.root):
+        with readable_disk_errors(self.root):
             if not self.root.is_dir():
                 return read_names(self.folder / "classes.txt")
             return [folder.name for folder in class_folders(self.tops()["train"])]
@@ -54,7 +54,7 @@ class ImageFolder(ImageDataModule):
         return len(self.names) if self.names else None
 
     def prepare_data(self) -> None:
-        with told(self.root):
+        with readable_disk_errors(self.root):
             if not self.root.is_dir():  # what is decoded is used without it
                 if not self.path("train", "images").is_file():
                     raise self.missing(self.root)
@@ -84,8 +84,7 @@ class ImageFolder(ImageDataModule):
             folders = class_folders(top)
             for folder in folders:
                 if folder.name not in self.names:
-                    near = get_close_matches(folder.name, self.names, n=1)
-                    hint = f"; the nearest class is {near[0]!r}" if near else ""
+                    hint = nearest_hint(folder.name, self.names, "class")
                     raise MisconfigurationException(f"{folder.absolute()}: train has no such class{hint}")
             found[split] = self.named(folders, f"no class folders in {top.absolute()}")
         if "unlabeled" in self.sources:
@@ -117,7 +116,7 @@ class ImageFolder(ImageDataModule):
             if not path.is_file() or not np.array_equal(np.load(path), labels):
                 arrays[path.stem] = labels
         if arrays or read_names(self.folder / "classes.txt") != self.names:
-            with alone(self.folder):
+            with exclusive_lock(self.folder):
                 write_arrays(self.folder, arrays, self.names)
 
 

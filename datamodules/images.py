@@ -14,7 +14,7 @@ from datamodules.augmentation.geometry import central
 from datamodules.augmentation.recipe import Recipe, check
 from datamodules.base import DataModule
 from datamodules.loading.resident import keep_resident
-from datamodules.storage.disk import told
+from datamodules.storage.disk import readable_disk_errors
 from datamodules.storage.groups import Groups, merge
 from datamodules.storage.image_files import OnBadImage, contents
 from datamodules.storage.labels import check_labels, name_labels, read_labels
@@ -116,7 +116,7 @@ class ImageDataModule(DataModule):
 
     def find(self) -> None:
         """Files -> `datasets`, and what follows from them."""
-        with told(self.folder):
+        with readable_disk_errors(self.folder):
             arrays = self.read()
             for source in self.sources:
                 if source not in arrays:

@@ -15,8 +15,9 @@ import pytest
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from PIL import Image
 
+from common.files import atomic_write
 from datamodules.storage import image_files
-from datamodules.storage.disk import writing
+from datamodules.storage.disk import readable_disk_errors
 from datamodules.storage.image_files import central_square, contents, images_in, pack
 from datamodules.storage.layout import write_arrays, write_header
 
@@ -281,8 +282,8 @@ def test_what_the_disk_refuses_is_told_with_the_file_and_what_was_there_stays(nu
     path.write_text("before")
 
     def refused():
-        with writing(path) as part:
-            part.write_text("half")
+        with readable_disk_errors(path), atomic_write(path) as temporary:
+            temporary.write_text("half")
             raise OSError(number, os.strerror(number))
 
     assert f"{path}: {os.strerror(number)}; " in told_in_one_line(refused)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from datamodules.storage.disk import alone, told
+from datamodules.storage.disk import exclusive_lock, readable_disk_errors
 from datamodules.storage.layout import write_arrays
 from datamodules.storage.splits import Stored
 
@@ -28,7 +28,7 @@ def pack(
     """
     if not unpacked(folder, splits):
         return
-    with alone(folder):
+    with exclusive_lock(folder):
         for split in unpacked(folder, splits):  # asked again: another process may have been faster
             try:
                 stored = fetch(split, folder / "download")
@@ -46,5 +46,5 @@ def pack(
 def unpacked(folder: Path, splits: Sequence[str]) -> list[str]:
     """Splits of which a file is not there."""
     kinds = {split: ["images"] if split == "unlabeled" else ["images", "labels"] for split in splits}
-    with told(folder):
+    with readable_disk_errors(folder):
         return [s for s in splits if not all((folder / f"{s}_{kind}.npy").is_file() for kind in kinds[s])]

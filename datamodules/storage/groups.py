@@ -1,10 +1,9 @@
 """Classes merged by name: `{animals: [bird, cat], vehicles: [car, truck]}`."""
 
-from difflib import get_close_matches
-
 import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from common.hints import nearest_hint
 from datamodules.storage.splits import Stored
 
 Groups = dict[str, list[str | int]]  # a class called 7 is a number in YAML
@@ -24,9 +23,8 @@ def group_of_classes(names: list[str] | None, groups: Groups) -> np.ndarray:
             raise MisconfigurationException(f"groups: {group} is empty: name its classes")
         for name in map(str, members):
             if name not in names:
-                near = get_close_matches(name, names, n=1)
-                hint = f"the nearest one is {near[0]!r}" if near else f"there are {', '.join(names)}"
-                raise MisconfigurationException(f"groups: {group}: there is no class {name!r}; {hint}")
+                hint = nearest_hint(name, names) or f"; there are {', '.join(names)}"
+                raise MisconfigurationException(f"groups: {group}: there is no class {name!r}{hint}")
             if group_of[names.index(name)] >= 0:
                 raise MisconfigurationException(f"groups: class {name!r} is named twice: name it once")
             group_of[names.index(name)] = place

@@ -18,7 +18,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 
-from datamodules.storage.disk import alone, told, writing
+from common.files import atomic_write
+from datamodules.storage.disk import exclusive_lock, readable_disk_errors
 from datamodules.storage.layout import write_header
 
 try:
@@ -47,12 +48,13 @@ def pack(
         MisconfigurationException: images that cannot be decoded, unless `on_bad_image` is "skip".
     """
     if not packed(files, out, on_bad_image):
-        with alone(out.parent):
+        with exclusive_lock(out.parent):
             if not packed(files, out, on_bad_image):  # another process may have been faster
                 out.with_suffix(".json").unlink(missing_ok=True)
                 about = decode(files, out, crop, side)
-                with writing(out.with_suffix(".json")) as path:
-                    path.write_text(json.dumps(about), encoding="utf-8")
+                path = out.with_suffix(".json")
+                with readable_disk_errors(path), atomic_write(path) as temporary:
+                    temporary.write_text(json.dumps(about), encoding="utf-8")
     about = contents(out)
     if not about["unreadable"]:
         return
@@ -70,7 +72,7 @@ def pack(
 
 def packed(files: dict[str, Path], out: Path, on_bad_image: OnBadImage) -> bool:
     """Whether `out` is complete, and made of these files."""
-    with told(out):
+    with readable_disk_errors(out):
         about = contents(out)
     if not about or (about["unreadable"] and on_bad_image == "error"):
         return False
@@ -104,7 +106,12 @@ def decode(files: dict[str, Path], out: Path, crop: int | None, side: int) -> di
 
     names = sorted(files)
     chunks = [names[i : i + CHUNK] for i in range(0, len(names), CHUNK)]
-    with writing(out) as path, open(path, "wb") as file, ThreadPoolExecutor() as pool:
+    with (
+        readable_disk_errors(out),
+        atomic_write(out) as temporary,
+        open(temporary, "wb") as file,
+        ThreadPoolExecutor() as pool,
+    ):
         write_header(file, np.uint8, (len(names), side, side, 3))
         with tqdm(total=len(names), desc="decoding", unit=" images") as bar:
             for i in range(0, len(chunks), WINDOW // CHUNK):

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from datamodules.storage.disk import writing
+from common.files import atomic_write
+from datamodules.storage.disk import readable_disk_errors
 
 
 def read_images(path: Path) -> np.ndarray:
@@ -38,10 +39,12 @@ def check_images(path: Path, images: np.ndarray, channels: int, center_crop: int
 
 def write_arrays(folder: Path, arrays: dict[str, np.ndarray], class_names: list[str]) -> None:
     """Each file appears whole or not at all: a name that exists can be trusted."""
-    with writing(folder / "classes.txt") as path:
-        path.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
+    path = folder / "classes.txt"
+    with readable_disk_errors(path), atomic_write(path) as temporary:
+        temporary.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
     for name, array in arrays.items():
-        with writing(folder / f"{name}.npy") as path, open(path, "wb") as file:
+        path = folder / f"{name}.npy"
+        with readable_disk_errors(path), atomic_write(path) as temporary, open(temporary, "wb") as file:
             write_header(file, array.dtype, array.shape)
             for start in range(0, len(array), 1000):  # a large transposed array is never held twice
                 file.write(np.ascontiguousarray(array[start : start + 1000]).data)
