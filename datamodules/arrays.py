@@ -1,4 +1,4 @@
-"""Your own images as .npy files."""
+"""The data module of a user's own images in .npy files."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.images import ImageDataModule
-from datamodules.storage.splits import Stored
+from datamodules.storage.splits import ArraySplit
 
 
 class Arrays(ImageDataModule):
@@ -25,14 +25,12 @@ class Arrays(ImageDataModule):
         super().__init__(name=name, **shared)
         self.files = files or {}
 
-    def read(self) -> dict[str, Stored]:
-        known = [f"{split}_{kind}" for split in ("train", "val", "test") for kind in ("images", "labels")]
-        known.append("unlabeled_images")
+    def read(self) -> dict[str, ArraySplit]:
+        keys = [f"{split}_{kind}" for split in ("train", "val", "test") for kind in ("images", "labels")]
+        keys.append("unlabeled_images")
         for key, file in self.files.items():
-            if key not in known:
-                raise MisconfigurationException(
-                    f"files: unknown key {key!r}, it is one of {', '.join(known)}"
-                )
+            if key not in keys:
+                raise MisconfigurationException(f"files: unknown key {key!r}, it is one of {', '.join(keys)}")
             if not (self.folder / file).is_file():
                 raise MisconfigurationException(
                     f"files: {key}: there is no {(self.folder / file).absolute()}"

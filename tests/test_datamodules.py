@@ -18,7 +18,7 @@ from datamodules.galaxy_zoo import GalaxyZoo
 from datamodules.image_folder import ImageFolder
 from datamodules.mnist import MNIST
 from datamodules.stl10 import STL10
-from datamodules.storage.splits import carve
+from datamodules.storage.splits import stratified_split
 from tests.conftest import random_split, write_random
 from tests.folders import write_folders
 from tests.galaxies import write_galaxies
@@ -243,7 +243,7 @@ def test_augmentation_is_a_function_of_the_key(data_dir):
 
 def test_carving_is_disjoint_whole_and_class_by_class():
     labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [100, 50, 10]))
-    kept, carved = carve(labels, 0.2, seed=0)
+    kept, carved = stratified_split(labels, 0.2, seed=0)
     assert sorted([*kept, *carved]) == list(range(160))
     assert (np.diff(kept) > 0).all() and (np.diff(carved) > 0).all()
     assert np.bincount(labels[carved]).tolist() == [20, 10, 2]
@@ -252,10 +252,10 @@ def test_carving_is_disjoint_whole_and_class_by_class():
 def test_carving_depends_on_its_seed_alone():
     labels = np.arange(200) % 4
     np.random.seed(0)
-    first = carve(labels, 0.1, seed=0)[1]
+    first = stratified_split(labels, 0.1, seed=0)[1]
     np.random.seed(1)
-    assert np.array_equal(first, carve(labels, 0.1, seed=0)[1])
-    assert not np.array_equal(first, carve(labels, 0.1, seed=1)[1])
+    assert np.array_equal(first, stratified_split(labels, 0.1, seed=0)[1])
+    assert not np.array_equal(first, stratified_split(labels, 0.1, seed=1)[1])
 
 
 def rows(data):

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from datamodules.augmentation.augment import Recipe
 from datamodules.galaxy_zoo import GalaxyZoo
 from datamodules.storage import image_files
-from datamodules.storage.galaxy_tree import largest_answer, likeliest_path, paths
+from datamodules.storage.galaxy_tree import largest_answer, likeliest_path, list_paths
 from tests.galaxies import galaxies_of, present, write_csv, write_galaxies
 from tests.test_datamodules import CPU, ready
 
@@ -64,7 +64,7 @@ def test_paths_that_are_taken_are_classes_the_most_frequent_first(zoo):
     data = galaxies(zoo, target="path", min_examples=1)
     found, chosen = stored(data), likeliest_path(zoo.fractions)
     for k in range(40):
-        assert data.class_names[int(found[k])] == ", ".join(paths()[chosen[k]])
+        assert data.class_names[int(found[k])] == ", ".join(list_paths()[chosen[k]])
     counts = np.bincount([int(label) for label in found.values()], minlength=data.num_classes)
     assert len(counts) == len(np.unique(chosen)) and (np.diff(counts) <= 0).all() and counts.min() > 0
 
@@ -142,7 +142,7 @@ def test_another_target_needs_no_decoding_and_another_size_another_file(zoo, mon
     assert sorted(path.name for path in zoo.folder.glob("*.npy")) == [
         "images_training_rev1_24to16.npy", "images_training_rev1_256to8.npy"
     ]  # fmt: skip
-    monkeypatch.setattr(image_files, "decode", lambda *args: pytest.fail("it decodes again"))
+    monkeypatch.setattr(image_files, "decode_images", lambda *args: pytest.fail("it decodes again"))
     galaxies(zoo, target="question 1", stored=8)
 
 

@@ -69,7 +69,7 @@ def test_unlabeled_images_are_a_stream_of_their_own(tmp_path, under):
 def test_what_is_decoded_is_the_array_layout_and_needs_the_folder_no_more(tmp_path, monkeypatch):
     write_folders(tmp_path / "mine")
     before = ready(folder(tmp_path))
-    monkeypatch.setattr(image_files, "decode", lambda *args: pytest.fail("it decodes again"))
+    monkeypatch.setattr(image_files, "decode_images", lambda *args: pytest.fail("it decodes again"))
     ready(folder(tmp_path))
     (tmp_path / "mine").rename(tmp_path / "elsewhere")
     for data in (ready(folder(tmp_path)), ready(Arrays("mine_16", data_dir=tmp_path))):

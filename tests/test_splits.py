@@ -16,7 +16,7 @@ from callbacks.loggers.csv import CSVLogger
 from datamodules.arrays import Arrays
 from datamodules.cifar10 import CIFAR10
 from datamodules.digits import Digits
-from datamodules.storage.splits import carve
+from datamodules.storage.splits import stratified_split
 from ssl_modules.classifier import Classifier
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.simclr import SimCLR
@@ -53,15 +53,15 @@ def test_a_whole_val_size_is_a_number_of_images_as_many_of_each_class(data_dir, 
 @pytest.mark.parametrize("sizes", [(0.1, 0.2, 0.5), (3, 4, 5, 11, 12, 96), (0.0, 0.01, 0.9)])
 def test_what_is_carved_is_part_of_what_a_larger_size_carves(sizes):
     labels = np.random.default_rng(0).permutation(np.arange(96) % 4)
-    carved = [set(carve(labels, size, seed=3)[1]) for size in sizes]
+    carved = [set(stratified_split(labels, size, seed=3)[1]) for size in sizes]
     assert all(small <= large for small, large in pairwise(carved))
     assert all(len(part) == size for part, size in zip(carved, sizes, strict=True) if size >= 1)
 
 
 def test_images_of_unknown_class_are_no_class_that_counts():
     labels = np.array([-1] * 50 + [0] * 10 + [1] * 10)
-    assert sorted(labels[carve(labels, 6, seed=0)[1]]) == [0, 0, 0, 1, 1, 1]
-    assert (labels[carve(labels, 0.1, seed=0)[1]] == -1).sum() == 5
+    assert sorted(labels[stratified_split(labels, 6, seed=0)[1]]) == [0, 0, 0, 1, 1, 1]
+    assert (labels[stratified_split(labels, 0.1, seed=0)[1]] == -1).sum() == 5
 
 
 @pytest.mark.parametrize("size, says", [

@@ -23,9 +23,9 @@ from datamodules.augmentation.augment import Recipe
 from datamodules.digits import Digits
 from datamodules.mnist import MNIST
 from datamodules.stl10 import STL10
-from datamodules.storage.download import pack
+from datamodules.storage.download import download_splits
 from datamodules.storage.layout import write_arrays
-from datamodules.storage.splits import Stored, choose
+from datamodules.storage.splits import ArraySplit, subsample
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.simclr import SimCLR
 from tests.conftest import random_split, write_random
@@ -115,11 +115,12 @@ def test_two_processes_at_once_download_once(tmp_path):
     def fetch(split, folder):
         fetched.append(split)
         time.sleep(0.2)
-        return Stored(*random_split(20))
+        return ArraySplit(*random_split(20))
 
     with ThreadPoolExecutor(2) as pool:  # locks are between files, not processes
         waits = [
-            pool.submit(pack, "X", tmp_path / "x", ("train", "test"), ["a"] * 4, fetch) for _ in range(2)
+            pool.submit(download_splits, "X", tmp_path / "x", ("train", "test"), ["a"] * 4, fetch)
+            for _ in range(2)
         ]
         assert [wait.result() for wait in waits] == [None, None]
     assert fetched == ["train", "test"]
@@ -159,10 +160,10 @@ def test_folds_that_are_not_there_are_refused(stl10_files):
 
 
 def test_a_choice_of_unlabeled_images_is_always_the_same():
-    few, more = choose(1000, 10), choose(1000, 100)
+    few, more = subsample(1000, 10), subsample(1000, 100)
     assert len(set(more.tolist())) == 100 and (np.diff(more) > 0).all() and set(few) < set(more)
-    assert np.array_equal(few, choose(1000, 10)) and choose(5, None).tolist() == [0, 1, 2, 3, 4]
-    assert abs(choose(100_000, 10_000).mean() - 50_000) < 1000
+    assert np.array_equal(few, subsample(1000, 10)) and subsample(5, None).tolist() == [0, 1, 2, 3, 4]
+    assert abs(subsample(100_000, 10_000).mean() - 50_000) < 1000
 
 
 @pytest.mark.parametrize("wanted", [0, -1, 41])
@@ -207,7 +208,7 @@ def test_training_reads_the_unlabeled_images(two_streams):
     seen = []
     for batch in data.train_dataloader():
         images, labels, index, _ = batch
-        assert np.array_equal(images, stored[choose(40, 24)[index]])
+        assert np.array_equal(images, stored[subsample(40, 24)[index]])
         assert torch.equal(labels, torch.full((8,), -1))
         (x1, x2), *_ = transferred(data, batch)
         assert x1.shape == x2.shape == (8, 3, 16, 16)
