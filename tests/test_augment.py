@@ -274,7 +274,7 @@ def test_a_larger_view_is_cut_out_in_its_own_pixels():
     assert torch.equal(view, expected)
 
 
-def test_every_image_draws_its_own_luck():
+def test_every_image_draws_its_own_parameters():
     images = smooth_images(1).repeat(16, 1, 1, 1)
     views = augment(images, SIMCLR, draw_params(SIMCLR, 16, (32, 32), make_generator()))
     assert (torch.cdist(views.flatten(1), views.flatten(1)) < 1e-3).sum() == 16
@@ -283,12 +283,12 @@ def test_every_image_draws_its_own_luck():
 @pytest.mark.parametrize("color", ["exact", "fast"])
 def test_rows_of_a_global_draw_give_rows_of_the_global_batch(color, monkeypatch):
     images, params = smooth_images(9), draw_params(SIMCLR, 9, (32, 32), make_generator())
-    whole = augment(images, SIMCLR, params, color=color)
+    views = augment(images, SIMCLR, params, color=color)
     torch.testing.assert_close(
-        augment(images[2::3], SIMCLR, params[2::3], color=color), whole[2::3], atol=1e-6, rtol=0
+        augment(images[2::3], SIMCLR, params[2::3], color=color), views[2::3], atol=1e-6, rtol=0
     )
     monkeypatch.setattr("datamodules.augmentation.augment.CHUNK", 4 * images[0].numel())
-    torch.testing.assert_close(augment(images, SIMCLR, params, color=color), whole, atol=1e-6, rtol=0)
+    torch.testing.assert_close(augment(images, SIMCLR, params, color=color), views, atol=1e-6, rtol=0)
 
 
 def test_only_the_generator_decides():
@@ -322,7 +322,7 @@ def test_fast_is_near_exact():
 
 @pytest.mark.parametrize("color", ["exact", "fast"])
 @pytest.mark.parametrize("channels", [1, 2, 5])
-def test_channels_are_treated_alike(channels, color):
+def test_channels_are_treated_equally(channels, color):
     """What is not color does to a stack of equal channels what it does to each."""
     recipe = Recipe(
         scale=(0.2, 1.0), flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4, blur=0.5, solarize=0.2

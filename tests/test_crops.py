@@ -13,7 +13,7 @@ from datamodules.augmentation.geometry import crop_center
 from datamodules.augmentation.recipe import Recipe, check_recipe
 from tests.conftest import write_random
 from tests.test_augment import SIMCLR, assert_same_moments, make_generator, smooth_images, to_float
-from tests.test_datamodules import CPU, ready, refusal, transferred
+from tests.test_datamodules import CPU, set_up_data, setup_error, transfer_batch
 
 
 def slice_crops(images, params, side):
@@ -81,7 +81,7 @@ def test_places_are_drawn_as_torchvision_draws_them(height, width):
         assert ours[:, column].unique().tolist() == list(range(room + 1))
 
 
-def test_a_crop_leaves_all_other_luck_as_it_was():
+def test_a_crop_changes_no_other_draw():
     plain, state = Recipe(flip=0.5, jitter=0.8, brightness=0.4, blur=0.5), make_generator()
     cropped, other = Recipe(crop=24, flip=0.5, jitter=0.8, brightness=0.4, blur=0.5), make_generator()
     before, after = draw_params(plain, 8, (32, 32), state), draw_params(cropped, 8, (32, 32), other)
@@ -133,16 +133,16 @@ def wide(tmp_path):
 @pytest.mark.parametrize("loader", ["val_dataloader", "test_dataloader", "bank_dataloader"])
 def test_all_but_training_sees_the_center(wide, loader):
     data = Arrays("wide", data_dir=wide, views=[Recipe(crop=16)], center_crop=16, mean=[0.0], std=[1.0])
-    stored = next(iter(getattr(ready(data), loader)()))
-    (view, *_), *_ = transferred(data, stored)
+    stored = next(iter(getattr(set_up_data(data), loader)()))
+    (view, *_), *_ = transfer_batch(data, stored)
     assert torch.equal(view, to_float(stored[0])[:, :, 4:20, 8:24])
 
 
 def test_training_sees_crops_of_the_whole_image(wide):
     recipes = [Recipe(crop=16, flip=0.5)] * 2
     data = Arrays("wide", data_dir=wide, views=recipes, center_crop=8, batch_size=88, mean=[0.0], std=[1.0])
-    stored = next(iter(ready(data, training=True).train_dataloader()))
-    (x1, x2), *_ = transferred(data, stored)
+    stored = next(iter(set_up_data(data, training=True).train_dataloader()))
+    (x1, x2), *_ = transfer_batch(data, stored)
     assert x1.shape == x2.shape == (88, 3, 16, 16)
     generator = torch.Generator().manual_seed(stored[-1])
     for view in (x1, x2):
@@ -152,7 +152,7 @@ def test_training_sees_crops_of_the_whole_image(wide):
 
 def test_size_is_the_side_of_every_view_of_a_crop(wide):
     data = Arrays("wide", data_dir=wide, views=[Recipe(crop=16)], center_crop=20, size=12, batch_size=8)
-    ready(data, training=True)
+    set_up_data(data, training=True)
     for augmented in (True, False):
         (view,), *_ = data.prepare(next(iter(data.train_dataloader())), CPU, augment=augmented)
         assert view.shape == (8, 3, 12, 12)
@@ -160,11 +160,11 @@ def test_size_is_the_side_of_every_view_of_a_crop(wide):
 
 @pytest.mark.parametrize("side", [0, -3, 25])
 def test_a_center_that_no_image_has_is_refused(wide, side):
-    text = refusal(Arrays("wide", data_dir=wide, center_crop=side))
+    text = setup_error(Arrays("wide", data_dir=wide, center_crop=side))
     assert f"center_crop: {side} of images of 24 x 32" in text and "train_images.npy" in text
 
 
 def test_a_crop_must_fit_every_stream_that_is_cropped(wide):
     """Views are also shown of labeled images."""
     data = Arrays("wide", data_dir=wide, views=[Recipe(crop=28)], train_on="unlabeled")
-    assert "crop = 28 does not fit images of 24 x 32" in refusal(data)
+    assert "crop = 28 does not fit images of 24 x 32" in setup_error(data)
