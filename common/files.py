@@ -10,7 +10,7 @@ TEMPORARY_PREFIX = ".part-"
 
 @contextmanager
 def atomic_write(path: Path, shared: bool = False) -> Iterator[Path]:
-    """Yields a temporary path in the folder of `path`, which is made; on success the file there replaces `path`.
+    """Yield a temporary path in the folder of `path`, which is made; on success the file there replaces `path`.
 
     On any error the temporary file is removed, and what was under `path` stays. The temporary keeps the name of `path`
     as its ending, since writers such as `numpy.savez` look at the suffix. One that a killed process left is replaced.
@@ -31,7 +31,7 @@ def atomic_write(path: Path, shared: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def readable_os_errors(path: Path, message: str) -> Iterator[None]:
-    """Turns an error of the system into a MisconfigurationException of one line.
+    """Turn an error of the system into a MisconfigurationException of one line.
 
     Args:
         path: the file or folder that is read or written.

@@ -13,11 +13,11 @@ class Arrays(ImageDataModule):
     """Images (N, H, W, C) uint8 and, where there are any, labels, from .npy files: classes (N,) int64, which
     classes.txt may name, or numbers (N, T) float32, which targets.txt may name.
 
-    With `train_on: unlabeled`, unlabeled_images.npy is there too.
+    `train_on: unlabeled` also needs unlabeled_images.npy.
 
     Args:
         name: subfolder of `data_dir` in the array layout.
-        files: where files are called or lie otherwise, e.g. `{train_images: trainX.npy, val_images: valX.npy,
+        files: those with other names or places, e.g. `{train_images: trainX.npy, val_images: valX.npy,
             val_labels: valY.npy}`; paths relative to `data_dir/name`.
     """
 

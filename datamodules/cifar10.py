@@ -14,7 +14,7 @@ from datamodules.storage.splits import ArraySplit
 
 
 class CIFAR10(ImageDataModule):
-    """Downloaded by torchvision and packed into the array layout once; what is there already is used."""
+    """CIFAR-10, downloaded by torchvision and packed into the array layout once; files that exist are used."""
 
     num_classes = 10
     default_mean, default_std = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)

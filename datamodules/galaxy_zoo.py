@@ -1,4 +1,4 @@
-"""Galaxy Zoo: galaxies of the Sloan survey as JPGs, and what volunteers said about them in a CSV.
+"""Galaxy Zoo: galaxies of the Sloan survey as JPGs, and the votes of volunteers about them in a CSV.
 
 Kaggle's Galaxy Zoo challenge, 61,578 training images of 424x424, made of Galaxy Zoo 2: Willett et al. 2013,
 https://arxiv.org/abs/1308.3496. Any folder of JPGs with a CSV of targets can be read.
@@ -28,7 +28,8 @@ Target = Literal[
 class GalaxyZoo(ImageDataModule):
     """JPGs, decoded once into an array of `stored` x `stored` pixels beside their folder; labels from a CSV.
 
-    Splits are those of the CSV's column `split` (train, val, test, unlabeled); where there is none, they are carved.
+    Splits are those of the CSV's column `split` (train, val, test, unlabeled); without it, test and validation are held
+    out.
     `train_on: unlabeled` trains on the images of train and unlabeled, without their labels.
 
     Args:
@@ -45,7 +46,7 @@ class GalaxyZoo(ImageDataModule):
             validation and for test.
         crop: side in pixels of the central square of a JPG that is kept; all of a smaller one.
         stored: side in pixels to which it is resized.
-        test_size: share of the images carved as the test split, the same whatever the seeds and targets.
+        test_size: share of the images held out as the test split, the same for all seeds and targets.
         on_bad_image: what to do about JPGs that cannot be decoded: `error` names them, `skip` leaves them out and says
             how many.
     """
@@ -113,7 +114,7 @@ class GalaxyZoo(ImageDataModule):
 
     def prepare_data(self) -> None:
         with readable_disk_errors(self.source):
-            if not self.source.is_dir():  # what is decoded is used without it
+            if not self.source.is_dir():  # the decoded array is used without it
                 if not self.packed.is_file():
                     raise self.missing(self.source)
                 return

@@ -55,7 +55,7 @@ class ImageFolder(ImageDataModule):
 
     def prepare_data(self) -> None:
         with readable_disk_errors(self.root):
-            if not self.root.is_dir():  # what is decoded is used without it
+            if not self.root.is_dir():  # the decoded arrays are used without it
                 if not self.path("train", "images").is_file():
                     raise self.missing(self.root)
                 return

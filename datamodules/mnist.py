@@ -14,7 +14,7 @@ from datamodules.storage.splits import ArraySplit
 
 
 class MNIST(ImageDataModule):
-    """Downloaded by torchvision and packed into the array layout once; what is there already is used.
+    """MNIST, downloaded by torchvision and packed into the array layout once; files that exist are used.
 
     Args:
         size: side of the views in pixels; 32 can be halved five times, as VGG's poolings do.

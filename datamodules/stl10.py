@@ -16,9 +16,9 @@ from datamodules.storage.splits import ArraySplit
 
 
 class STL10(ImageDataModule):
-    """Downloaded by torchvision (2.6 GB) and packed into the array layout once; what is there is used.
+    """STL-10, downloaded by torchvision (2.6 GB) and packed into the array layout once; files that exist are used.
 
-    Training reads the images without labels, probes and kNN the 5,000 labeled ones, less those carved for validation.
+    Training reads the images without labels, probes and kNN the 5,000 labeled ones, less those held out for validation.
 
     Args:
         fold: 0 ... 9 for one of the ten official choices of 1,000 of the 5,000; all if None.
@@ -57,7 +57,7 @@ class STL10(ImageDataModule):
         return arrays | {"train": arrays["train"].take(self.fold_rows())}
 
     def fold_rows(self) -> np.ndarray:
-        """Rows of the fold among the labeled training images."""
+        """Read the rows of the fold among the labeled training images."""
         path = self.folder / "fold_indices.txt"
         if not path.is_file():
             raise MisconfigurationException(

@@ -132,6 +132,6 @@ def wandb_id(ckpt_path: str | Path | None, folder: Path) -> str | None:
 
 @contextmanager
 def atomic_output(path: Path) -> Iterator[Path]:
-    """Yields a temporary path as `atomic_write` does; an error of the system becomes one line that names `path`."""
+    """Yield a temporary path as `atomic_write` does; turn an error of the system into one line that names `path`."""
     with readable_os_errors(path, "{path} cannot be written: {reason}"), atomic_write(path) as temporary:
         yield temporary

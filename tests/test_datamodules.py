@@ -98,7 +98,7 @@ DATA_SETS = {  # one line a data set: (how to make it small, classes, channels, 
 
 
 @pytest.fixture(params=DATA_SETS)
-def entry(request):
+def data_set(request):
     return DATA_SETS[request.param]
 
 
@@ -126,8 +126,8 @@ def transfer_batch(data, stored):
 
 
 @pytest.mark.parametrize("recipes", [1, 2, 3])
-def test_a_training_batch_has_a_view_a_recipe(entry, tmp_path, recipes):
-    make, classes, channels, side, _ = entry
+def test_a_training_batch_has_a_view_a_recipe(data_set, tmp_path, recipes):
+    make, classes, channels, side, _ = data_set
     data = set_up_data(make(tmp_path, views=[CROP] * recipes, batch_size=10), training=True)
     views, labels, index, key = transfer_batch(data, next(iter(data.train_dataloader())))
     assert isinstance(views, list) and len(views) == recipes
@@ -146,8 +146,8 @@ def test_a_training_batch_has_a_view_a_recipe(entry, tmp_path, recipes):
 
 
 @pytest.mark.parametrize("loader", ["val_dataloader", "test_dataloader", "bank_dataloader"])
-def test_elsewhere_there_is_one_view_without_augmentation(entry, tmp_path, loader):
-    make, *_, (train, val, test) = entry
+def test_elsewhere_there_is_one_view_without_augmentation(data_set, tmp_path, loader):
+    make, *_, (train, val, test) = data_set
     data = set_up_data(make(tmp_path, views=[CROP, CROP], batch_size=16))
     rows = {"val_dataloader": val, "bank_dataloader": train}.get(loader, test)
     batches = list(getattr(data, loader)())
@@ -160,8 +160,8 @@ def test_elsewhere_there_is_one_view_without_augmentation(entry, tmp_path, loade
         assert torch.equal(labels, rest[0]) and torch.equal(index, rest[1]) and key == rest[2]
 
 
-def test_splits_are_as_large_as_they_should_be(entry, tmp_path):
-    make, classes, channels, side, (train, val, test) = entry
+def test_splits_are_as_large_as_they_should_be(data_set, tmp_path):
+    make, classes, channels, side, (train, val, test) = data_set
     data = set_up_data(make(tmp_path))
     assert {name: len(split) for name, split in data.datasets.items()} == {"train": train, "val": val} | (
         {"test": test} if test else {}
@@ -172,8 +172,8 @@ def test_splits_are_as_large_as_they_should_be(entry, tmp_path):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_index_gives_the_image_back(entry, tmp_path, training):
-    data = set_up_data(entry[0](tmp_path, batch_size=12), training)
+def test_the_index_gives_the_image_back(data_set, tmp_path, training):
+    data = set_up_data(data_set[0](tmp_path, batch_size=12), training)
     split = "train" if training else "val"
     loader = data.train_dataloader() if training else data.val_dataloader()
     for images, labels, index, _ in loader:
@@ -182,8 +182,8 @@ def test_the_index_gives_the_image_back(entry, tmp_path, training):
             assert torch.equal(one, other)
 
 
-def test_display_is_the_inverse_of_normalization(entry, tmp_path):
-    data = set_up_data(entry[0](tmp_path, batch_size=16))
+def test_display_is_the_inverse_of_normalization(data_set, tmp_path):
+    data = set_up_data(data_set[0](tmp_path, batch_size=16))
     stored = next(iter(data.bank_dataloader()))
     (view, *_), *_ = transfer_batch(data, stored)
     displayed = data.display(view)

@@ -259,7 +259,7 @@ def test_labels_for_validation_alone(own_dir, tmp_path, caplog):
 
 
 @pytest.fixture
-def numbers(own_dir):
+def number_data(own_dir):
     """The tiny images with the mean of red, green and blue as labels, some unknown."""
     folder = own_dir / "tiny"
     (folder / "classes.txt").unlink()
@@ -271,18 +271,18 @@ def numbers(own_dir):
     return own_dir
 
 
-def test_numbers_are_read_and_named(numbers):
-    data = set_up_data(tiny_data(numbers))
+def test_numbers_are_read_and_named(number_data):
+    data = set_up_data(tiny_data(number_data))
     assert data.num_classes is None and data.class_names is None and data.num_outputs == 3
     assert data.target_names == ["red", "green", "blue"]
     sizes = {name: len(split) for name, split in data.datasets.items()}
     assert sizes == {"train": 86, "val": 10, "test": 32}
     for name, split in data.datasets.items():
-        stored = np.load(numbers / "tiny" / f"{'test' if name == 'test' else 'train'}_labels.npy")
+        stored = np.load(number_data / "tiny" / f"{'test' if name == 'test' else 'train'}_labels.npy")
         assert split.labels.dtype == torch.float32
         np.testing.assert_array_equal(split.labels, stored[split.rows].astype(np.float32))
-    (numbers / "tiny" / "targets.txt").unlink()
-    assert set_up_data(tiny_data(numbers)).target_names == ["0", "1", "2"]
+    (number_data / "tiny" / "targets.txt").unlink()
+    assert set_up_data(tiny_data(number_data)).target_names == ["0", "1", "2"]
 
 
 def test_galaxies_name_their_numbers(tmp_path):
@@ -292,18 +292,18 @@ def test_galaxies_name_their_numbers(tmp_path):
     assert data.target_names[:2] == ["Class1.1", "Class1.2"] and data.num_outputs == 37
 
 
-def test_a_fraction_of_numbers_and_no_number_a_class(numbers):
-    assert len(set_up_data(tiny_data(numbers, fraction=0.5)).datasets["train"]) == 43
+def test_a_fraction_of_numbers_and_no_number_a_class(number_data):
+    assert len(set_up_data(tiny_data(number_data, fraction=0.5)).datasets["train"]) == 43
     assert "labels_per_class: 2 needs training images with classes" in setup_error(
-        tiny_data(numbers, labels_per_class=2)
+        tiny_data(number_data, labels_per_class=2)
     )
 
 
 @pytest.mark.parametrize("target", ["regression", "fractions"])
-def test_a_classifier_learns_numbers_from_arrays(numbers, tmp_path, target):
+def test_a_classifier_learns_numbers_from_arrays(number_data, tmp_path, target):
     torch.manual_seed(0)
     module = Classifier(encoder=small_encoder(), optimizer=torch.optim.AdamW, target=target)
-    data = tiny_data(numbers, batch_size=16)
+    data = tiny_data(number_data, batch_size=16)
     trainer = train(module, data, tmp_path, max_epochs=1)
     before = float(trainer.callback_metrics["val/loss"])
     trainer = train(module, data, tmp_path, max_epochs=10)
@@ -325,14 +325,14 @@ WRONG_NUMBERS = {  # the file and what it holds instead: what the message must s
 
 
 @pytest.mark.parametrize("wrong", WRONG_NUMBERS)
-def test_wrong_numbers_are_refused_with_the_file(numbers, wrong):
+def test_wrong_numbers_are_refused_with_the_file(number_data, wrong):
     file, instead, says = WRONG_NUMBERS[wrong]
     if isinstance(instead, str):
-        (numbers / "tiny" / f"{file}.txt").write_text(instead)
+        (number_data / "tiny" / f"{file}.txt").write_text(instead)
     else:
-        np.save(numbers / "tiny" / f"{file}.npy", instead)
-    text = setup_error(tiny_data(numbers))
-    assert says in text and str(numbers / "tiny") in text
+        np.save(number_data / "tiny" / f"{file}.npy", instead)
+    text = setup_error(tiny_data(number_data))
+    assert says in text and str(number_data / "tiny") in text
 
 
 def test_a_data_set_of_classes_takes_no_numbers(tmp_path):

@@ -245,7 +245,7 @@ def test_unlabeled_images_with_other_channels_are_refused(two_streams):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def digits_run(tmp_path_factory):
     """A fit on real digits without their labels, watched by what reads labels: those of 600 others."""
     folder = tmp_path_factory.mktemp("run")
     images = load_digits().images.astype(np.uint8)[..., None] * 15
@@ -274,55 +274,55 @@ def run(tmp_path_factory):
 
 
 @torch.no_grad()
-def encode_by_hand(run, loader) -> FeatureSet:
-    run.module.eval()
+def encode_by_hand(digits_run, loader) -> FeatureSet:
+    digits_run.module.eval()
     columns = []
     for batch in loader:
-        (view,), labels, index, _ = run.data.prepare(batch, CPU, augment=False)
-        columns.append((run.module.encoder(view), labels, index))
+        (view,), labels, index, _ = digits_run.data.prepare(batch, CPU, augment=False)
+        columns.append((digits_run.module.encoder(view), labels, index))
     return FeatureSet(*(torch.cat(column) for column in zip(*columns, strict=True)))
 
 
-def test_probes_and_knn_read_the_labeled_stream(run):
+def test_probes_and_knn_read_the_labeled_stream(digits_run):
     bank, val = (
-        encode_by_hand(run, run.data.bank_dataloader()),
-        encode_by_hand(run, run.data.val_dataloader()),
+        encode_by_hand(digits_run, digits_run.data.bank_dataloader()),
+        encode_by_hand(digits_run, digits_run.data.val_dataloader()),
     )
     assert len(bank.labels) == 540 and (bank.labels >= 0).all()
     hits = fit_probe(bank.features, bank.labels, 10).scores(val.features).argmax(1) == val.labels
-    assert run.logged["val/bank_probe_top1"][-1] == pytest.approx(float(hits.float().mean()), abs=0)
-    assert run.logged["val/knn5_top1"][-1] == knn_accuracy(val, bank, 10, k=5, temperature=0.1)
-    assert len(run.logged["val/bank_probe_top1"]) == 2
-    assert not {"train/online_probe_top1", "val/online_probe_top1"} & run.logged.keys()
+    assert digits_run.logged["val/bank_probe_top1"][-1] == pytest.approx(float(hits.float().mean()), abs=0)
+    assert digits_run.logged["val/knn5_top1"][-1] == knn_accuracy(val, bank, 10, k=5, temperature=0.1)
+    assert len(digits_run.logged["val/bank_probe_top1"]) == 2
+    assert not {"train/online_probe_top1", "val/online_probe_top1"} & digits_run.logged.keys()
 
 
-def test_the_protocol_reads_the_labeled_stream(run):
+def test_the_protocol_reads_the_labeled_stream(digits_run):
     bank, val = (
-        encode_by_hand(run, run.data.bank_dataloader()),
-        encode_by_hand(run, run.data.val_dataloader()),
+        encode_by_hand(digits_run, digits_run.data.bank_dataloader()),
+        encode_by_hand(digits_run, digits_run.data.val_dataloader()),
     )
     probe = fit_probe(bank.features, bank.labels, 10)
     assert (
-        run.protocol.scores(bank, probe, val, 10).items()
-        <= {name.removeprefix("val/"): number for name, number in run.protocol.numbers.items()}.items()
+        digits_run.protocol.scores(bank, probe, val, 10).items()
+        <= {name.removeprefix("val/"): number for name, number in digits_run.protocol.numbers.items()}.items()
     )
     for prefix in ("", "untrained/", "pixels/"):
         for measure in ("knn5_top1", "probe_top1", "probe2_top1"):
-            assert 0 <= run.protocol.numbers[f"{prefix}val/{measure}"] <= 1
-    run.trainer.test(run.module, datamodule=run.data, verbose=False)
-    assert 0 <= run.protocol.numbers["test/probe_top1"] <= 1
+            assert 0 <= digits_run.protocol.numbers[f"{prefix}val/{measure}"] <= 1
+    digits_run.trainer.test(digits_run.module, datamodule=digits_run.data, verbose=False)
+    assert 0 <= digits_run.protocol.numbers["test/probe_top1"] <= 1
 
 
 # --- the real ones
 
 
-def require_data(name):
+def skip_without_arrays(name):
     if not (ROOT / "data" / name / "train_images.npy").is_file():
         pytest.skip(f"data/{name} is not there")
 
 
 def test_mnist_itself():
-    require_data("mnist")
+    skip_without_arrays("mnist")
     data = set_up_data(MNIST(data_dir=ROOT / "data", fraction=0.1, batch_size=500))
     assert {name: len(split) for name, split in data.datasets.items()} == {
         "train": 5401, "val": 5999, "test": 10000
@@ -334,7 +334,7 @@ def test_mnist_itself():
 
 def test_photographs_in_the_form_of_stl10():
     """Imagenette-96: 5,000 labeled and 5,469 unlabeled images."""
-    require_data("imagenette96")
+    skip_without_arrays("imagenette96")
     views = [Recipe(crop=64, flip=0.5)]
     data = Arrays(
         "imagenette96",

@@ -25,7 +25,9 @@ def quote_field(text):
     return '"' + text.replace('"', '""') + '"'
 
 
-def write_csv(path, header="", label_first=False, quoted=True, encoding="utf-8", texts=TEXTS, end="\n"):
+def write_tweet_file(
+    path, header="", label_first=False, quoted=True, encoding="utf-8", texts=TEXTS, end="\n"
+):
     """The tweets as a file of one of its many shapes."""
     fields = [quote_field(text) if quoted else text for text in texts]
     pairs = zip(LABELS, fields, strict=True)
@@ -43,7 +45,7 @@ def write_csv(path, header="", label_first=False, quoted=True, encoding="utf-8",
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_any_shape_of_file_is_the_same_tweets(tmp_path, encoding, label_first, header, end):
     named = ("Label,Tweet" if label_first else "Tweet,Label") if header else ""
-    path = write_csv(tmp_path / "train.csv", named, label_first, encoding=encoding, end=end)
+    path = write_tweet_file(tmp_path / "train.csv", named, label_first, encoding=encoding, end=end)
     assert read_tweets(path) == (TEXTS, LABELS, [""] * 9)
 
 
@@ -60,7 +62,7 @@ def test_without_quotes_commas_and_quotes_belong_to_the_tweet(tmp_path, label_fi
         '"x" and',
         "?",
     ]
-    path = write_csv(tmp_path / "train.csv", label_first=label_first, quoted=False, texts=texts)
+    path = write_tweet_file(tmp_path / "train.csv", label_first=label_first, quoted=False, texts=texts)
     assert read_tweets(path).texts == texts and read_tweets(path).labels == LABELS
 
 
@@ -236,7 +238,7 @@ def test_every_split_is_read_whole_and_as_written(data_dir):
 def test_the_names_that_courses_use_are_found(tmp_path):
     (tmp_path / "tweets").mkdir()
     for split in ("train", "test"):
-        write_csv(tmp_path / "tweets" / f"tweets{split}.csv", label_first=True)
+        write_tweet_file(tmp_path / "tweets" / f"tweets{split}.csv", label_first=True)
     data = set_up_data(Tweets(data_dir=tmp_path, val_size=0.2))
     assert {split: len(rows) for split, rows in data.datasets.items()} == {"train": 7, "val": 2, "test": 9}
 
@@ -247,7 +249,7 @@ def test_a_val_file_is_used_and_split_seed_fixes_the_split(data_dir):
         for options in ({}, {"split_seed": 1}, {"seed": 1})
     )
     assert first == again != other
-    write_csv(data_dir / "tweets" / "val.csv")
+    write_tweet_file(data_dir / "tweets" / "val.csv")
     data = set_up_data(Tweets(data_dir=data_dir))
     assert len(data.datasets["train"]) == 100 and len(data.datasets["val"]) == 9
 
@@ -264,7 +266,7 @@ def test_groups_are_the_sources_row_by_row(data_dir):
     sources = dict(zip(random_tweets(100)[0], random_tweets(100)[2], strict=True))
     rows = data.datasets["val"]
     assert data.groups_of("val") == [sources[text.decode()] for text in rows.texts]
-    write_csv(data_dir / "tweets" / "test.csv")
+    write_tweet_file(data_dir / "tweets" / "test.csv")
     assert set_up_data(Tweets(data_dir=data_dir)).groups_of("test") is None
 
 

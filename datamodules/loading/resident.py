@@ -10,7 +10,7 @@ OPTION = "data.init_args.resident"
 
 
 def keep_resident(device: torch.device, datasets: dict[str, RowsDataset], num_workers: int = 0) -> None:
-    """Copy the splits that are read epoch after epoch to a GPU, once, and say what they take.
+    """Copy the splits that are read epoch after epoch to a GPU, once, and say how much memory they take.
 
     Raises:
         MisconfigurationException: no GPU, too little free memory there, or workers that would have to read from it.

@@ -17,7 +17,7 @@ class Columns:
     Attributes:
         text: name of a column -> its cells.
         numbers: float32 (N, T), NaN where a cell is empty.
-        lines: in the file, where each row ends.
+        lines: the line of the file in which each row ends.
     """
 
     text: dict[str, list[str]]

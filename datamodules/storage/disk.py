@@ -1,4 +1,4 @@
-"""A folder prepared by one process at a time, and what the disk refuses in one line."""
+"""A lock for the preparation of a folder, and errors of the disk in one line that says what to do."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -12,13 +12,13 @@ MESSAGE = "{file}: {reason}; put that right, or point --data.init_args.data_dir 
 
 
 def readable_disk_errors(path: Path) -> AbstractContextManager[None]:
-    """Turns what the system refuses inside into one line that says what to do, see `readable_os_errors`."""
+    """Turn an error of the system into one line that says what to do, see `readable_os_errors`."""
     return readable_os_errors(path, MESSAGE)
 
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Keeps other processes from preparing this folder, and removes what a process that was killed left there."""
+    """Keep other processes from preparing this folder, and remove temporary files that a killed process left."""
     with readable_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):

@@ -17,11 +17,11 @@ def download_splits(
     class_names: list[str],
     fetch: Callable[[str, Path], ArraySplit],
 ) -> None:
-    """Download and write the splits that `folder` lacks; what is there is left unchanged.
+    """Download and write the splits that `folder` lacks; those that exist stay unchanged.
 
     Args:
         title: the name of the data set.
-        fetch: (split, folder for what is downloaded) -> images (N, H, W, C) uint8, labels (N,) or None.
+        fetch: (split, folder for downloads) -> images (N, H, W, C) uint8, labels (N,) or None.
 
     Raises:
         MisconfigurationException: the download failed.

@@ -7,7 +7,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from datamodules.storage.csv_targets import parse_classes, read_columns, read_header
+from datamodules.storage.csv_targets import Columns, parse_classes, read_columns, read_header
 from datamodules.storage.galaxy_tree import COLUMNS, TREE, largest_answer, likeliest_path, list_paths
 
 SPLITS = ("train", "val", "test", "unlabeled")
@@ -73,27 +73,11 @@ def read_solutions(
     text, numbers = (names + targets, []) if target == "class" else (names, targets)
     columns = read_columns(path, text, numbers)
     ids, splits = columns.text[id_column], columns.text.get("split")
-    earlier_images = set()
-    for line, image, split in zip(columns.lines, ids, splits or ["train"] * len(ids), strict=True):
-        if image in earlier_images:
-            raise MisconfigurationException(
-                f"{path.absolute()}, line {line}: {id_column} {image} is there twice"
-            )
-        if split not in SPLITS:
-            raise MisconfigurationException(
-                f"{path.absolute()}, line {line}: split {split!r} is none of {', '.join(SPLITS)}"
-            )
-        earlier_images.add(image)
+    check_ids(path, id_column, ids, splits, columns.lines)
     if target == "class":
         return Solutions(path, ids, splits, *parse_classes(columns.text[targets[0]]))
     if target_columns is None:
-        invalid = np.argwhere((columns.numbers < -1e-4) | (columns.numbers > 1 + 1e-4))
-        if len(invalid):
-            row, column = invalid[0]
-            raise MisconfigurationException(
-                f"{path.absolute()}, line {columns.lines[row]}: {COLUMNS[column]} is {columns.numbers[row, column]:g}, "
-                "a vote fraction lies in [0, 1]: put it right, or name your own target_columns"
-            )
+        check_fractions(path, columns)
     if target == "regression":
         return Solutions(path, ids, splits, columns.numbers, None)
     if target == "path":
@@ -105,6 +89,32 @@ def read_solutions(
         return Solutions(path, ids, splits, labels, class_names)
     question = int(target.removeprefix("question "))
     return Solutions(path, ids, splits, largest_answer(columns.numbers, question), list(TREE[question]))
+
+
+def check_ids(path: Path, id_column: str, ids: list[str], splits: list[str] | None, lines: list[int]) -> None:
+    """Raise where an id is there twice, or a split is unknown."""
+    earlier_ids = set()
+    for line, image, split in zip(lines, ids, splits or ["train"] * len(ids), strict=True):
+        if image in earlier_ids:
+            raise MisconfigurationException(
+                f"{path.absolute()}, line {line}: {id_column} {image} is there twice"
+            )
+        if split not in SPLITS:
+            raise MisconfigurationException(
+                f"{path.absolute()}, line {line}: split {split!r} is none of {', '.join(SPLITS)}"
+            )
+        earlier_ids.add(image)
+
+
+def check_fractions(path: Path, columns: Columns) -> None:
+    """Raise where a vote fraction lies outside [0, 1]."""
+    invalid = np.argwhere((columns.numbers < -1e-4) | (columns.numbers > 1 + 1e-4))
+    if len(invalid):
+        row, column = invalid[0]
+        raise MisconfigurationException(
+            f"{path.absolute()}, line {columns.lines[row]}: {COLUMNS[column]} is {columns.numbers[row, column]:g}, "
+            "a vote fraction lies in [0, 1]: put it right, or name your own target_columns"
+        )
 
 
 def frequent_paths(fractions: np.ndarray, min_examples: int) -> tuple[np.ndarray, list[str]]:

@@ -1,7 +1,7 @@
 """Image files decoded once, by all cores, into one array on disk: central squares, resized.
 
 Decoding a JPG itself shrinks it by 2, 4 or 8 where the result needs no more pixels, as libjpeg can, for a fraction of
-the work; what remains is PIL's antialiased resize. benchmarks/galaxies.py measures how far that is from decoding whole
+the work; PIL's antialiased resize does the rest. benchmarks/galaxies.py measures how far that is from decoding whole
 images and resizing them. simplejpeg, where it is installed, decodes the same pixels faster than PIL does.
 """
 
@@ -80,7 +80,7 @@ def is_packed(files: dict[str, Path], out: Path, on_bad_image: OnBadImage) -> bo
 
 
 def read_manifest(out: Path) -> dict:
-    """Read what `pack_images` says of a file: `ids` of the rows, why others are `unreadable`; empty if incomplete."""
+    """Read the manifest of an array: the `ids` of its rows, and why others are `unreadable`; empty if incomplete."""
     path = out.with_suffix(".json")
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() and out.is_file() else {}
 
@@ -88,7 +88,7 @@ def read_manifest(out: Path) -> dict:
 def decode_images(files: dict[str, Path], out: Path, crop: int | None, side: int) -> dict:
     """Decode image files into `out`, uint8 (N, side, side, 3) of those that can be decoded; return the manifest.
 
-    Memory stays flat: what is decoded is written at once.
+    Memory stays flat, since decoded images are written at once.
     """
     ids: list[str] = []
     unreadable: dict[str, str] = {}

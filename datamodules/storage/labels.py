@@ -47,7 +47,7 @@ def name_labels(
     The labels are those of train or else of another split.
 
     Returns:
-        Names of classes and of targets; None for those that the labels are not.
+        Names of classes and of targets; None for the kind that the labels are not of.
     """
     labels_of_splits = (arrays[split].labels for split in ("train", "val", "test") if split in arrays)
     labels = next((labels for labels in labels_of_splits if labels is not None), None)

@@ -1,4 +1,4 @@
-"""Which rows of the arrays make up which split: by seeds of their own, never by the run's."""
+"""The rows of arrays that make up each split, chosen by seeds of their own and never by the run's."""
 
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ def stratified_split(
         labels: classes (N,), -1 where unknown.
         size: below 1 the fraction of each class, and of the unknown, that is held out; from 1 a number of rows, as many
             of each class.
-        option: what the config calls the size.
+        option: the name of the size in the config.
 
     Raises:
         MisconfigurationException: a class has fewer rows.

@@ -35,7 +35,11 @@ class BadLine(Exception):
 
 
 def to_ascii(text: str, transliterate: bool) -> bytes:
-    """Encode a text in codes 1 to 127. Accents and curly quotes become plain, or are left out; the rest is."""
+    """Encode a text in codes 1 to 127, other characters left out.
+
+    Args:
+        transliterate: first take off accents, and straighten curly quotes and dashes.
+    """
     if transliterate:
         text = unicodedata.normalize("NFKD", text.translate(PUNCTUATION))
     return text.encode("ascii", "ignore").replace(b"\0", b"")
@@ -110,7 +114,7 @@ def split_each_line(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
 
 
 def split_across_lines(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield the same for strict CSV, where a field in quotes may hold line ends."""
+    """Yield (number, fields) of each row of strict CSV, where a field in quotes may hold line ends."""
     reader = csv.reader((f"{line}\n" for line in lines), strict=True)
     number = 1
     try:
