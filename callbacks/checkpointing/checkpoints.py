@@ -104,17 +104,16 @@ class Checkpoints(Checkpoint):
         # every process takes part in the save, the first one alone writes
         with atomic_write(target) if trainer.is_global_zero else nullcontext(target) as temporary:
             try:
-                trainer.save_checkpoint(
-                    temporary, weights_only=False
-                )  # as Lightning means it: with all the rest
+                # as Lightning means it: with the states of optimizers and callbacks
+                trainer.save_checkpoint(temporary, weights_only=False)
+                if trainer.is_global_zero:
+                    with open(temporary, "rb") as file:
+                        os.fsync(file.fileno())
+                    if previous and target.exists():
+                        set_aside(target, self.folder / previous)
             except OSError as error:
                 error.filename = error.filename or temporary
                 raise
-            if trainer.is_global_zero:
-                with open(temporary, "rb") as file:
-                    os.fsync(file.fileno())
-                if previous and target.exists():
-                    set_aside(target, self.folder / previous)
 
     @rank_zero_only
     def keep(self, name: str) -> None:
