@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+from common.hints import nearest_names
 from launch.examples import examples
 from launch.threads import set_spin_count
 
@@ -60,9 +61,7 @@ def main(args: list[str] | None = None) -> int:
     if args[0] == "inspect" and args[1:2] == ["--layers"] and len(args) == 3:
         return inspect(args[2])
     if args[0] not in VERBS:
-        from difflib import get_close_matches
-
-        near = get_close_matches(args[0], VERBS, n=1)
+        near = nearest_names(args[0], VERBS)
         hint = f", did you mean {near[0]!r}?" if near else f": one of {', '.join(VERBS)}"
         print(f"error: no verb {args[0]!r}{hint}", file=sys.stderr)
         return 2

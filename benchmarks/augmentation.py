@@ -27,7 +27,7 @@ from torchvision.transforms.functional import to_pil_image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
 from benchmarks.turns import ratio
-from datamodules.augmentation.augment import Recipe, augment, draw
+from datamodules.augmentation.augment import Recipe, augment, draw_params
 
 BATCH, WORKERS = 256, len(os.sched_getaffinity(0))
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -152,8 +152,10 @@ def our_epoch(images: Tensor, color: str, function: Callable) -> int:
     for rows in torch.randperm(len(images)).split(BATCH):
         batch = images.index_select(0, rows).to(DEVICE)
         for _ in range(2):
-            draws = draw(recipe(size), len(batch), (size, size), generator).to(DEVICE, non_blocking=True)
-            function(batch, recipe(size), draws, size, color, MEAN, STD)
+            params = draw_params(recipe(size), len(batch), (size, size), generator).to(
+                DEVICE, non_blocking=True
+            )
+            function(batch, recipe(size), params, size, color, MEAN, STD)
     return len(images)
 
 

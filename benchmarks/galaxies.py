@@ -33,7 +33,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
 os.environ["TQDM_DISABLE"] = "1"
 from datamodules.loading.loader import BatchLoader, RowsDataset
-from datamodules.storage.image_files import decode
+from datamodules.storage.image_files import decode_images
 from datamodules.storage.layout import read_images
 
 
@@ -91,7 +91,7 @@ def most_while(work: Callable) -> float:
 
 def needed(files: dict[str, Path], out: Path, crop: int, side: int) -> tuple[float, float, float]:
     """In a process of its own: MB of its own while it decodes and while it reads, and of pages of files after that."""
-    decoding = most_while(partial(decode, files, out, crop, side))
+    decoding = most_while(partial(decode_images, files, out, crop, side))
     loader = BatchLoader(RowsDataset(read_images(out)), 256, seed=0)
     reading = most_while(lambda: [None for _ in loader])
     return decoding, reading, resident("RssFile")
@@ -143,7 +143,7 @@ def compare(files: dict[str, Path], out: Path, crop: int, side: int, rounds: int
     paths = list(files.values())
     contestants = {
         "PIL one by one": lambda: one_by_one(paths, crop, side),
-        "ours": lambda: decode(files, out, crop, side),
+        "ours": lambda: decode_images(files, out, crop, side),
     }
     costs = {name: [] for name in contestants}
     for _ in range(rounds):

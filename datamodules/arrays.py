@@ -1,4 +1,4 @@
-"""Your own images as .npy files."""
+"""The data module of a user's own images in .npy files."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,18 +6,18 @@ from typing import Literal
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.images import ImageDataModule
-from datamodules.storage.splits import Stored
+from datamodules.storage.splits import ArraySplit
 
 
 class Arrays(ImageDataModule):
     """Images (N, H, W, C) uint8 and, where there are any, labels, from .npy files: classes (N,) int64, which
     classes.txt may name, or numbers (N, T) float32, which targets.txt may name.
 
-    With `train_on: unlabeled`, unlabeled_images.npy is there too.
+    `train_on: unlabeled` also needs unlabeled_images.npy.
 
     Args:
         name: subfolder of `data_dir` in the array layout.
-        files: where files are called or lie otherwise, e.g. `{train_images: trainX.npy, val_images: valX.npy,
+        files: those with other names or places, e.g. `{train_images: trainX.npy, val_images: valX.npy,
             val_labels: valY.npy}`; paths relative to `data_dir/name`.
     """
 
@@ -25,14 +25,12 @@ class Arrays(ImageDataModule):
         super().__init__(name=name, **shared)
         self.files = files or {}
 
-    def read(self) -> dict[str, Stored]:
-        known = [f"{split}_{kind}" for split in ("train", "val", "test") for kind in ("images", "labels")]
-        known.append("unlabeled_images")
+    def read(self) -> dict[str, ArraySplit]:
+        keys = [f"{split}_{kind}" for split in ("train", "val", "test") for kind in ("images", "labels")]
+        keys.append("unlabeled_images")
         for key, file in self.files.items():
-            if key not in known:
-                raise MisconfigurationException(
-                    f"files: unknown key {key!r}, it is one of {', '.join(known)}"
-                )
+            if key not in keys:
+                raise MisconfigurationException(f"files: unknown key {key!r}, it is one of {', '.join(keys)}")
             if not (self.folder / file).is_file():
                 raise MisconfigurationException(
                     f"files: {key}: there is no {(self.folder / file).absolute()}"

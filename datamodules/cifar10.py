@@ -9,12 +9,12 @@ from typing import ClassVar
 import numpy as np
 
 from datamodules.images import ImageDataModule
-from datamodules.storage.download import pack
-from datamodules.storage.splits import Stored
+from datamodules.storage.download import download_splits
+from datamodules.storage.splits import ArraySplit
 
 
 class CIFAR10(ImageDataModule):
-    """Downloaded by torchvision and packed into the array layout once; what is there already is used as it is."""
+    """CIFAR-10, downloaded by torchvision and packed into the array layout once; files that exist are used."""
 
     num_classes = 10
     default_mean, default_std = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)
@@ -27,10 +27,10 @@ class CIFAR10(ImageDataModule):
         super().__init__(name="cifar10", **shared)
 
     def prepare_data(self) -> None:
-        pack("CIFAR-10", self.folder, ("train", "test"), self.class_names, self.fetch)
+        download_splits("CIFAR-10", self.folder, ("train", "test"), self.class_names, self.fetch)
 
-    def fetch(self, split: str, folder: Path) -> Stored:
+    def fetch(self, split: str, folder: Path) -> ArraySplit:
         from torchvision.datasets import CIFAR10 as Download
 
         source = Download(folder, train=split == "train", download=True)
-        return Stored(source.data, np.asarray(source.targets, np.int64))
+        return ArraySplit(source.data, np.asarray(source.targets, np.int64))

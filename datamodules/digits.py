@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from datamodules.images import ImageDataModule
-from datamodules.storage.splits import Stored, carve
+from datamodules.storage.splits import ArraySplit, stratified_split
 
 
 class Digits(ImageDataModule):
@@ -21,11 +21,11 @@ class Digits(ImageDataModule):
     def __init__(self, **shared):
         super().__init__(name="digits", **shared)
 
-    def read(self) -> dict[str, Stored]:
+    def read(self) -> dict[str, ArraySplit]:
         from sklearn.datasets import load_digits
 
         digits = load_digits()
         images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
         labels = digits.target.astype(np.int64)
-        train, test = carve(labels, 0.2, seed=0)
-        return {"train": Stored(images, labels, train), "test": Stored(images, labels, test)}
+        train, test = stratified_split(labels, 0.2, seed=0)
+        return {"train": ArraySplit(images, labels, train), "test": ArraySplit(images, labels, test)}

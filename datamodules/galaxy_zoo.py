@@ -1,7 +1,7 @@
-"""Galaxy Zoo: galaxies of the Sloan survey as JPGs, and what volunteers said about them in a CSV.
+"""Galaxy Zoo: galaxies of the Sloan survey as JPGs, and the votes of volunteers about them in a CSV.
 
 Kaggle's Galaxy Zoo challenge, 61,578 training images of 424x424, made of Galaxy Zoo 2: Willett et al. 2013,
-https://arxiv.org/abs/1308.3496. Any folder of JPGs with a CSV of targets is read alike.
+https://arxiv.org/abs/1308.3496. Any folder of JPGs with a CSV of targets can be read.
 """
 
 from functools import cached_property
@@ -12,12 +12,12 @@ import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.images import ImageDataModule
-from datamodules.storage.disk import told
+from datamodules.storage.disk import readable_disk_errors
 from datamodules.storage.galaxy_labels import SPLITS, Solutions, read_solutions
 from datamodules.storage.galaxy_tree import COLUMNS
-from datamodules.storage.image_files import OnBadImage, contents, images_in, pack
+from datamodules.storage.image_files import OnBadImage, list_images, pack_images, read_manifest
 from datamodules.storage.layout import read_images
-from datamodules.storage.splits import Stored, carve
+from datamodules.storage.splits import ArraySplit, stratified_split
 
 Target = Literal[
     *("regression", "class", "path", "question 1", "question 2", "question 3", "question 4", "question 5"),
@@ -28,7 +28,8 @@ Target = Literal[
 class GalaxyZoo(ImageDataModule):
     """JPGs, decoded once into an array of `stored` x `stored` pixels beside their folder; labels from a CSV.
 
-    Splits are those of the CSV's column `split` (train, val, test, unlabeled); where there is none, they are carved.
+    Splits are those of the CSV's column `split` (train, val, test, unlabeled); without it, test and validation are held
+    out.
     `train_on: unlabeled` trains on the images of train and unlabeled, without their labels.
 
     Args:
@@ -45,7 +46,7 @@ class GalaxyZoo(ImageDataModule):
             validation and for test.
         crop: side in pixels of the central square of a JPG that is kept; all of a smaller one.
         stored: side in pixels to which it is resized.
-        test_size: share of the images carved as the test split, the same whatever the seeds and targets.
+        test_size: share of the images held out as the test split, the same for all seeds and targets.
         on_bad_image: what to do about JPGs that cannot be decoded: `error` names them, `skip` leaves them out and says
             how many.
     """
@@ -88,8 +89,8 @@ class GalaxyZoo(ImageDataModule):
 
     @cached_property
     def solutions(self) -> Solutions:
-        """Read when first asked for: a model's head may need the number of classes before `setup`."""
-        with told(self.csv):
+        """The CSV's rows, read when first asked for: a model's head may need the number of classes before `setup`."""
+        with readable_disk_errors(self.csv):
             if not self.csv.is_file():
                 raise self.missing(self.csv)
             return read_solutions(
@@ -112,26 +113,30 @@ class GalaxyZoo(ImageDataModule):
         return self.packed if kind == "images" else self.csv
 
     def prepare_data(self) -> None:
-        with told(self.source):
-            if not self.source.is_dir():  # what is decoded is used without it
+        with readable_disk_errors(self.source):
+            if not self.source.is_dir():  # the decoded array is used without it
                 if not self.packed.is_file():
                     raise self.missing(self.source)
                 return
-            files = {path.stem: path for path in images_in(self.source, (".jpg", ".jpeg"))}
+            files = {path.stem: path for path in list_images(self.source, (".jpg", ".jpeg"))}
         if not files:
             raise MisconfigurationException(f"there are no JPGs in {self.source.absolute()}")
-        pack(files, self.packed, self.crop, self.stored, self.on_bad_image)
+        pack_images(files, self.packed, self.crop, self.stored, self.on_bad_image)
 
-    def read(self) -> dict[str, Stored]:
-        """Rows of the images of each split; test and validation are carved where the CSV has none."""
-        images, about = read_images(self.packed), contents(self.packed)
-        labels, splits = self.solutions.of(about["ids"], about["unreadable"])
+    def read(self) -> dict[str, ArraySplit]:
+        """Read the rows of the images of each split; test and validation are held out where the CSV has none."""
+        images, manifest = read_images(self.packed), read_manifest(self.packed)
+        labels, splits = self.solutions.match_images(manifest["ids"], manifest["unreadable"])
         rows = {name: np.flatnonzero(splits == name) for name in SPLITS}
         if self.solutions.splits is None:
-            kept, test = carve(np.zeros(len(rows["train"])), self.test_size, 0, "test_size")
-            rows |= {"train": rows["train"][kept], "test": rows["train"][test]}
+            train, test = stratified_split(np.zeros(len(rows["train"])), self.test_size, 0, "test_size")
+            rows |= {"train": rows["train"][train], "test": rows["train"][test]}
         if not len(rows["train"]):
             raise MisconfigurationException(f"{self.csv.absolute()}: no row with an image is of split train")
-        arrays = {name: Stored(images, labels, part) for name, part in rows.items() if len(part)}
-        arrays["unlabeled"] = Stored(images, rows=np.union1d(rows["train"], rows["unlabeled"]))
-        return {name: stored for name, stored in arrays.items() if name in (*self.sources, "val", "test")}
+        arrays = {
+            name: ArraySplit(images, labels, split_rows)
+            for name, split_rows in rows.items()
+            if len(split_rows)
+        }
+        arrays["unlabeled"] = ArraySplit(images, rows=np.union1d(rows["train"], rows["unlabeled"]))
+        return {name: split for name, split in arrays.items() if name in (*self.sources, "val", "test")}

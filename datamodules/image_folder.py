@@ -1,6 +1,5 @@
-"""Your own images as files, in a folder for each class."""
+"""The data module of a user's own image files, in a folder for each class."""
 
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -8,9 +7,10 @@ from typing import ClassVar
 import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from common.hints import nearest_hint
 from datamodules.images import ImageDataModule
-from datamodules.storage.disk import alone, told
-from datamodules.storage.image_files import OnBadImage, contents, images_in, pack
+from datamodules.storage.disk import exclusive_lock, readable_disk_errors
+from datamodules.storage.image_files import OnBadImage, list_images, pack_images, read_manifest
 from datamodules.storage.labels import read_names
 from datamodules.storage.layout import write_arrays
 
@@ -20,7 +20,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 class ImageFolder(ImageDataModule):
     """JPGs and PNGs in `data_dir/name/CLASS/`, or in `data_dir/name/{train,val,test}/CLASS/`.
 
-    They are decoded once, on all cores, into the array layout in `data_dir/NAME_SIZE`, which Arrays reads, too: RGB,
+    They are decoded once, on all cores, into the array layout in `data_dir/NAME_SIZE`, which Arrays also reads: RGB,
     the shorter side resized to `size`, the center cropped. `train_on: unlabeled` trains on the images that lie
     directly in `data_dir/name/unlabeled/`.
 
@@ -39,11 +39,11 @@ class ImageFolder(ImageDataModule):
 
     @cached_property
     def names(self) -> list[str] | None:
-        """Of the class folders; read when first asked for: a model's head may need their number before `setup`."""
-        with told(self.root):
+        """Names of the class folders, read when first asked for: a head may need their number before `setup`."""
+        with readable_disk_errors(self.root):
             if not self.root.is_dir():
                 return read_names(self.folder / "classes.txt")
-            return [folder.name for folder in class_folders(self.tops()["train"])]
+            return [folder.name for folder in list_class_folders(self.split_folders()["train"])]
 
     @cached_property
     def class_names(self) -> list[str] | None:
@@ -54,74 +54,73 @@ class ImageFolder(ImageDataModule):
         return len(self.names) if self.names else None
 
     def prepare_data(self) -> None:
-        with told(self.root):
-            if not self.root.is_dir():  # what is decoded is used without it
+        with readable_disk_errors(self.root):
+            if not self.root.is_dir():  # the decoded arrays are used without it
                 if not self.path("train", "images").is_file():
                     raise self.missing(self.root)
                 return
-            found = self.scan()
-            for split in {"val", "test"} - found.keys():  # it may have been there when others were decoded
+            splits = self.list_splits()
+            for split in {"val", "test"} - splits.keys():  # it may have been there when others were decoded
                 self.path(split, "images").unlink(missing_ok=True)
-        for split, files in found.items():
-            pack(files, self.path(split, "images"), None, self.stored, self.on_bad_image)
-        self.write_labels([split for split in found if split != "unlabeled"])
+        for split, files in splits.items():
+            pack_images(files, self.path(split, "images"), None, self.stored, self.on_bad_image)
+        self.write_labels([split for split in splits if split != "unlabeled"])
 
-    def tops(self) -> dict[str, Path]:
-        """Split -> the folder that holds its class folders."""
-        tops = {split: self.root / split for split in ("train", "val", "test")}
-        tops = {split: top for split, top in tops.items() if top.is_dir()}
-        if tops and "train" not in tops:
+    def split_folders(self) -> dict[str, Path]:
+        """Find the folder that holds the class folders of each split."""
+        folders = {split: self.root / split for split in ("train", "val", "test")}
+        folders = {split: folder for split, folder in folders.items() if folder.is_dir()}
+        if folders and "train" not in folders:
             raise MisconfigurationException(
-                f"{self.root.absolute()} has a folder {next(iter(tops))} and none called train: "
+                f"{self.root.absolute()} has a folder {next(iter(folders))} and none called train: "
                 "put class folders into train, or directly there"
             )
-        return tops or {"train": self.root}
+        return folders or {"train": self.root}
 
-    def scan(self) -> dict[str, dict[str, Path]]:
-        """Split -> its images, by their paths inside the folder."""
-        found = {}
-        for split, top in self.tops().items():
-            folders = class_folders(top)
+    def list_splits(self) -> dict[str, dict[str, Path]]:
+        """List the images of each split, by their paths inside the folder."""
+        splits = {}
+        for split, split_folder in self.split_folders().items():
+            folders = list_class_folders(split_folder)
             for folder in folders:
                 if folder.name not in self.names:
-                    near = get_close_matches(folder.name, self.names, n=1)
-                    hint = f"; the nearest class is {near[0]!r}" if near else ""
+                    hint = nearest_hint(folder.name, self.names, "class")
                     raise MisconfigurationException(f"{folder.absolute()}: train has no such class{hint}")
-            found[split] = self.named(folders, f"no class folders in {top.absolute()}")
+            splits[split] = self.list_files(folders, f"no class folders in {split_folder.absolute()}")
         if "unlabeled" in self.sources:
             folder = self.root / "unlabeled"
             if not folder.is_dir():
                 raise self.missing(folder)
-            found["unlabeled"] = self.named([folder], "")
-        return found
+            splits["unlabeled"] = self.list_files([folder], "")
+        return splits
 
-    def named(self, folders: list[Path], if_none: str) -> dict[str, Path]:
-        """Path inside the root -> image. Raises where there are no folders, or no images in one."""
+    def list_files(self, folders: list[Path], if_none: str) -> dict[str, Path]:
+        """List images by their paths inside the root. Raise where there are no folders, or no images in one."""
         if not folders:
             raise MisconfigurationException(f"{if_none}: {self.how_to_get}")
         files = {}
         for folder in folders:
-            images = images_in(folder, SUFFIXES)
+            images = list_images(folder, SUFFIXES)
             if not images:
                 raise MisconfigurationException(f"no JPGs or PNGs in {folder.absolute()}")
             files |= {path.relative_to(self.root).as_posix(): path for path in images}
         return files
 
     def write_labels(self, splits: list[str]) -> None:
-        """Labels of what was decoded, from the names of the folders, unless they are there."""
+        """Write the labels of the decoded images, from the names of their folders, unless they are there."""
         arrays = {}
         for split in splits:
-            ids = contents(self.path(split, "images"))["ids"]
+            ids = read_manifest(self.path(split, "images"))["ids"]
             labels = np.array([self.names.index(Path(image).parent.name) for image in ids], np.int64)
             path = self.path(split, "labels")
             if not path.is_file() or not np.array_equal(np.load(path), labels):
                 arrays[path.stem] = labels
         if arrays or read_names(self.folder / "classes.txt") != self.names:
-            with alone(self.folder):
+            with exclusive_lock(self.folder):
                 write_arrays(self.folder, arrays, self.names)
 
 
-def class_folders(top: Path) -> list[Path]:
-    """By name; hidden ones and `unlabeled` are none."""
-    folders = (path for path in top.iterdir() if path.is_dir() and path.name != "unlabeled")
+def list_class_folders(split_folder: Path) -> list[Path]:
+    """List class folders by name; hidden ones and `unlabeled` are none."""
+    folders = (path for path in split_folder.iterdir() if path.is_dir() and path.name != "unlabeled")
     return sorted(folder for folder in folders if not folder.name.startswith("."))

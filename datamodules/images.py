@@ -10,18 +10,18 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from common.batch import Batch, BatchKey
-from datamodules.augmentation.augment import augment, draw
-from datamodules.augmentation.geometry import central
-from datamodules.augmentation.recipe import Recipe, check
+from datamodules.augmentation.augment import augment, draw_params
+from datamodules.augmentation.geometry import crop_center
+from datamodules.augmentation.recipe import Recipe, check_recipe
 from datamodules.base import DataModule
 from datamodules.loading.resident import keep_resident
-from datamodules.storage.disk import told
-from datamodules.storage.groups import Groups, merge
-from datamodules.storage.image_files import OnBadImage, contents
+from datamodules.storage.disk import readable_disk_errors
+from datamodules.storage.groups import Groups, merge_classes
+from datamodules.storage.image_files import OnBadImage, read_manifest
 from datamodules.storage.labels import check_labels, name_labels, read_labels
 from datamodules.storage.layout import check_images, read_images
 from datamodules.storage.loose_images import LooseImages
-from datamodules.storage.splits import Stored, divide
+from datamodules.storage.splits import ArraySplit, make_splits
 
 
 class ImageDataModule(DataModule):
@@ -111,13 +111,13 @@ class ImageDataModule(DataModule):
 
     def setup(self, stage: str) -> None:
         if not self.datasets:
-            self.find()
+            self.open_splits()
         if self.resident and stage == "fit" and self.trainer:  # other verbs read each image once
             keep_resident(self.trainer.strategy.root_device, self.datasets, self.num_workers)
 
-    def find(self) -> None:
+    def open_splits(self) -> None:
         """Files -> `datasets`, and what follows from them."""
-        with told(self.folder):
+        with readable_disk_errors(self.folder):
             arrays = self.read()
             for source in self.sources:
                 if source not in arrays:
@@ -126,24 +126,26 @@ class ImageDataModule(DataModule):
             self.class_names, self.target_names = name_labels(arrays, self.folder, *known)
         self.check(arrays)
         if self.groups:
-            arrays = merge(arrays, self.class_names, self.groups)
+            arrays = merge_classes(arrays, self.class_names, self.groups)
             self.class_names = list(self.groups)
         self.num_classes = len(self.class_names) if self.class_names else None
         budget = self.fraction, self.labels_per_class
-        self.datasets = divide(arrays, self.val_size, self.split_seed, self.unlabeled, *budget)
+        self.datasets = make_splits(arrays, self.val_size, self.split_seed, self.unlabeled, *budget)
         if "val" not in self.datasets:
             rank_zero_info(f"val_size {self.val_size:g}: no validation images, their numbers are skipped")
 
-    def read(self) -> dict[str, Stored]:
+    def read(self) -> dict[str, ArraySplit]:
         """Images and labels of each split that exists."""
         arrays, opened = {}, {}
         for split in (*self.sources, "val", "test"):
             images_path, labels_path = self.path(split, "images"), self.path(split, "labels")
             if images_path.is_file():
-                # one array of a file that is several splits: `divide` keeps validation out of the others
+                # one array of a file that is several splits: `make_splits` keeps validation out of the others
                 images = opened.setdefault(images_path.resolve(), read_images(images_path))
                 has_labels = labels_path.is_file() and split != "unlabeled"
-                arrays[split] = Stored(images, read_labels(labels_path, len(images)) if has_labels else None)
+                arrays[split] = ArraySplit(
+                    images, read_labels(labels_path, len(images)) if has_labels else None
+                )
         return arrays
 
     @property
@@ -151,7 +153,7 @@ class ImageDataModule(DataModule):
         """Width of a head for the labels."""
         return len(self.target_names) if self.target_names else self.num_classes
 
-    def check(self, arrays: dict[str, Stored]) -> None:
+    def check(self, arrays: dict[str, ArraySplit]) -> None:
         """Raises where splits, normalization, crops and recipes do not fit each other."""
         channels = arrays["train"].images.shape[-1]
         for split, (images, labels, _) in arrays.items():
@@ -166,7 +168,7 @@ class ImageDataModule(DataModule):
             )
         for source in self.sources:
             for recipe in self.views:
-                check(recipe, *arrays[source].images.shape[1:])
+                check_recipe(recipe, *arrays[source].images.shape[1:])
 
     def prepare(self, stored: tuple, device: torch.device, augment: bool) -> Batch:
         """Stored rows and their key -> the batch that a step reads, on `device`.
@@ -179,7 +181,7 @@ class ImageDataModule(DataModule):
         # a copy of resident images to the CPU must be waited for
         images = images.to(device, non_blocking=device.type != "cpu")
         if self.center_crop and not augment:
-            images = central(images, self.center_crop)
+            images = crop_center(images, self.center_crop)
         recipes = self.views if augment else [Recipe()]
         generator = torch.Generator().manual_seed(key.number)
         # colors are float32, also where a callback computes in bf16
@@ -190,7 +192,7 @@ class ImageDataModule(DataModule):
 
     def make_view(self, images: Tensor, recipe: Recipe, key: BatchKey, generator: torch.Generator) -> Tensor:
         """One view of each image (B, C, S, S). Draws for the batch of all processes and takes this one's rows."""
-        params = draw(recipe, key.rows, images.shape[1:3], generator)[key.local]
+        params = draw_params(recipe, key.rows, images.shape[1:3], generator)[key.local]
         params = params.to(images.device, non_blocking=True)
         return self.augment(images, recipe, params, self.size, self.color, self.mean, self.std)
 
@@ -208,7 +210,7 @@ class ImageDataModule(DataModule):
         """The file that each image of a split was decoded from; None where they came as arrays."""
         rows = self.datasets[split]
         file = getattr(rows.images, "filename", None)  # of a memory map
-        names = contents(Path(file)).get("ids") if file else None
+        names = read_manifest(Path(file)).get("ids") if file else None
         return [names[row] for row in rows.rows] if names else None
 
     def loose_images(self, folder: Path, on_bad_image: OnBadImage) -> LooseImages:

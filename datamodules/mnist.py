@@ -9,12 +9,12 @@ from typing import ClassVar
 import numpy as np
 
 from datamodules.images import ImageDataModule
-from datamodules.storage.download import pack
-from datamodules.storage.splits import Stored
+from datamodules.storage.download import download_splits
+from datamodules.storage.splits import ArraySplit
 
 
 class MNIST(ImageDataModule):
-    """Downloaded by torchvision and packed into the array layout once; what is there already is used as it is.
+    """MNIST, downloaded by torchvision and packed into the array layout once; files that exist are used.
 
     Args:
         size: side of the views in pixels; 32 can be halved five times, as VGG's poolings do.
@@ -28,10 +28,10 @@ class MNIST(ImageDataModule):
         super().__init__(name="mnist", size=size, **shared)
 
     def prepare_data(self) -> None:
-        pack("MNIST", self.folder, ("train", "test"), self.class_names, self.fetch)
+        download_splits("MNIST", self.folder, ("train", "test"), self.class_names, self.fetch)
 
-    def fetch(self, split: str, folder: Path) -> Stored:
+    def fetch(self, split: str, folder: Path) -> ArraySplit:
         from torchvision.datasets import MNIST as Download
 
         source = Download(folder, train=split == "train", download=True)
-        return Stored(source.data.numpy()[..., None], source.targets.numpy().astype(np.int64))
+        return ArraySplit(source.data.numpy()[..., None], source.targets.numpy().astype(np.int64))

@@ -11,14 +11,14 @@ import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.images import ImageDataModule
-from datamodules.storage.download import pack
-from datamodules.storage.splits import Stored
+from datamodules.storage.download import download_splits
+from datamodules.storage.splits import ArraySplit
 
 
 class STL10(ImageDataModule):
-    """Downloaded by torchvision (2.6 GB) and packed into the array layout once; what is there is used as it is.
+    """STL-10, downloaded by torchvision (2.6 GB) and packed into the array layout once; files that exist are used.
 
-    Training reads the images without labels, probes and kNN the 5,000 labeled ones, less those carved for validation.
+    Training reads the images without labels, probes and kNN the 5,000 labeled ones, less those held out for validation.
 
     Args:
         fold: 0 ... 9 for one of the ten official choices of 1,000 of the 5,000; all if None.
@@ -39,25 +39,25 @@ class STL10(ImageDataModule):
         self.fold = fold
 
     def prepare_data(self) -> None:
-        pack("STL-10", self.folder, (*self.sources, "test"), self.class_names, self.fetch)
+        download_splits("STL-10", self.folder, (*self.sources, "test"), self.class_names, self.fetch)
 
-    def fetch(self, split: str, folder: Path) -> Stored:
+    def fetch(self, split: str, folder: Path) -> ArraySplit:
         from torchvision.datasets import STL10 as Download
 
         source = Download(folder, split=split, download=True)
         if split == "train":
             shutil.copy(folder / Download.base_folder / Download.folds_list_file, self.folder)
         labels = None if split == "unlabeled" else source.labels.astype(np.int64)
-        return Stored(source.data.transpose(0, 2, 3, 1), labels)
+        return ArraySplit(source.data.transpose(0, 2, 3, 1), labels)
 
-    def read(self) -> dict[str, Stored]:
+    def read(self) -> dict[str, ArraySplit]:
         arrays = super().read()
         if self.fold is None:
             return arrays
         return arrays | {"train": arrays["train"].take(self.fold_rows())}
 
     def fold_rows(self) -> np.ndarray:
-        """Rows of the fold among the labeled training images."""
+        """Read the rows of the fold among the labeled training images."""
         path = self.folder / "fold_indices.txt"
         if not path.is_file():
             raise MisconfigurationException(

@@ -1,4 +1,4 @@
-"""Texts of a split, read a whole batch at once."""
+"""A split of texts, read a batch at a time."""
 
 import numpy as np
 import torch
@@ -6,12 +6,12 @@ from torch import Tensor
 
 
 class TextRows:
-    """Texts in memory, with their `lengths` (N,), so that a loader can put equally long ones together.
+    """Texts in memory with their `lengths` (N,), so that a loader can put equally long ones together.
 
     Args:
         texts: ASCII without NUL.
         labels: one for each; None where there are none (read as -1).
-        groups: a name for each, of what it belongs to; None where there are none.
+        groups: the name of the group of each; None where there are none.
     """
 
     def __init__(self, texts: list[bytes], labels: list[int] | None = None, groups: list[str] | None = None):
@@ -30,7 +30,7 @@ class TextRows:
         index = torch.as_tensor(positions)
         return codes, self.labels[index], index
 
-    def part(self, rows: np.ndarray) -> "TextRows":
-        """Some of the texts, as a split of their own."""
+    def take(self, rows: np.ndarray) -> "TextRows":
+        """Return the split of the texts at some positions."""
         groups = self.groups and [self.groups[i] for i in rows]
         return TextRows([self.texts[i] for i in rows], self.labels[rows].tolist(), groups)

@@ -1,6 +1,5 @@
-"""Tweets, negative or positive: CSV files -> batches of ASCII codes, each of tweets about equally long."""
+"""The data module of tweets, negative or positive: CSV files -> batches of ASCII codes of about equal length."""
 
-import os
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -10,10 +9,16 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from common.batch import Batch
+from common.files import readable_os_errors
 from datamodules.base import DataModule
-from datamodules.storage.splits import carve
+from datamodules.storage.splits import stratified_split
 from datamodules.storage.tweet_files import read_tweets, read_unlabeled, to_ascii
 from datamodules.texts import TextRows
+
+CANNOT_READ = (
+    "{path} cannot be read: {reason}: give yourself the right to, or point "
+    "--data.init_args.data_dir elsewhere"
+)
 
 
 class Tweets(DataModule):
@@ -24,15 +29,15 @@ class Tweets(DataModule):
 
     Args:
         name: subfolder of `data_dir`.
-        data_dir: where the data sets live.
+        data_dir: the folder of the data sets.
         train_on: `labeled` trains on the training split; `unlabeled` on unlabeled.txt, a tweet a line, while
             validation, kNN and probes keep to the labeled ones.
         non_ascii: `transliterate` takes off accents, straightens curly quotes and dashes, and drops what has no
-            likeness in ASCII; `drop` drops all that is not ASCII.
+            counterpart in ASCII; `drop` drops all that is not ASCII.
         max_length: in characters; a longer tweet is cut there.
-        val_size: share of each class that is carved from the training split where there is no val split; from 1 a
+        val_size: share of each class that is held out of the training split where there is no val split; from 1 a
             number of tweets, as many of each class; none with 0.
-        split_seed: of that carving. It has nothing to do with the run's seed.
+        split_seed: seed of that split, apart from the run's seed.
     """
 
     num_classes = 2
@@ -59,52 +64,51 @@ class Tweets(DataModule):
         self.val_size, self.split_seed = val_size, split_seed
 
     def setup(self, stage: str) -> None:
-        if self.datasets:
-            return
+        if not self.datasets:
+            self.open_splits()
+
+    def open_splits(self) -> None:
+        """Read the files into `datasets`, and hold out validation where no file has it."""
         splits = {}
-        for split, path in self.files().items():
+        for split, path in self.find_files().items():
             if split == "unlabeled":
-                splits[split] = TextRows(self.encoded(path, read_unlabeled(path)))
+                splits[split] = TextRows(self.encode_texts(path, read_unlabeled(path)))
             else:
                 texts, labels, sources = read_tweets(path)
-                splits[split] = TextRows(self.encoded(path, texts), labels, sources if any(sources) else None)
+                groups = sources if any(sources) else None
+                splits[split] = TextRows(self.encode_texts(path, texts), labels, groups)
         if "val" not in splits and self.val_size:
-            parts = carve(splits["train"].labels.numpy(), self.val_size, self.split_seed)
-            splits["train"], splits["val"] = (splits["train"].part(rows) for rows in parts)
+            rows_of_splits = stratified_split(splits["train"].labels.numpy(), self.val_size, self.split_seed)
+            splits["train"], splits["val"] = (splits["train"].take(rows) for rows in rows_of_splits)
         if "unlabeled" in splits:
             splits["bank"], splits["train"] = splits["train"], splits.pop("unlabeled")
         self.datasets = splits
 
-    def files(self) -> dict[str, Path]:
-        """The file of each split that has one. Raises where one is missing, with where it was looked for."""
+    def find_files(self) -> dict[str, Path]:
+        """Find the file of each split that has one. Raise where a needed one is missing, with the names it may have."""
         names = {split: (f"{split}.csv", f"tweets{split}.csv") for split in ("train", "val", "test")}
         if self.train_on == "unlabeled":
             names["unlabeled"] = ("unlabeled.txt",)
-        try:
-            there = os.listdir(self.folder) if self.folder.exists() else []
-        except OSError as error:
-            raise MisconfigurationException(
-                f"{self.folder.absolute()} cannot be read: {error.strerror}: give yourself the right to, or point "
-                "--data.init_args.data_dir elsewhere"
-            ) from error
-        found = {split: self.folder / name for split in names for name in names[split] if name in there}
-        for split in {"train", *names} - {"val", "test"} - found.keys():
+        with readable_os_errors(self.folder.absolute(), CANNOT_READ):
+            entries = {path.name for path in self.folder.iterdir()} if self.folder.exists() else set()
+        files = {split: self.folder / name for split in names for name in names[split] if name in entries}
+        for split in {"train", *names} - {"val", "test"} - files.keys():
             raise MisconfigurationException(
                 f"no {' or '.join(names[split])} in {self.folder.absolute()}: put tweets there (README, Data), "
                 "or point --data.init_args.data_dir to where they are"
             )
-        return found
+        return files
 
-    def encoded(self, path: Path, texts: list[str]) -> list[bytes]:
-        """Texts as ASCII of at most `max_length`; says once how many are cut or empty."""
-        whole = [to_ascii(text, self.non_ascii == "transliterate") for text in texts]
-        long, empty = sum(len(text) > self.max_length for text in whole), whole.count(b"")
+    def encode_texts(self, path: Path, texts: list[str]) -> list[bytes]:
+        """Encode texts as ASCII of at most `max_length`; say how many are cut or empty."""
+        encoded = [to_ascii(text, self.non_ascii == "transliterate") for text in texts]
+        long, empty = sum(len(text) > self.max_length for text in encoded), encoded.count(b"")
         if long or empty:
             rank_zero_info(
-                f"{path}: of {len(whole)} tweets {long} are longer than {self.max_length} characters and cut there, "
+                f"{path}: of {len(encoded)} tweets {long} are longer than {self.max_length} characters and cut there, "
                 f"{empty} have none and stay empty"
             )
-        return [text[: self.max_length] for text in whole]
+        return [text[: self.max_length] for text in encoded]
 
     def groups_of(self, split: str) -> list[str] | None:
         """The source of each tweet of a split; None where the file names none."""
@@ -117,11 +121,11 @@ class Tweets(DataModule):
         return Batch([codes.long()], labels, index, key)
 
     def display(self, view: Tensor) -> list[str]:
-        """Codes (B, T) -> the tweets as they are read."""
+        """Turn codes (B, T) into the tweets as a person reads them."""
         return [bytes(row[row > 0].tolist()).decode() for row in view.cpu()]
 
     def raw(self, view: Tensor) -> Tensor:
-        """Codes (B, T) -> how often each character occurs, float32 (B, 128)."""
+        """Count how often each character occurs in codes (B, T): float32 (B, 128)."""
         counts = torch.zeros(len(view), 128, device=view.device)
         return counts.scatter_add_(1, view, (view > 0).float())
 

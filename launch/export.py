@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from common.checkpoint import encoder_weights, read_checkpoint
 from launch.examples import examples
-from launch.folders import whole
+from launch.folders import atomic_output
 from launch.onnx_file import write_onnx
 from launch.parser import Help, Parser, explain, one_line
 from launch.trust import only_known_classes
@@ -50,9 +50,9 @@ def export(
     encoder = build(spec, nn.Module).eval()
     load_weights(encoder, checkpoint, ckpt_path)
     shape = {"input": inputs(plan, checkpoint, run)}
-    with whole(output / "encoder.safetensors") as path:
+    with atomic_output(output / "encoder.safetensors") as path:
         save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, path)
-    with whole(output / "card.json") as path:
+    with atomic_output(output / "card.json") as path:
         card = {"encoder": spec | {"dim": encoder.dim}, **shape, **origin(plan, checkpoint, run)}
         path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     print(

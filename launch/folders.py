@@ -1,7 +1,6 @@
-"""runs/EXPERIMENT/VERSION: claim a new one, find the one to go on with; and files that are whole or not there."""
+"""runs/EXPERIMENT/VERSION: claim a new one, find the one to go on with, and write files complete or not at all."""
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from common.checkpoint import read_checkpoint
+from common.files import atomic_write, readable_os_errors
 
 
 def versions(experiment: Path) -> list[Path]:
@@ -111,14 +111,7 @@ def wandb_id(ckpt_path: str | Path | None, folder: Path) -> str | None:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Another path, to write to: what is there in the end appears under `path`, replacing what was."""
-    part = path.with_name(f".part-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        os.replace(part, path)
-    except OSError as error:
-        raise MisconfigurationException(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
+def atomic_output(path: Path) -> Iterator[Path]:
+    """Yield a temporary path as `atomic_write` does; turn an error of the system into one line that names `path`."""
+    with readable_os_errors(path, "{path} cannot be written: {reason}"), atomic_write(path) as temporary:
+        yield temporary

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from launch.folders import whole
+from launch.folders import atomic_output
 
 
 def write_onnx(encoder: nn.Module, view: Tensor, path: Path) -> None:
@@ -23,7 +23,7 @@ def write_onnx(encoder: nn.Module, view: Tensor, path: Path) -> None:
             raise MisconfigurationException(
                 f"ONNX needs {package}: pip install onnx onnxscript (the rest of the export is in {path.parent})"
             ) from None
-    with whole(path) as part:
+    with atomic_output(path) as part:
         try:
             torch.onnx.export(
                 encoder,

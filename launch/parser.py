@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields, is_dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
@@ -15,6 +14,7 @@ import yaml
 from jsonargparse import DefaultHelpFormatter, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
+from common.hints import nearest_hint, nearest_names
 from common.renamed import rename_config
 from launch.trust import FLAG, LIBRARIES
 
@@ -48,7 +48,7 @@ def explain(message: str, args: list[str], parser: LightningArgumentParser) -> s
         known = names(parser, (value for *_, value in settings))
         wrong = next((part for part in bad.split(".") if part not in known), bad)
         place = next((f"{key} in {source}" for key, source, _ in settings if wrong in key.split(".")), bad)
-        return f"unknown key {wrong!r} ({place}){nearest(wrong, known)}"
+        return f"unknown key {wrong!r} ({place}){nearest_hint(wrong, known, 'known one')}"
     if found := DENIED.search(message):
         return (
             f"a config may not name {found[1]}: only classes of the project, of files in this folder, and of "
@@ -56,10 +56,11 @@ def explain(message: str, args: list[str], parser: LightningArgumentParser) -> s
         )
     if found := BAD_CLASS.search(message):
         path, why = found.groups()
-        return f"cannot use class_path {path!r}: {why}{nearest(path.rsplit('.', 1)[-1], siblings(path))}"
+        hint = nearest_hint(path.rsplit(".", 1)[-1], siblings(path), "known one")
+        return f"cannot use class_path {path!r}: {why}{hint}"
     if found := NO_NAME.search(message):
         module, name = found.groups()
-        return f"there is no {module}.{name}{nearest(name, siblings(f'{module}.{name}'))}"
+        return f"there is no {module}.{name}{nearest_hint(name, siblings(f'{module}.{name}'), 'known one')}"
     if "Problems parsing config" in message:
         files = [args[i + 1] for i, arg in enumerate(args[:-1]) if arg in ("--config", "-c")]
         files += [arg.removeprefix("--config=") for arg in args if arg.startswith("--config=")]
@@ -68,18 +69,13 @@ def explain(message: str, args: list[str], parser: LightningArgumentParser) -> s
         words = ("class_path", "init_args")
         for key, source, _ in given(args):
             for part in key.split("."):
-                if part not in words and get_close_matches(part, words):
-                    return f"unknown key {part!r} ({key} in {source}){nearest(part, words)}"
+                if part not in words and nearest_names(part, words):
+                    return f"unknown key {part!r} ({key} in {source}){nearest_hint(part, words, 'known one')}"
     return one_line(message)
 
 
 def one_line(message: str) -> str:
     return re.sub(r"\s*\n\s*", " ", message).strip()
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"; the nearest known one is {near[0]!r}" if near else ""
 
 
 def given(args: list[str]) -> Iterator[tuple[str, str, Any]]:

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from launch.folders import whole
+from launch.folders import atomic_output
 
 EVERY = 30.0  # seconds between two parts: what a crash may cost
 
@@ -64,11 +64,11 @@ class Parts(Callback):
     def save(self) -> None:
         """What has come since the last time, as a file."""
         if not self.note.is_file():
-            with whole(self.note) as path:
+            with atomic_output(self.note) as path:
                 path.write_text(json.dumps(self.about), encoding="utf-8")
         if self.rows:
             end = self.done + len(self.rows)
-            with whole(self.folder / f"{self.done:09}-{end:09}.npz") as path:
+            with atomic_output(self.folder / f"{self.done:09}-{end:09}.npz") as path:
                 np.savez(path, **joined(self.rows))
             self.done, self.rows, self.saved = end, [], perf_counter()
 
@@ -86,7 +86,7 @@ class Parts(Callback):
         columns = {name: column[order] for name, column in columns.items()}
         if names:
             columns["names"] = np.array(names)[columns["index"]]
-        with whole(target) as path:
+        with atomic_output(target) as path:
             np.savez(path, **columns, about=json.dumps(self.about))
         shutil.rmtree(self.folder)
         rows, dim = columns["features"].shape

@@ -19,6 +19,8 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
+from common.files import atomic_write
+
 PACKAGES = ("torch", "lightning", "torchvision", "torchmetrics", "numpy", "scikit-learn", "timm", "wandb")
 
 
@@ -166,6 +168,5 @@ class RunFolder(Callback):
         }
         if "train/examples_per_s" in metrics:
             self.facts["examples_per_s"] = round(float(metrics["train/examples_per_s"]), 1)
-        temporary = self.folder / "provenance.part"
-        temporary.write_text(json.dumps(self.facts, indent=2))
-        os.replace(temporary, self.folder / "provenance.json")
+        with atomic_write(self.folder / "provenance.json") as temporary:
+            temporary.write_text(json.dumps(self.facts, indent=2))

@@ -4,8 +4,8 @@ from typing import Any
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from common.hints import nearest_hint
 from common.renamed import CLASSES
-from launch.parser import nearest
 
 
 def class_name(item: Any) -> str:
@@ -22,9 +22,8 @@ def current_names(without: list[str], items: list) -> list[str]:
     known = [class_name(item) for item in items]
     for name in without:
         if name not in known:
-            raise MisconfigurationException(
-                f"without: no callback or logger is called {name!r}{nearest(name, known)}"
-            )
+            hint = nearest_hint(name, known, "known one")
+            raise MisconfigurationException(f"without: no callback or logger is called {name!r}{hint}")
     return without
 
 

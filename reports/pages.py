@@ -1,11 +1,12 @@
 """How a page is made: templates filled in, in one file that holds all it shows and loads nothing."""
 
-import os
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+
+from common.files import atomic_write
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -43,10 +44,6 @@ def render(template: str, **context: object) -> str:
 
 def save(target: Path, text: str) -> Path:
     """Write a file whole or not at all."""
-    part = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        part.write_text(text, encoding="utf-8", errors="replace")
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_write(target, shared=True) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="replace")
     return target

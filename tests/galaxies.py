@@ -49,7 +49,7 @@ def galaxies_of(images: Tensor) -> list[int]:
     return [round((mean - 20) / 5) for mean in images.float().mean((1, 2, 3)).tolist()]
 
 
-def present(name: str) -> Path:
+def require_data(name: str) -> Path:
     """A folder with real data; skips the test where it is missing."""
     folder = Path(__file__).parent.parent / "data" / name
     if not folder.is_dir():

@@ -19,7 +19,7 @@ from datamodules.galaxy_zoo import GalaxyZoo
 from datamodules.image_folder import ImageFolder
 from datamodules.mnist import MNIST
 from datamodules.stl10 import STL10
-from datamodules.storage.splits import carve
+from datamodules.storage.splits import stratified_split
 from tests.conftest import random_split, write_random
 from tests.folders import write_folders
 from tests.galaxies import write_galaxies
@@ -28,36 +28,36 @@ CROP = Recipe(scale=(0.5, 1.0), ratio=(0.75, 1.33))
 CPU = torch.device("cpu")
 
 
-def digits(folder, **options):
+def make_digits(folder, **options):
     return Digits(data_dir=folder, **options)
 
 
-def cifar10(folder, **options):
+def make_cifar10(folder, **options):
     write_random(folder / "cifar10", train=100, test=40, classes=CIFAR10.class_names, size=32)
     return CIFAR10(data_dir=folder, **options)
 
 
-def mnist(folder, **options):
+def make_mnist(folder, **options):
     write_random(folder / "mnist", train=100, test=40, classes=MNIST.class_names, size=28, channels=1)
     return MNIST(data_dir=folder, **({"size": 28} | options))
 
 
-def stl10(folder, **options):
+def make_stl10(folder, **options):
     write_random(folder / "stl10", train=100, test=40, classes=STL10.class_names, size=96)
     return STL10(data_dir=folder, train_on="labeled", **options)
 
 
-def galaxies(folder, **options):
+def make_galaxies(folder, **options):
     write_galaxies(folder / "galaxyzoo")
     return GalaxyZoo(data_dir=folder, stored=16, target="question 1", **options)
 
 
-def arrays(folder, **options):
+def make_arrays(folder, **options):
     write_random(folder / "mine")
     return Arrays("mine", data_dir=folder, **options)
 
 
-def explicit_files(folder, **options):
+def make_explicit_files(folder, **options):
     """Files that are called otherwise, one of them elsewhere; no test split, images with one channel."""
     (folder / "course").mkdir(parents=True)
     names = {
@@ -74,37 +74,37 @@ def explicit_files(folder, **options):
     return Arrays("course", data_dir=folder, files=files, **options)
 
 
-def image_folder(folder, **options):
+def make_image_folder(folder, **options):
     write_folders(folder / "pictures")
     return ImageFolder("pictures", data_dir=folder, size=16, **options)
 
 
-def unlabeled(folder, **options):
+def make_unlabeled(folder, **options):
     (folder / "plain").mkdir(parents=True)
     np.save(folder / "plain" / "train_images.npy", random_split(50)[0])
     return Arrays("plain", data_dir=folder, **options)
 
 
 DATA_SETS = {  # one line a data set: (how to make it small, classes, channels, side, rows of train, val and test)
-    "Digits": (digits, 10, 1, 8, (1295, 143, 359)),
-    "CIFAR10": (cifar10, 10, 3, 32, (90, 10, 40)),
-    "MNIST": (mnist, 10, 1, 28, (90, 10, 40)),
-    "STL10": (stl10, 10, 3, 96, (90, 10, 40)),
-    "GalaxyZoo": (galaxies, 3, 3, 16, (32, 4, 4)),
-    "ImageFolder": (image_folder, 3, 3, 16, (21, 3, 0)),
-    "Arrays": (arrays, 4, 3, 16, (88, 8, 32)),
-    "Arrays, files": (explicit_files, 4, 1, 16, (60, 40, 0)),
-    "Arrays, no labels": (unlabeled, None, 3, 16, (45, 5, 0)),
+    "Digits": (make_digits, 10, 1, 8, (1295, 143, 359)),
+    "CIFAR10": (make_cifar10, 10, 3, 32, (90, 10, 40)),
+    "MNIST": (make_mnist, 10, 1, 28, (90, 10, 40)),
+    "STL10": (make_stl10, 10, 3, 96, (90, 10, 40)),
+    "GalaxyZoo": (make_galaxies, 3, 3, 16, (32, 4, 4)),
+    "ImageFolder": (make_image_folder, 3, 3, 16, (21, 3, 0)),
+    "Arrays": (make_arrays, 4, 3, 16, (88, 8, 32)),
+    "Arrays, files": (make_explicit_files, 4, 1, 16, (60, 40, 0)),
+    "Arrays, no labels": (make_unlabeled, None, 3, 16, (45, 5, 0)),
 }
 
 
 @pytest.fixture(params=DATA_SETS)
-def entry(request):
+def data_set(request):
     return DATA_SETS[request.param]
 
 
-def ready(data, training=False, rank=0, world=1):
-    """As a Trainer would set it up."""
+def set_up_data(data, training=False, rank=0, world=1):
+    """Set a data module up as a Trainer does."""
     data.trainer = SimpleNamespace(
         global_rank=rank,
         world_size=world,
@@ -119,7 +119,7 @@ def ready(data, training=False, rank=0, world=1):
     return data
 
 
-def transferred(data, stored):
+def transfer_batch(data, stored):
     return data.transfer_batch_to_device(stored, CPU, 0)
 
 
@@ -127,10 +127,10 @@ def transferred(data, stored):
 
 
 @pytest.mark.parametrize("recipes", [1, 2, 3])
-def test_a_training_batch_has_a_view_a_recipe(entry, tmp_path, recipes):
-    make, classes, channels, side, _ = entry
-    data = ready(make(tmp_path, views=[CROP] * recipes, batch_size=10), training=True)
-    views, labels, index, key = transferred(data, next(iter(data.train_dataloader())))
+def test_a_training_batch_has_a_view_a_recipe(data_set, tmp_path, recipes):
+    make, classes, channels, side, _ = data_set
+    data = set_up_data(make(tmp_path, views=[CROP] * recipes, batch_size=10), training=True)
+    views, labels, index, key = transfer_batch(data, next(iter(data.train_dataloader())))
     assert isinstance(views, list) and len(views) == recipes
     for view in views:
         assert (
@@ -147,23 +147,23 @@ def test_a_training_batch_has_a_view_a_recipe(entry, tmp_path, recipes):
 
 
 @pytest.mark.parametrize("loader", ["val_dataloader", "test_dataloader", "bank_dataloader"])
-def test_elsewhere_there_is_one_view_without_augmentation(entry, tmp_path, loader):
-    make, *_, (train, val, test) = entry
-    data = ready(make(tmp_path, views=[CROP, CROP], batch_size=16))
+def test_elsewhere_there_is_one_view_without_augmentation(data_set, tmp_path, loader):
+    make, *_, (train, val, test) = data_set
+    data = set_up_data(make(tmp_path, views=[CROP, CROP], batch_size=16))
     rows = {"val_dataloader": val, "bank_dataloader": train}.get(loader, test)
     batches = list(getattr(data, loader)())
     assert torch.cat([batch[2] for batch in batches] or [torch.empty(0)]).tolist() == list(range(rows))
     for images, *rest in batches:
-        views, labels, index, key = transferred(data, (images, *rest))
+        views, labels, index, key = transfer_batch(data, (images, *rest))
         assert len(views) == 1
         mean, std = (torch.tensor(v)[:, None, None] for v in (data.mean, data.std))
         torch.testing.assert_close(views[0] * std + mean, images.permute(0, 3, 1, 2) / 255)
         assert torch.equal(labels, rest[0]) and torch.equal(index, rest[1]) and key == rest[2]
 
 
-def test_splits_are_as_large_as_they_should_be(entry, tmp_path):
-    make, classes, channels, side, (train, val, test) = entry
-    data = ready(make(tmp_path))
+def test_splits_are_as_large_as_they_should_be(data_set, tmp_path):
+    make, classes, channels, side, (train, val, test) = data_set
+    data = set_up_data(make(tmp_path))
     assert {name: len(split) for name, split in data.datasets.items()} == {"train": train, "val": val} | (
         {"test": test} if test else {}
     )
@@ -173,8 +173,8 @@ def test_splits_are_as_large_as_they_should_be(entry, tmp_path):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_index_gives_the_image_back(entry, tmp_path, training):
-    data = ready(entry[0](tmp_path, batch_size=12), training)
+def test_the_index_gives_the_image_back(data_set, tmp_path, training):
+    data = set_up_data(data_set[0](tmp_path, batch_size=12), training)
     split = "train" if training else "val"
     loader = data.train_dataloader() if training else data.val_dataloader()
     for images, labels, index, _ in loader:
@@ -183,41 +183,43 @@ def test_the_index_gives_the_image_back(entry, tmp_path, training):
             assert torch.equal(one, other)
 
 
-def test_display_is_the_inverse_of_normalization(entry, tmp_path):
-    data = ready(entry[0](tmp_path, batch_size=16))
+def test_display_is_the_inverse_of_normalization(data_set, tmp_path):
+    data = set_up_data(data_set[0](tmp_path, batch_size=16))
     stored = next(iter(data.bank_dataloader()))
-    (view, *_), *_ = transferred(data, stored)
-    shown = data.display(view)
-    assert shown.dtype == torch.uint8 and shown.shape == stored[0].shape
-    assert (shown.int() - stored[0].int()).abs().max() <= 1
+    (view, *_), *_ = transfer_batch(data, stored)
+    displayed = data.display(view)
+    assert displayed.dtype == torch.uint8 and displayed.shape == stored[0].shape
+    assert (displayed.int() - stored[0].int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize("mean, std", [([0.0], [1.0]), ([0.5], [0.5]), ([0.2, 0.4, 0.6], [0.1, 0.2, 0.3])])
 def test_mean_and_std_are_options(data_dir, mean, std):
-    data = ready(Arrays("tiny", data_dir=data_dir, mean=mean, std=std))
+    data = set_up_data(Arrays("tiny", data_dir=data_dir, mean=mean, std=std))
     stored = next(iter(data.val_dataloader()))
-    (view, *_), *_ = transferred(data, stored)
+    (view, *_), *_ = transfer_batch(data, stored)
     mean, std = (torch.tensor(v).expand(3)[:, None, None] for v in (mean, std))
     torch.testing.assert_close(view, (stored[0].permute(0, 3, 1, 2) / 255 - mean) / std)
     assert (data.display(view).int() - stored[0].int()).abs().max() <= 1
 
 
 def test_display_clips_what_no_screen_can_show(data_dir):
-    data = ready(Arrays("tiny", data_dir=data_dir))
+    data = set_up_data(Arrays("tiny", data_dir=data_dir))
     assert data.display(torch.full((1, 3, 2, 2), 9.0)).min() == 255
     assert data.display(torch.full((1, 3, 2, 2), -9.0)).max() == 0
 
 
 @pytest.mark.parametrize("size", [8, 24])
 def test_size_is_the_side_of_every_view(data_dir, size):
-    data = ready(Arrays("tiny", data_dir=data_dir, size=size, views=[CROP], batch_size=8), training=True)
+    data = set_up_data(
+        Arrays("tiny", data_dir=data_dir, size=size, views=[CROP], batch_size=8), training=True
+    )
     for loader in (data.train_dataloader(), data.val_dataloader()):
-        (view, *_), *_ = transferred(data, next(iter(loader)))
+        (view, *_), *_ = transfer_batch(data, next(iter(loader)))
         assert view.shape[1:] == (3, size, size)
 
 
 def test_the_bank_is_the_training_split_in_order_each_time_the_same(data_dir):
-    data = ready(Arrays("tiny", data_dir=data_dir, views=[CROP], batch_size=16), training=True)
+    data = set_up_data(Arrays("tiny", data_dir=data_dir, views=[CROP], batch_size=16), training=True)
     first, second = list(data.bank_dataloader()), list(data.bank_dataloader())
     assert torch.cat([batch[2] for batch in first]).tolist() == list(range(88))
     for one, other in zip(first, second, strict=True):
@@ -228,7 +230,7 @@ def test_the_bank_is_the_training_split_in_order_each_time_the_same(data_dir):
 
 
 def test_augmentation_is_a_function_of_the_key(data_dir):
-    data = ready(Arrays("tiny", data_dir=data_dir, views=[CROP], batch_size=16), training=True)
+    data = set_up_data(Arrays("tiny", data_dir=data_dir, views=[CROP], batch_size=16), training=True)
     *rows, _ = next(iter(data.train_dataloader()))
     torch.manual_seed(0)
     (first,), *_ = data.prepare((*rows, BatchKey.single(5, len(rows[-1]))), CPU, augment=True)
@@ -242,46 +244,46 @@ def test_augmentation_is_a_function_of_the_key(data_dir):
 # --- splits
 
 
-def test_carving_is_disjoint_whole_and_class_by_class():
+def test_a_stratified_split_is_disjoint_complete_and_by_class():
     labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [100, 50, 10]))
-    kept, carved = carve(labels, 0.2, seed=0)
-    assert sorted([*kept, *carved]) == list(range(160))
-    assert (np.diff(kept) > 0).all() and (np.diff(carved) > 0).all()
-    assert np.bincount(labels[carved]).tolist() == [20, 10, 2]
+    rows, held_out = stratified_split(labels, 0.2, seed=0)
+    assert sorted([*rows, *held_out]) == list(range(160))
+    assert (np.diff(rows) > 0).all() and (np.diff(held_out) > 0).all()
+    assert np.bincount(labels[held_out]).tolist() == [20, 10, 2]
 
 
-def test_carving_depends_on_its_seed_alone():
+def test_a_stratified_split_depends_on_its_seed_alone():
     labels = np.arange(200) % 4
     np.random.seed(0)
-    first = carve(labels, 0.1, seed=0)[1]
+    first = stratified_split(labels, 0.1, seed=0)[1]
     np.random.seed(1)
-    assert np.array_equal(first, carve(labels, 0.1, seed=0)[1])
-    assert not np.array_equal(first, carve(labels, 0.1, seed=1)[1])
+    assert np.array_equal(first, stratified_split(labels, 0.1, seed=0)[1])
+    assert not np.array_equal(first, stratified_split(labels, 0.1, seed=1)[1])
 
 
-def rows(data):
+def rows_by_split(data):
     return {name: split.rows.tolist() for name, split in data.datasets.items()}
 
 
 def test_the_split_is_fixed_by_split_seed_and_not_by_the_runs_seed(data_dir):
-    base = rows(ready(Arrays("tiny", data_dir=data_dir)))
-    assert rows(ready(Arrays("tiny", data_dir=data_dir, seed=7))) == base
-    other = rows(ready(Arrays("tiny", data_dir=data_dir, split_seed=7)))
+    base = rows_by_split(set_up_data(Arrays("tiny", data_dir=data_dir)))
+    assert rows_by_split(set_up_data(Arrays("tiny", data_dir=data_dir, seed=7))) == base
+    other = rows_by_split(set_up_data(Arrays("tiny", data_dir=data_dir, split_seed=7)))
     assert other["val"] != base["val"] and other["test"] == base["test"]
     assert not set(base["train"]) & set(base["val"])
 
 
 def test_val_size_is_the_share_of_each_class(data_dir):
-    data = ready(Arrays("tiny", data_dir=data_dir, val_size=0.25))
+    data = set_up_data(Arrays("tiny", data_dir=data_dir, val_size=0.25))
     labels = data.datasets["val"].labels
     assert torch.bincount(labels).tolist() == [6, 6, 6, 6] and len(data.datasets["train"]) == 72
 
 
-def test_a_val_file_is_used_and_nothing_is_carved(own_dir):
+def test_a_val_file_is_used_and_nothing_is_held_out(own_dir):
     images, labels = random_split(20, seed=9)
     np.save(own_dir / "tiny" / "val_images.npy", images)
     np.save(own_dir / "tiny" / "val_labels.npy", labels)
-    data = ready(Arrays("tiny", data_dir=own_dir))
+    data = set_up_data(Arrays("tiny", data_dir=own_dir))
     assert len(data.datasets["train"]) == 96
     stored = next(iter(data.val_dataloader()))
     assert np.array_equal(stored[0].numpy(), images) and stored[1].tolist() == labels.tolist()
@@ -289,20 +291,21 @@ def test_a_val_file_is_used_and_nothing_is_carved(own_dir):
 
 def test_without_a_test_split_the_test_loader_is_empty(own_dir):
     (own_dir / "tiny" / "test_images.npy").unlink()
-    data = ready(Arrays("tiny", data_dir=own_dir))
+    data = set_up_data(Arrays("tiny", data_dir=own_dir))
     assert list(data.test_dataloader()) == [] and "test" not in data.datasets
 
 
-def test_the_digits_test_split_is_the_same_whatever_the_seeds():
+def test_the_digits_test_split_is_the_same_for_all_seeds():
     stored = [
-        next(iter(ready(Digits(**seeds)).test_dataloader())) for seeds in ({}, {"seed": 3, "split_seed": 3})
+        next(iter(set_up_data(Digits(**seeds)).test_dataloader()))
+        for seeds in ({}, {"seed": 3, "split_seed": 3})
     ]
     assert torch.equal(stored[0][0], stored[1][0]) and torch.equal(stored[0][1], stored[1][1])
     assert stored[0][0].max() == 255 and stored[0][0].min() == 0
 
 
 def test_setting_up_twice_changes_nothing(data_dir):
-    data = ready(Arrays("tiny", data_dir=data_dir))
+    data = set_up_data(Arrays("tiny", data_dir=data_dir))
     before = data.datasets["train"]
     data.setup("test")
     assert data.datasets["train"] is before
@@ -312,9 +315,9 @@ def test_setting_up_twice_changes_nothing(data_dir):
 
 
 def test_class_names_come_from_classes_txt(data_dir, own_dir):
-    assert ready(Arrays("tiny", data_dir=data_dir)).class_names == ["circle", "line", "square", "star"]
+    assert set_up_data(Arrays("tiny", data_dir=data_dir)).class_names == ["circle", "line", "square", "star"]
     (own_dir / "tiny" / "classes.txt").unlink()
-    data = ready(Arrays("tiny", data_dir=own_dir))
+    data = set_up_data(Arrays("tiny", data_dir=own_dir))
     assert data.class_names == ["0", "1", "2", "3"] and data.num_classes == 4
 
 
@@ -323,17 +326,17 @@ def test_unknown_labels_stay_minus_one_and_are_no_class(own_dir):
     labels = np.load(path)
     labels[:40] = -1
     np.save(path, labels)
-    data = ready(Arrays("tiny", data_dir=own_dir))
-    seen = torch.cat([data.datasets[name].labels for name in ("train", "val")])
-    assert (seen == -1).sum() == 40 and data.num_classes == 4
+    data = set_up_data(Arrays("tiny", data_dir=own_dir))
+    labels = torch.cat([data.datasets[name].labels for name in ("train", "val")])
+    assert (labels == -1).sum() == 40 and data.num_classes == 4
 
 
-def test_what_is_there_is_not_downloaded_again(tmp_path, monkeypatch):
+def test_a_data_set_on_disk_is_not_downloaded_again(tmp_path, monkeypatch):
     def download(*args, **kwargs):
         raise AssertionError("there was no need to download")
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", download)
-    assert len(ready(cifar10(tmp_path)).datasets["test"]) == 40
+    assert len(set_up_data(make_cifar10(tmp_path)).datasets["test"]) == 40
 
 
 def test_a_download_is_packed_into_the_array_layout_once(tmp_path, monkeypatch):
@@ -346,7 +349,7 @@ def test_a_download_is_packed_into_the_array_layout_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", download)
     for _ in range(2):
-        data = ready(CIFAR10(data_dir=tmp_path))
+        data = set_up_data(CIFAR10(data_dir=tmp_path))
         assert len(data.datasets["train"]) + len(data.datasets["val"]) == 60
         assert data.class_names[0] == "airplane"
     assert sorted(calls) == [False, True]
@@ -359,15 +362,15 @@ def test_a_download_is_packed_into_the_array_layout_once(tmp_path, monkeypatch):
 # --- errors: one line, what was found where
 
 
-def refusal(data):
+def setup_error(data):
     with pytest.raises(MisconfigurationException) as error:
-        ready(data)
+        set_up_data(data)
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
-def test_a_missing_data_set_says_where_it_was_looked_for_and_how_to_get_it(tmp_path):
-    text = refusal(Arrays("mine", data_dir=tmp_path))
+def test_a_missing_data_set_says_its_place_and_how_to_get_it(tmp_path):
+    text = setup_error(Arrays("mine", data_dir=tmp_path))
     assert str(tmp_path / "mine" / "train_images.npy") in text
     assert "README" in text and "data_dir" in text
 
@@ -377,7 +380,7 @@ def test_a_download_that_fails_says_where_it_was_looked_for(tmp_path, monkeypatc
         raise OSError("<urlopen error [Errno -3] Temporary failure in name resolution>")
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", download)
-    text = refusal(CIFAR10(data_dir=tmp_path))
+    text = setup_error(CIFAR10(data_dir=tmp_path))
     assert str(tmp_path / "cifar10") in text and "data_dir" in text
 
 
@@ -405,15 +408,15 @@ def test_wrong_arrays_are_refused_with_the_file_and_what_was_found(own_dir, wron
     np.save(folder / f"{split}_labels.npy", LABELS)
     path = folder / f"{split}_{kind}.npy"
     np.save(path, array)
-    text = refusal(Arrays("tiny", data_dir=own_dir))
+    text = setup_error(Arrays("tiny", data_dir=own_dir))
     assert str(path) in text and re.search(says, text), text
 
 
-def test_without_classes_txt_a_class_that_training_never_saw_is_refused(own_dir):
+def test_without_classes_txt_a_class_new_to_training_is_refused(own_dir):
     (own_dir / "tiny" / "classes.txt").unlink()
     path = own_dir / "tiny" / "test_labels.npy"
     np.save(path, np.full(32, 11))
-    assert str(path) in refusal(Arrays("tiny", data_dir=own_dir))
+    assert str(path) in setup_error(Arrays("tiny", data_dir=own_dir))
 
 
 @pytest.mark.parametrize("kind", ["images", "labels"])
@@ -426,23 +429,23 @@ def test_files_that_are_no_plain_array_are_refused_by_name(own_dir, kind, damage
         with open(path, "wb") as file:
             np.savez(file, images=IMAGES)
     else:
-        whole = path.read_bytes()
-        broken = {"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"a,b\n1,2\n"}
+        content = path.read_bytes()
+        broken = {"truncated": content[: len(content) // 2], "empty": b"", "text": b"a,b\n1,2\n"}
         path.write_bytes(broken.get(damage, b"PK\x03\x04" + bytes(20)))
-    assert str(path) in refusal(Arrays("tiny", data_dir=own_dir))
+    assert str(path) in setup_error(Arrays("tiny", data_dir=own_dir))
 
 
 @pytest.mark.parametrize("kind", ["images", "labels"])
 def test_a_file_that_may_not_be_read_is_told(data_dir, monkeypatch, kind):
-    path, whole = data_dir / "tiny" / f"train_{kind}.npy", np.lib.format.open_memmap
+    path, open_memmap = data_dir / "tiny" / f"train_{kind}.npy", np.lib.format.open_memmap
 
     def refused(asked, *args, **more):
         if asked == path:
             raise PermissionError(13, "Permission denied", str(path))
-        return whole(asked, *args, **more)
+        return open_memmap(asked, *args, **more)
 
     monkeypatch.setattr(np.lib.format, "open_memmap", refused)
-    text = refusal(Arrays("tiny", data_dir=data_dir))
+    text = setup_error(Arrays("tiny", data_dir=data_dir))
     assert f"{path}: Permission denied" in text and "data_dir" in text
 
 
@@ -451,47 +454,49 @@ def test_a_file_that_may_not_be_read_is_told(data_dir, monkeypatch, kind):
 def test_a_folder_that_may_not_be_entered_is_told(tmp_path, make):
     (tmp_path / "closed").mkdir(mode=0)
     options = {} if make in (CIFAR10, GalaxyZoo) else {"name": "mine"}
-    assert "Permission denied" in refusal(make(data_dir=tmp_path / "closed", **options))
+    assert "Permission denied" in setup_error(make(data_dir=tmp_path / "closed", **options))
 
 
 def test_splits_of_different_shapes_are_refused(own_dir):
     images, labels = random_split(20, channels=1)
     np.save(own_dir / "tiny" / "val_images.npy", images)
     np.save(own_dir / "tiny" / "val_labels.npy", labels)
-    assert str(own_dir / "tiny" / "val_images.npy") in refusal(Arrays("tiny", data_dir=own_dir))
+    assert str(own_dir / "tiny" / "val_images.npy") in setup_error(Arrays("tiny", data_dir=own_dir))
 
 
 def test_files_that_are_named_and_not_there_are_refused(own_dir):
     files = {"val_images": "valX.npy"}
-    assert "valX.npy" in refusal(Arrays("tiny", data_dir=own_dir, files=files))
+    assert "valX.npy" in setup_error(Arrays("tiny", data_dir=own_dir, files=files))
 
 
 def test_names_of_files_that_no_split_has_are_refused(own_dir):
-    assert "training_images" in refusal(Arrays("tiny", data_dir=own_dir, files={"training_images": "x.npy"}))
+    assert "training_images" in setup_error(
+        Arrays("tiny", data_dir=own_dir, files={"training_images": "x.npy"})
+    )
 
 
 @pytest.mark.parametrize(
     "options", [{"mean": [0.5, 0.5]}, {"std": [1.0, 1.0]}, {"mean": [0.1] * 4, "std": [1.0] * 4}]
 )
 def test_mean_and_std_must_fit_the_channels(data_dir, options):
-    assert "3 channels" in refusal(Arrays("tiny", data_dir=data_dir, **options))
+    assert "3 channels" in setup_error(Arrays("tiny", data_dir=data_dir, **options))
 
 
 def test_recipes_that_the_images_cannot_follow_are_refused(tmp_path):
-    text = refusal(Digits(data_dir=tmp_path, views=[Recipe(jitter=0.8, hue=0.1)]))
+    text = setup_error(Digits(data_dir=tmp_path, views=[Recipe(jitter=0.8, hue=0.1)]))
     assert "hue" in text and "channels" in text
 
 
 def test_a_batch_larger_than_the_training_split_is_refused(data_dir):
     with pytest.raises(MisconfigurationException, match="batch_size"):
-        ready(Arrays("tiny", data_dir=data_dir, batch_size=89), training=True).train_dataloader()
+        set_up_data(Arrays("tiny", data_dir=data_dir, batch_size=89), training=True).train_dataloader()
 
 
 def test_mean_and_std_travel_in_the_checkpoint_and_must_match(data_dir):
-    state = ready(Arrays("tiny", data_dir=data_dir, mean=[0.0], std=[1.0])).state_dict()
-    ready(Arrays("tiny", data_dir=data_dir, mean=[0.0], std=[1.0])).load_state_dict(state)
+    state = set_up_data(Arrays("tiny", data_dir=data_dir, mean=[0.0], std=[1.0])).state_dict()
+    set_up_data(Arrays("tiny", data_dir=data_dir, mean=[0.0], std=[1.0])).load_state_dict(state)
     for options in ({}, {"mean": [0.0]}, {"std": [1.0]}, {"mean": [0.0] * 3, "std": [0.9, 1.0, 1.0]}):
-        data = ready(Arrays("tiny", data_dir=data_dir, **options))
+        data = set_up_data(Arrays("tiny", data_dir=data_dir, **options))
         with pytest.raises(MisconfigurationException, match="mean") as error:
             data.load_state_dict(state)
         assert "\n" not in str(error.value) and "[0.0, 0.0, 0.0]" in str(error.value)

@@ -71,7 +71,7 @@ def fit(config: Path, runs: Path, *more: str, fault: str = "") -> int:
 def outcome(run: Path) -> tuple[dict, dict]:
     """(what the last checkpoint holds, what was logged) of a run that is finished."""
     assert json.loads((run / "provenance.json").read_text())["state"] == "finished"
-    assert (run / "report.html").is_file() and not list(run.glob("**/*.part"))
+    assert (run / "report.html").is_file() and not list(run.glob("**/.part-*"))
     logged = CSVLogger(str(run)).rows()[1]
     return torch.load(run / "checkpoints/last.ckpt", weights_only=True), logged
 
@@ -104,7 +104,7 @@ def goes_on(config: Path, runs: Path, whole: tuple[dict, dict], *more: str) -> N
 
 
 FAULTS = {  # name: (exit status, what the line says, options of the run)
-    "FullDisk": (2, "last.ckpt.part: File too large: raise the limit", ()),
+    "FullDisk": (2, "last.ckpt: File too large: raise the limit", ()),
     "NaNBatch": (2, "the loss was not finite in step 9: training stopped", ()),
     "KillWorker": (2, "a data worker was killed", ("--data.init_args.num_workers", "2")),
     "CutFile": (2, "train_images.npy: 36928 bytes, it had 73856 when the run began", ()),
@@ -129,7 +129,7 @@ def test_a_fault_is_told_in_one_line_and_the_run_goes_on(fault, config, whole, t
     run = tmp_path / "small/version_0"
     assert "last.ckpt" in first or fault == "CutFile", first
     assert {"last.ckpt", "previous.ckpt"} <= {path.name for path in (run / "checkpoints").iterdir()}
-    assert not list(run.glob("**/*.part"))
+    assert not list(run.glob("**/.part-*"))
     assert json.loads((run / "provenance.json").read_text())["state"] in ("failed", "interrupted")
     goes_on(config, tmp_path, whole, *options)
 
@@ -181,7 +181,7 @@ def test_runs_that_were_moved_go_on_and_are_validated_and_reported(config, whole
 
 def test_a_run_folder_that_may_not_be_written_to_is_told(config, whole, tmp_path, capsys):
     assert fit(config, tmp_path, fault="Terminate") == 143
-    blocked = tmp_path / "small/version_0/provenance.part"
+    blocked = tmp_path / "small/version_0/.part-provenance.json"
     blocked.mkdir()  # permissions would not stop root
     assert fit(config, tmp_path, *LAST) == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from datamodules.storage.csv_targets import as_classes, read_columns
+from datamodules.storage.csv_targets import parse_classes, read_columns
 from datamodules.storage.galaxy_tree import (
     COLUMNS,
     PLACES,
     TREE,
+    answer_shares,
     largest_answer,
     likeliest_path,
-    paths,
-    shares,
+    list_paths,
 )
-from tests.galaxies import present, random_fractions
+from tests.galaxies import random_fractions, require_data
 
 # --- the decision tree
 
@@ -42,7 +42,7 @@ def assert_fractions_obey_the_tree(fractions: np.ndarray, tolerance: float):
 def path_probabilities(share: np.ndarray) -> list[float]:
     """Of one galaxy, path by path and answer by answer."""
     probabilities = []
-    for path in paths():
+    for path in list_paths():
         question, product = 1, 1.0
         for answer in path:
             product *= share[PLACES[question][list(TREE[question]).index(answer)]]
@@ -61,13 +61,13 @@ def test_the_columns_are_the_challenges():
 def test_every_path_is_counted_once():
     edge_on = smooth = 3 * (7 + 1)
     face_on = 2 * (3 * 6 + 1) * 4 * (7 + 1)
-    assert len(paths()) == len(set(paths())) == smooth + edge_on + face_on + 1 == 1265
+    assert len(list_paths()) == len(set(list_paths())) == smooth + edge_on + face_on + 1 == 1265
 
 
 def test_an_answers_fraction_is_the_product_of_the_shares_on_its_way():
     fractions = random_fractions(50)
     assert_fractions_obey_the_tree(fractions, 1e-12)
-    share = shares(fractions)
+    share = answer_shares(fractions)
     for places in PLACES.values():
         np.testing.assert_allclose(share[:, places].sum(1), 1)
     for column, way in WAYS.items():
@@ -77,10 +77,10 @@ def test_an_answers_fraction_is_the_product_of_the_shares_on_its_way():
 
 def test_the_likeliest_path_is_that_of_all_paths_in_a_loop():
     fractions = random_fractions(30)
-    for chosen, share in zip(likeliest_path(fractions), shares(fractions), strict=True):
+    for path, share in zip(likeliest_path(fractions), answer_shares(fractions), strict=True):
         probabilities = path_probabilities(share)
         assert sum(probabilities) == pytest.approx(1)
-        assert chosen == np.argmax(probabilities)
+        assert path == np.argmax(probabilities)
 
 
 def test_a_path_of_which_all_are_sure():
@@ -90,10 +90,10 @@ def test_a_path_of_which_all_are_sure():
     for answer in answers:
         fractions[0, PLACES[question][list(TREE[question]).index(answer)]] = 1
         question = TREE[question][answer]
-    assert paths()[likeliest_path(fractions)[0]] == answers
+    assert list_paths()[likeliest_path(fractions)[0]] == answers
 
 
-def test_what_is_unknown_has_no_path_and_no_answer():
+def test_unknown_votes_have_no_path_and_no_answer():
     fractions = random_fractions(3)
     fractions[0, 5] = np.nan
     fractions[1] = 0
@@ -105,9 +105,9 @@ def test_what_is_unknown_has_no_path_and_no_answer():
 def test_the_largest_answer_is_that_with_most_votes():
     fractions = random_fractions(20)
     for question, answers in TREE.items():
-        for chosen, row in zip(largest_answer(fractions, question), fractions, strict=True):
+        for answer, row in zip(largest_answer(fractions, question), fractions, strict=True):
             votes = [row[COLUMNS.index(f"Class{question}.{k + 1}")] for k in range(len(answers))]
-            assert votes[chosen] == max(votes)
+            assert votes[answer] == max(votes)
 
 
 # --- the CSV
@@ -159,20 +159,20 @@ def test_a_column_that_is_not_there_is_named(text, tmp_path):
     (["", "-1"], [-1, -1], []),
 ])  # fmt: skip
 def test_cells_become_classes(cells, labels, names):
-    found, known = as_classes(cells)
-    assert found.tolist() == labels and found.dtype == np.int64 and known == names
+    classes, class_names = parse_classes(cells)
+    assert classes.tolist() == labels and classes.dtype == np.int64 and class_names == names
 
 
 # --- the real ones
 
 
 def test_simulated_fractions_obey_the_tree():
-    source = present("galaxyzoo_sim")
+    source = require_data("galaxyzoo_sim")
     fractions = read_columns(source / "training_solutions_rev1.csv", [], COLUMNS).numbers
     assert fractions.shape == (4000, 37)
     assert_fractions_obey_the_tree(fractions, 1e-5)
-    chosen = likeliest_path(fractions)
+    paths = likeliest_path(fractions)
     for k in range(0, 4000, 400):
-        probabilities = path_probabilities(shares(fractions)[k])
+        probabilities = path_probabilities(answer_shares(fractions)[k])
         assert sum(probabilities) == pytest.approx(1, abs=1e-4)
-        assert probabilities[chosen[k]] == pytest.approx(max(probabilities))
+        assert probabilities[paths[k]] == pytest.approx(max(probabilities))

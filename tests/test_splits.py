@@ -16,27 +16,27 @@ from callbacks.loggers.csv import CSVLogger
 from datamodules.arrays import Arrays
 from datamodules.cifar10 import CIFAR10
 from datamodules.digits import Digits
-from datamodules.storage.splits import carve
+from datamodules.storage.splits import stratified_split
 from ssl_modules.classifier import Classifier
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.simclr import SimCLR
 from tests.conftest import random_split, write_random
 from tests.methods import train
-from tests.test_datamodules import CROP, galaxies, ready, refusal
+from tests.test_datamodules import CROP, make_galaxies, set_up_data, setup_error
 
 ROOT = Path(__file__).parent.parent
 
 
-def tiny(data_dir, **options):
+def tiny_data(data_dir, **options):
     """96 training and 32 test images of circle, line, square and star."""
     return Arrays("tiny", data_dir=data_dir, **options)
 
 
-def rows(data, split="train") -> set[int]:
+def row_set(data, split="train") -> set[int]:
     return set(data.datasets[split].rows.tolist())
 
 
-def counts(data, split="train") -> list[int]:
+def count_labels(data, split="train") -> list[int]:
     return torch.bincount(data.datasets[split].labels).tolist()
 
 
@@ -44,72 +44,72 @@ def counts(data, split="train") -> list[int]:
 
 
 @pytest.mark.parametrize("size, expected", [(8, [2, 2, 2, 2]), (10, [3, 3, 2, 2]), (1, [1, 0, 0, 0])])
-def test_a_whole_val_size_is_a_number_of_images_as_many_of_each_class(data_dir, size, expected):
-    data = ready(tiny(data_dir, val_size=size))
+def test_a_whole_val_size_counts_images_evenly_over_classes(data_dir, size, expected):
+    data = set_up_data(tiny_data(data_dir, val_size=size))
     assert np.bincount(data.datasets["val"].labels, minlength=4).tolist() == expected
-    assert not rows(data) & rows(data, "val") and len(rows(data) | rows(data, "val")) == 96
+    assert not row_set(data) & row_set(data, "val") and len(row_set(data) | row_set(data, "val")) == 96
 
 
 @pytest.mark.parametrize("sizes", [(0.1, 0.2, 0.5), (3, 4, 5, 11, 12, 96), (0.0, 0.01, 0.9)])
-def test_what_is_carved_is_part_of_what_a_larger_size_carves(sizes):
+def test_a_smaller_held_out_part_is_in_every_larger_one(sizes):
     labels = np.random.default_rng(0).permutation(np.arange(96) % 4)
-    carved = [set(carve(labels, size, seed=3)[1]) for size in sizes]
-    assert all(small <= large for small, large in pairwise(carved))
-    assert all(len(part) == size for part, size in zip(carved, sizes, strict=True) if size >= 1)
+    held_out = [set(stratified_split(labels, size, seed=3)[1]) for size in sizes]
+    assert all(small <= large for small, large in pairwise(held_out))
+    assert all(len(rows) == size for rows, size in zip(held_out, sizes, strict=True) if size >= 1)
 
 
 def test_images_of_unknown_class_are_no_class_that_counts():
     labels = np.array([-1] * 50 + [0] * 10 + [1] * 10)
-    assert sorted(labels[carve(labels, 6, seed=0)[1]]) == [0, 0, 0, 1, 1, 1]
-    assert (labels[carve(labels, 0.1, seed=0)[1]] == -1).sum() == 5
+    assert sorted(labels[stratified_split(labels, 6, seed=0)[1]]) == [0, 0, 0, 1, 1, 1]
+    assert (labels[stratified_split(labels, 0.1, seed=0)[1]] == -1).sum() == 5
 
 
 @pytest.mark.parametrize("size, says", [
     (97, "asks for 25 images of class 0, and 24 are there"), (-0.1, "asks for -2 images"), (-3, "images of class")
 ])  # fmt: skip
 def test_a_size_that_there_is_not_is_refused(data_dir, size, says):
-    text = refusal(tiny(data_dir, val_size=size))
+    text = setup_error(tiny_data(data_dir, val_size=size))
     assert text.startswith("val_size ") and says in text
 
 
 # --- a budget of labels
 
 
-def test_a_budget_cuts_the_training_split_and_leaves_the_others_whole(data_dir):
-    whole = ready(tiny(data_dir))
+def test_a_budget_cuts_the_training_split_and_no_other(data_dir):
+    full = set_up_data(tiny_data(data_dir))
     for budget, left in (({"fraction": 0.5}, [11] * 4), ({"labels_per_class": 3}, [3] * 4)):
-        data = ready(tiny(data_dir, **budget))
-        assert counts(data) == left and rows(data) < rows(whole) and "bank" not in data.datasets
-        assert rows(data, "val") == rows(whole, "val") and rows(data, "test") == rows(whole, "test")
-        assert rows(ready(tiny(data_dir, seed=5, **budget))) == rows(data)
-        assert rows(ready(tiny(data_dir, split_seed=5, **budget))) != rows(data)
+        data = set_up_data(tiny_data(data_dir, **budget))
+        assert count_labels(data) == left and row_set(data) < row_set(full) and "bank" not in data.datasets
+        assert row_set(data, "val") == row_set(full, "val") and row_set(data, "test") == row_set(full, "test")
+        assert row_set(set_up_data(tiny_data(data_dir, seed=5, **budget))) == row_set(data)
+        assert row_set(set_up_data(tiny_data(data_dir, split_seed=5, **budget))) != row_set(data)
 
 
 @pytest.mark.parametrize("option, budgets", [
     ("fraction", (0.1, 0.2, 0.5, 1.0)), ("labels_per_class", (1, 2, 5, 22))
 ])  # fmt: skip
 def test_the_smaller_budget_is_part_of_the_larger(data_dir, option, budgets):
-    kept = [rows(ready(tiny(data_dir, **{option: budget}))) for budget in budgets]
-    assert all(small < large for small, large in pairwise(kept))
+    row_sets = [row_set(set_up_data(tiny_data(data_dir, **{option: budget}))) for budget in budgets]
+    assert all(small < large for small, large in pairwise(row_sets))
 
 
-def test_a_budget_cuts_the_bank_where_training_reads_images_without_labels(tmp_path):
+def test_a_budget_cuts_the_bank_of_unlabeled_training(tmp_path):
     write_random(tmp_path / "tiny", unlabeled=40)
-    data = ready(tiny(tmp_path, train_on="unlabeled", labels_per_class=2))
-    assert counts(data, "bank") == [2] * 4 and len(data.datasets["train"]) == 40
-    assert rows(data, "bank") == rows(ready(tiny(tmp_path, labels_per_class=2)))
+    data = set_up_data(tiny_data(tmp_path, train_on="unlabeled", labels_per_class=2))
+    assert count_labels(data, "bank") == [2] * 4 and len(data.datasets["train"]) == 40
+    assert row_set(data, "bank") == row_set(set_up_data(tiny_data(tmp_path, labels_per_class=2)))
 
 
 def test_galaxies_without_labels_are_all_that_are_not_validated(tmp_path):
-    data = ready(galaxies(tmp_path, train_on="unlabeled", fraction=0.5))
-    assert not rows(data) & (rows(data, "val") | rows(data, "test"))
-    assert len(rows(data)) == 32 and rows(data, "bank") < rows(data)
-    assert 14 <= len(rows(data, "bank")) <= 18
+    data = set_up_data(make_galaxies(tmp_path, train_on="unlabeled", fraction=0.5))
+    assert not row_set(data) & (row_set(data, "val") | row_set(data, "test"))
+    assert len(row_set(data)) == 32 and row_set(data, "bank") < row_set(data)
+    assert 14 <= len(row_set(data, "bank")) <= 18
 
 
 def test_images_without_labels_can_be_cut_to_a_fraction(own_dir):
     (own_dir / "tiny" / "train_labels.npy").unlink()
-    assert len(ready(tiny(own_dir, fraction=0.5)).datasets["train"]) == 43  # of 96 less 10
+    assert len(set_up_data(tiny_data(own_dir, fraction=0.5)).datasets["train"]) == 43  # of 96 less 10
 
 
 @pytest.mark.parametrize("options, says", [
@@ -118,13 +118,13 @@ def test_images_without_labels_can_be_cut_to_a_fraction(own_dir):
     ({"labels_per_class": 23}, "labels_per_class asks for 23 images of class 0, and 22 are there"),
 ])  # fmt: skip
 def test_a_budget_that_makes_no_sense_is_refused(data_dir, options, says):
-    assert says in refusal(tiny(data_dir, **options))
+    assert says in setup_error(tiny_data(data_dir, **options))
 
 
-def test_validation_is_kept_out_of_a_file_that_is_trained_on_without_labels(data_dir):
+def test_validation_rows_are_left_out_of_unlabeled_training(data_dir):
     files = {"unlabeled_images": "train_images.npy"}
-    data = ready(tiny(data_dir, files=files, train_on="unlabeled", labels_per_class=2))
-    assert rows(data) == set(range(96)) - rows(data, "val") and len(rows(data, "bank")) == 8
+    data = set_up_data(tiny_data(data_dir, files=files, train_on="unlabeled", labels_per_class=2))
+    assert row_set(data) == set(range(96)) - row_set(data, "val") and len(row_set(data, "bank")) == 8
 
 
 # --- groups
@@ -133,48 +133,48 @@ SHAPES = {"round": ["circle"], "straight": ["square", "star"]}
 
 
 def test_classes_become_groups_and_the_others_are_left_out(data_dir):
-    whole = ready(tiny(data_dir))
-    data = tiny(data_dir, groups=SHAPES)
+    full = set_up_data(tiny_data(data_dir))
+    data = tiny_data(data_dir, groups=SHAPES)
     assert data.num_classes == 2  # before anything is read: a model may need it
-    ready(data)
+    set_up_data(data)
     assert data.class_names == ["round", "straight"] and data.num_classes == data.num_outputs == 2
     for split in ("train", "val", "test"):
         group_of = {0: 0, 2: 1, 3: 1}
         labels = dict(
-            zip(whole.datasets[split].rows.tolist(), whole.datasets[split].labels.tolist(), strict=True)
+            zip(full.datasets[split].rows.tolist(), full.datasets[split].labels.tolist(), strict=True)
         )
         if split == "test":
-            assert rows(data, split) == {row for row, label in labels.items() if label in group_of}
+            assert row_set(data, split) == {row for row, label in labels.items() if label in group_of}
         for row, label in zip(data.datasets[split].rows, data.datasets[split].labels.tolist(), strict=True):
             stored = np.load(data_dir / "tiny" / f"{'test' if split == 'test' else 'train'}_labels.npy")[row]
             assert label == group_of[stored]
-    assert counts(data, "test") == [8, 16]
+    assert count_labels(data, "test") == [8, 16]
     data.prepare_data()  # as before a final test
     data.setup("test")
 
 
 def test_sizes_and_budgets_are_of_groups(data_dir):
-    data = ready(tiny(data_dir, groups=SHAPES, val_size=6, labels_per_class=20))
-    assert counts(data, "val") == [3, 3] and counts(data) == [20, 20]
+    data = set_up_data(tiny_data(data_dir, groups=SHAPES, val_size=6, labels_per_class=20))
+    assert count_labels(data, "val") == [3, 3] and count_labels(data) == [20, 20]
 
 
 def test_unknown_labels_are_in_no_group_and_unlabeled_images_stay(tmp_path):
     write_random(tmp_path / "tiny", unlabeled=40)
     path = tmp_path / "tiny" / "train_labels.npy"
     np.save(path, np.where(np.arange(96) < 50, -1, np.load(path)))
-    data = ready(tiny(tmp_path, groups=SHAPES, train_on="unlabeled"))
-    assert min(rows(data, "bank") | rows(data, "val")) >= 50 and len(data.datasets["train"]) == 40
+    data = set_up_data(tiny_data(tmp_path, groups=SHAPES, train_on="unlabeled"))
+    assert min(row_set(data, "bank") | row_set(data, "val")) >= 50 and len(data.datasets["train"]) == 40
 
 
 def test_classes_that_are_called_by_numbers(tmp_path):
-    data = ready(Digits(data_dir=tmp_path, groups={"low": [0, 1], "high": ["8", 9]}))
+    data = set_up_data(Digits(data_dir=tmp_path, groups={"low": [0, 1], "high": ["8", 9]}))
     assert data.class_names == ["low", "high"] and set(data.datasets["val"].labels.tolist()) == {0, 1}
 
 
 def test_galaxies_in_groups(tmp_path):
-    data = galaxies(tmp_path, groups={"galaxy": ["disk", "smooth"], "other": ["star or artifact"]})
+    data = make_galaxies(tmp_path, groups={"galaxy": ["disk", "smooth"], "other": ["star or artifact"]})
     assert data.num_classes == 2
-    ready(data)
+    set_up_data(data)
     assert data.class_names == ["galaxy", "other"] and sum(len(part) for part in data.datasets.values()) == 40
 
 
@@ -185,45 +185,45 @@ def test_galaxies_in_groups(tmp_path):
     ({"round": []}, "round is empty"),
 ])  # fmt: skip
 def test_groups_that_make_no_sense_are_refused(data_dir, groups, says):
-    assert says in refusal(tiny(data_dir, groups=groups))
+    assert says in setup_error(tiny_data(data_dir, groups=groups))
 
 
 def test_groups_need_classes_and_training_images(own_dir):
     path = own_dir / "tiny" / "train_labels.npy"
     np.save(path, np.ones(96, np.int64))
-    assert "no training image is of round" in refusal(tiny(own_dir, groups={"round": ["circle"]}))
+    assert "no training image is of round" in setup_error(tiny_data(own_dir, groups={"round": ["circle"]}))
     (own_dir / "tiny" / "classes.txt").unlink()
     for split, count in (("train", 96), ("test", 32)):
         np.save(own_dir / "tiny" / f"{split}_labels.npy", np.zeros((count, 2), np.float32))
-    assert "labels are no classes" in refusal(tiny(own_dir, groups={"round": ["circle"]}))
+    assert "labels are no classes" in setup_error(tiny_data(own_dir, groups={"round": ["circle"]}))
 
 
 @pytest.mark.parametrize("config", ["conv_autoencoder_animals", "residual_autoencoder_animals"])
 def test_two_kinds_of_images_from_a_config_alone(config, tmp_path):
     options = yaml.safe_load((ROOT / "configs" / f"{config}.yaml").read_text())["data"]["init_args"]
     write_random(tmp_path / "cifar10", train=50_000, test=100, classes=CIFAR10.class_names, size=3)
-    data = ready(CIFAR10(data_dir=tmp_path, **options | {"views": None}))
-    assert counts(data) == [4250, 4250] and counts(data, "val") == [250, 250]
-    assert data.class_names == ["animals", "vehicles"] and counts(data, "test") == [60, 40]
+    data = set_up_data(CIFAR10(data_dir=tmp_path, **options | {"views": None}))
+    assert count_labels(data) == [4250, 4250] and count_labels(data, "val") == [250, 250]
+    assert data.class_names == ["animals", "vehicles"] and count_labels(data, "test") == [60, 40]
 
 
 # --- without validation
 
 
 @pytest.mark.parametrize("make", [
-    lambda: SimCLR(encoder=small(), hidden_dim=8, out_dim=8, optimizer=torch.optim.AdamW),
-    lambda: Classifier(encoder=small(), optimizer=torch.optim.AdamW),
-    lambda: Classifier(encoder=small(), optimizer=torch.optim.AdamW, frozen=True),
+    lambda: SimCLR(encoder=small_encoder(), hidden_dim=8, out_dim=8, optimizer=torch.optim.AdamW),
+    lambda: Classifier(encoder=small_encoder(), optimizer=torch.optim.AdamW),
+    lambda: Classifier(encoder=small_encoder(), optimizer=torch.optim.AdamW, frozen=True),
 ])  # fmt: skip
 def test_without_validation_images_training_and_test_go_on(make, data_dir, tmp_path, caplog, capsys):
     module = make()
     protocol = Protocol(k=3, few=2, draws=1)
     eyes = [Features(), OnlineProbe(), KNN(k=3, every_n_epochs=1), protocol]
-    data = tiny(data_dir, val_size=0, batch_size=16, views=[CROP] * module.num_views)
+    data = tiny_data(data_dir, val_size=0, batch_size=16, views=[CROP] * module.num_views)
     with caplog.at_level("INFO"):
         trainer = train(module, data, tmp_path, callbacks=eyes, logger=CSVLogger(str(tmp_path)), max_epochs=2)
-    said = caplog.text + capsys.readouterr().err
-    assert said.count("val_size 0: no validation images, their numbers are skipped") in (
+    output = caplog.text + capsys.readouterr().err
+    assert output.count("val_size 0: no validation images, their numbers are skipped") in (
         1,
         2,
     )  # log and stderr
@@ -233,7 +233,7 @@ def test_without_validation_images_training_and_test_go_on(make, data_dir, tmp_p
     assert not [name for name in protocol.numbers if "val/" in name]
 
 
-def small():
+def small_encoder():
     return ResNet(widths=[8, 16], blocks=[1, 1])
 
 
@@ -246,8 +246,8 @@ def test_labels_for_validation_alone(own_dir, tmp_path, caplog):
     np.save(folder / "val_images.npy", images)
     np.save(folder / "val_labels.npy", labels)
     np.save(folder / "test_labels.npy", np.arange(32) % 2)
-    data = tiny(own_dir, batch_size=16, views=[CROP] * 2)
-    module = SimCLR(encoder=small(), hidden_dim=8, out_dim=8, optimizer=torch.optim.AdamW)
+    data = tiny_data(own_dir, batch_size=16, views=[CROP] * 2)
+    module = SimCLR(encoder=small_encoder(), hidden_dim=8, out_dim=8, optimizer=torch.optim.AdamW)
     eyes = [Features(), OnlineProbe(), KNN(k=3, every_n_epochs=1), Protocol(k=3, few=2, draws=1)]
     with caplog.at_level("INFO"):
         train(module, data, tmp_path, callbacks=eyes)
@@ -259,7 +259,7 @@ def test_labels_for_validation_alone(own_dir, tmp_path, caplog):
 
 
 @pytest.fixture
-def numbers(own_dir):
+def number_data(own_dir):
     """The tiny images with the mean of red, green and blue as labels, some unknown."""
     folder = own_dir / "tiny"
     (folder / "classes.txt").unlink()
@@ -271,39 +271,39 @@ def numbers(own_dir):
     return own_dir
 
 
-def test_numbers_are_read_and_named(numbers):
-    data = ready(tiny(numbers))
+def test_numbers_are_read_and_named(number_data):
+    data = set_up_data(tiny_data(number_data))
     assert data.num_classes is None and data.class_names is None and data.num_outputs == 3
     assert data.target_names == ["red", "green", "blue"]
     sizes = {name: len(split) for name, split in data.datasets.items()}
     assert sizes == {"train": 86, "val": 10, "test": 32}
     for name, split in data.datasets.items():
-        stored = np.load(numbers / "tiny" / f"{'test' if name == 'test' else 'train'}_labels.npy")
+        stored = np.load(number_data / "tiny" / f"{'test' if name == 'test' else 'train'}_labels.npy")
         assert split.labels.dtype == torch.float32
         np.testing.assert_array_equal(split.labels, stored[split.rows].astype(np.float32))
-    (numbers / "tiny" / "targets.txt").unlink()
-    assert ready(tiny(numbers)).target_names == ["0", "1", "2"]
+    (number_data / "tiny" / "targets.txt").unlink()
+    assert set_up_data(tiny_data(number_data)).target_names == ["0", "1", "2"]
 
 
 def test_galaxies_name_their_numbers(tmp_path):
-    data = galaxies(tmp_path)
+    data = make_galaxies(tmp_path)
     assert data.target_names is None and data.class_names[0] == "smooth"
-    data = ready(type(data)(data_dir=tmp_path, stored=16))
+    data = set_up_data(type(data)(data_dir=tmp_path, stored=16))
     assert data.target_names[:2] == ["Class1.1", "Class1.2"] and data.num_outputs == 37
 
 
-def test_a_fraction_of_numbers_and_no_number_a_class(numbers):
-    assert len(ready(tiny(numbers, fraction=0.5)).datasets["train"]) == 43
-    assert "labels_per_class: 2 needs training images with classes" in refusal(
-        tiny(numbers, labels_per_class=2)
+def test_a_fraction_of_numbers_and_no_number_a_class(number_data):
+    assert len(set_up_data(tiny_data(number_data, fraction=0.5)).datasets["train"]) == 43
+    assert "labels_per_class: 2 needs training images with classes" in setup_error(
+        tiny_data(number_data, labels_per_class=2)
     )
 
 
 @pytest.mark.parametrize("target", ["regression", "fractions"])
-def test_a_classifier_learns_numbers_from_arrays(numbers, tmp_path, target):
+def test_a_classifier_learns_numbers_from_arrays(number_data, tmp_path, target):
     torch.manual_seed(0)
-    module = Classifier(encoder=small(), optimizer=torch.optim.AdamW, target=target)
-    data = tiny(numbers, batch_size=16)
+    module = Classifier(encoder=small_encoder(), optimizer=torch.optim.AdamW, target=target)
+    data = tiny_data(number_data, batch_size=16)
     trainer = train(module, data, tmp_path, max_epochs=1)
     before = float(trainer.callback_metrics["val/loss"])
     trainer = train(module, data, tmp_path, max_epochs=10)
@@ -325,17 +325,17 @@ WRONG_NUMBERS = {  # the file and what it holds instead: what the message must s
 
 
 @pytest.mark.parametrize("wrong", WRONG_NUMBERS)
-def test_wrong_numbers_are_refused_with_the_file(numbers, wrong):
+def test_wrong_numbers_are_refused_with_the_file(number_data, wrong):
     file, instead, says = WRONG_NUMBERS[wrong]
     if isinstance(instead, str):
-        (numbers / "tiny" / f"{file}.txt").write_text(instead)
+        (number_data / "tiny" / f"{file}.txt").write_text(instead)
     else:
-        np.save(numbers / "tiny" / f"{file}.npy", instead)
-    text = refusal(tiny(numbers))
-    assert says in text and str(numbers / "tiny") in text
+        np.save(number_data / "tiny" / f"{file}.npy", instead)
+    text = setup_error(tiny_data(number_data))
+    assert says in text and str(number_data / "tiny") in text
 
 
 def test_a_data_set_of_classes_takes_no_numbers(tmp_path):
     write_random(tmp_path / "cifar10", train=100, test=20, classes=CIFAR10.class_names, size=32)
     np.save(tmp_path / "cifar10" / "train_labels.npy", np.zeros((100, 2)))
-    assert "labels are numbers (100, 2), expected are 10 classes" in refusal(CIFAR10(data_dir=tmp_path))
+    assert "labels are numbers (100, 2), expected are 10 classes" in setup_error(CIFAR10(data_dir=tmp_path))

@@ -14,7 +14,7 @@ from datamodules.loading.loader import BatchLoader
 from datamodules.storage.tweet_files import read_tweets, to_ascii
 from datamodules.texts import TextRows
 from datamodules.tweets import Tweets
-from tests.test_datamodules import ready
+from tests.test_datamodules import set_up_data
 from tests.tweets import random_tweets, write_tweets
 
 CPU = torch.device("cpu")
@@ -22,13 +22,15 @@ TEXTS = ["I like it, really", 'she said "no"', "don't", "1, 2, 3", "caf\u00e9", 
 LABELS = [1, 0, 0, 1, 1, 0, 1, 0, 1]
 
 
-def csv_field(text):
+def quote_field(text):
     return '"' + text.replace('"', '""') + '"'
 
 
-def written(path, header="", label_first=False, quoted=True, encoding="utf-8", texts=TEXTS, end="\n"):
+def write_tweet_file(
+    path, header="", label_first=False, quoted=True, encoding="utf-8", texts=TEXTS, end="\n"
+):
     """The tweets as a file of one of its many shapes."""
-    fields = [csv_field(text) if quoted else text for text in texts]
+    fields = [quote_field(text) if quoted else text for text in texts]
     pairs = zip(LABELS, fields, strict=True)
     lines = [f"{label},{field}" if label_first else f"{field},{label}" for label, field in pairs]
     path.write_bytes("".join(f"{line}{end}" for line in [header, *lines] if line).encode(encoding))
@@ -44,7 +46,7 @@ def written(path, header="", label_first=False, quoted=True, encoding="utf-8", t
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_any_shape_of_file_is_the_same_tweets(tmp_path, encoding, label_first, header, end):
     named = ("Label,Tweet" if label_first else "Tweet,Label") if header else ""
-    path = written(tmp_path / "train.csv", named, label_first, encoding=encoding, end=end)
+    path = write_tweet_file(tmp_path / "train.csv", named, label_first, encoding=encoding, end=end)
     assert read_tweets(path) == (TEXTS, LABELS, [""] * 9)
 
 
@@ -61,11 +63,11 @@ def test_without_quotes_commas_and_quotes_belong_to_the_tweet(tmp_path, label_fi
         '"x" and',
         "?",
     ]
-    path = written(tmp_path / "train.csv", label_first=label_first, quoted=False, texts=texts)
+    path = write_tweet_file(tmp_path / "train.csv", label_first=label_first, quoted=False, texts=texts)
     assert read_tweets(path).texts == texts and read_tweets(path).labels == LABELS
 
 
-def test_a_quote_that_is_never_closed_does_not_swallow_the_lines_after_it(tmp_path):
+def test_an_open_quote_does_not_swallow_the_lines_after_it(tmp_path):
     path = tmp_path / "train.csv"
     path.write_text('0,"he said no\n1,"fine, he said\n0,it is "ok"\n')
     assert read_tweets(path)[:2] == (['"he said no', '"fine, he said', 'it is "ok"'], [0, 1, 0])
@@ -91,12 +93,12 @@ def test_tweets_over_several_lines_are_those_of_the_csv_module(tmp_path, label_f
 @pytest.mark.parametrize(
     "tweet", ['"ends in, 1\nand again, 0",1', '0,"opens\n1,and closes"', '"x, 0\n, 1\n\n, 0\ny",1']
 )
-def test_what_is_one_tweet_or_one_a_line_is_refused(tmp_path, tweet):
+def test_lines_that_can_be_read_in_two_ways_are_refused(tmp_path, tweet):
     path = tmp_path / "tweets" / "train.csv"
     path.parent.mkdir()
     good = "1,good\n" if tweet[0] == "0" else "good,1\n"
     path.write_text(f"{good}{tweet}\n{good}")
-    text = refusal(data_dir=tmp_path)
+    text = tweets_error(data_dir=tmp_path)
     assert f"{path}, line 2: " in text and "closes in a later line" in text
 
 
@@ -124,7 +126,7 @@ def test_lines_in_different_encodings_are_read_each_in_its_own(tmp_path):
         ("a\0b\ufffd", "ab", "ab"),
     ],
 )
-def test_what_is_not_ascii_is_transliterated_or_dropped(text, transliterated, dropped):
+def test_other_than_ascii_is_transliterated_or_dropped(text, transliterated, dropped):
     assert to_ascii(text, transliterate=True).decode() == transliterated
     assert to_ascii(text, transliterate=False).decode() == dropped
 
@@ -132,9 +134,9 @@ def test_what_is_not_ascii_is_transliterated_or_dropped(text, transliterated, dr
 # --- bad files: one line, with the file, the line, what was found and what was expected
 
 
-def refusal(*args, **options):
+def tweets_error(*args, **options):
     with pytest.raises(MisconfigurationException) as error:
-        ready(Tweets(*args, **options), training=True).train_dataloader()
+        set_up_data(Tweets(*args, **options), training=True).train_dataloader()
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -161,47 +163,47 @@ def test_a_line_that_is_no_tweet_is_refused_with_its_number(tmp_path, wrong):
     path = tmp_path / "tweets" / "train.csv"
     path.parent.mkdir()
     path.write_bytes(content)
-    text = refusal(data_dir=tmp_path)
+    text = tweets_error(data_dir=tmp_path)
     assert f"{path}, line {line}: " in text and says in text and "0 or 1" in text, text
 
 
-def test_a_missing_file_says_where_it_was_looked_for_and_how_to_get_it(tmp_path):
-    for made in (False, True):
-        if made:
+def test_a_missing_file_says_its_place_and_how_to_get_it(tmp_path):
+    for folder_exists in (False, True):
+        if folder_exists:
             (tmp_path / "tweets").mkdir()
-        text = refusal(data_dir=tmp_path)
+        text = tweets_error(data_dir=tmp_path)
         assert f"no train.csv or tweetstrain.csv in {tmp_path / 'tweets'}" in text
         assert "README" in text and "data_dir" in text
     write_tweets(tmp_path / "mine")
-    assert "no unlabeled.txt in" in refusal("mine", data_dir=tmp_path, train_on="unlabeled")
+    assert "no unlabeled.txt in" in tweets_error("mine", data_dir=tmp_path, train_on="unlabeled")
 
 
 @pytest.mark.parametrize("what", ["folder", "file"])
 def test_no_permission_is_told_in_one_line(tmp_path, monkeypatch, what):
     write_tweets(tmp_path / "tweets")
-    spoiled = tmp_path / "tweets" / ("" if what == "folder" else "train.csv")
-    spoiled.chmod(0)
-    if os.access(spoiled, os.R_OK):  # who runs the tests may read everything
+    locked = tmp_path / "tweets" / ("" if what == "folder" else "train.csv")
+    locked.chmod(0)
+    if os.access(locked, os.R_OK):  # who runs the tests may read everything
 
         def denied(*args, **kwargs):
             raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr(*{"folder": (os, "listdir"), "file": (type(spoiled), "read_bytes")}[what], denied)
-    text = refusal(data_dir=tmp_path)
-    spoiled.chmod(0o755)
-    assert str(spoiled) in text and "Permission denied" in text
+        monkeypatch.setattr(*{"folder": (os, "listdir"), "file": (type(locked), "read_bytes")}[what], denied)
+    text = tweets_error(data_dir=tmp_path)
+    locked.chmod(0o755)
+    assert str(locked) in text and "Permission denied" in text
 
 
 def test_a_folder_in_place_of_a_file_and_utf_16_are_refused(tmp_path):
     path = tmp_path / "tweets" / "train.csv"
     path.mkdir(parents=True)
-    assert f"{path} cannot be read" in refusal(data_dir=tmp_path)
+    assert f"{path} cannot be read" in tweets_error(data_dir=tmp_path)
     path.rmdir()
     path.write_text("good,1\n", encoding="utf-16")
-    assert f"{path} is UTF-16: save it as UTF-8" in refusal(data_dir=tmp_path)
+    assert f"{path} is UTF-16: save it as UTF-8" in tweets_error(data_dir=tmp_path)
 
 
-def test_a_length_of_nothing_is_refused():
+def test_a_max_length_of_zero_is_refused():
     with pytest.raises(MisconfigurationException, match="max_length: 0"):
         Tweets(max_length=0)
 
@@ -215,7 +217,7 @@ def data_dir(tmp_path):
     return tmp_path
 
 
-def seen(data, loader):
+def read_positions(data, loader):
     """Texts, labels and positions of a pass, in the order of positions."""
     rows = []
     for stored in loader:
@@ -226,10 +228,10 @@ def seen(data, loader):
 
 
 def test_every_split_is_read_whole_and_as_written(data_dir):
-    data = ready(Tweets(data_dir=data_dir, batch_size=7))
+    data = set_up_data(Tweets(data_dir=data_dir, batch_size=7))
     texts, labels, _ = random_tweets(32, seed=1)
-    assert seen(data, data.test_dataloader()) == list(zip(range(32), texts, labels, strict=True))
-    both = seen(data, data.bank_dataloader()) + seen(data, data.val_dataloader())
+    assert read_positions(data, data.test_dataloader()) == list(zip(range(32), texts, labels, strict=True))
+    both = read_positions(data, data.bank_dataloader()) + read_positions(data, data.val_dataloader())
     assert sorted(row[1:] for row in both) == sorted(zip(*random_tweets(100)[:2], strict=True))
     assert torch.bincount(data.datasets["val"].labels).tolist() == [5, 5]
 
@@ -237,36 +239,36 @@ def test_every_split_is_read_whole_and_as_written(data_dir):
 def test_the_names_that_courses_use_are_found(tmp_path):
     (tmp_path / "tweets").mkdir()
     for split in ("train", "test"):
-        written(tmp_path / "tweets" / f"tweets{split}.csv", label_first=True)
-    data = ready(Tweets(data_dir=tmp_path, val_size=0.2))
+        write_tweet_file(tmp_path / "tweets" / f"tweets{split}.csv", label_first=True)
+    data = set_up_data(Tweets(data_dir=tmp_path, val_size=0.2))
     assert {split: len(rows) for split, rows in data.datasets.items()} == {"train": 7, "val": 2, "test": 9}
 
 
-def test_a_val_file_is_used_and_the_carved_split_has_a_seed_of_its_own(data_dir):
+def test_a_val_file_is_used_and_split_seed_fixes_the_split(data_dir):
     first, other, again = (
-        ready(Tweets(data_dir=data_dir, **options)).datasets["val"].texts
+        set_up_data(Tweets(data_dir=data_dir, **options)).datasets["val"].texts
         for options in ({}, {"split_seed": 1}, {"seed": 1})
     )
     assert first == again != other
-    written(data_dir / "tweets" / "val.csv")
-    data = ready(Tweets(data_dir=data_dir))
+    write_tweet_file(data_dir / "tweets" / "val.csv")
+    data = set_up_data(Tweets(data_dir=data_dir))
     assert len(data.datasets["train"]) == 100 and len(data.datasets["val"]) == 9
 
 
-def test_unlabeled_tweets_are_trained_on_and_the_labeled_are_the_bank(data_dir):
-    data = ready(Tweets(data_dir=data_dir, train_on="unlabeled"), training=True)
+def test_unlabeled_tweets_are_trained_on_and_labeled_are_the_bank(data_dir):
+    data = set_up_data(Tweets(data_dir=data_dir, train_on="unlabeled"), training=True)
     assert data.datasets["train"].labels.tolist() == [-1] * 60 and len(data.datasets["bank"]) == 90
     assert (data.datasets["bank"].labels >= 0).all()
     assert data.datasets["train"].texts == [text.encode() for text in random_tweets(60, 2)[0]]
 
 
 def test_groups_are_the_sources_row_by_row(data_dir):
-    data = ready(Tweets(data_dir=data_dir))
+    data = set_up_data(Tweets(data_dir=data_dir))
     sources = dict(zip(random_tweets(100)[0], random_tweets(100)[2], strict=True))
     rows = data.datasets["val"]
     assert data.groups_of("val") == [sources[text.decode()] for text in rows.texts]
-    written(data_dir / "tweets" / "test.csv")
-    assert ready(Tweets(data_dir=data_dir)).groups_of("test") is None
+    write_tweet_file(data_dir / "tweets" / "test.csv")
+    assert set_up_data(Tweets(data_dir=data_dir)).groups_of("test") is None
 
 
 def test_raw_features_count_characters_and_not_the_padding():
@@ -279,21 +281,21 @@ def test_raw_features_count_characters_and_not_the_padding():
 
 
 def test_long_and_empty_tweets_stay_cut_or_empty_and_are_told_once(tmp_path, monkeypatch):
-    said = []
-    monkeypatch.setattr("datamodules.tweets.rank_zero_info", said.append)
+    messages = []
+    monkeypatch.setattr("datamodules.tweets.rank_zero_info", messages.append)
     (tmp_path / "tweets").mkdir()
     path = tmp_path / "tweets" / "train.csv"
     path.write_text("1234567890,1\n,0\n\u65e5\u672c,1\nshort,0\n", encoding="utf-8")
-    data = ready(Tweets(data_dir=tmp_path, max_length=6, val_size=0))
+    data = set_up_data(Tweets(data_dir=tmp_path, max_length=6, val_size=0))
     assert data.datasets["train"].texts == [b"123456", b"", b"", b"short"]
-    assert said == [
+    assert messages == [
         f"{path}: of 4 tweets 1 are longer than 6 characters and cut there, 2 have none and stay empty"
     ]
     view = data.read_batch("train", np.array([1, 2]), CPU).views[0]
     assert view.tolist() == [[0], [0]] and data.display(view) == ["", ""]
 
 
-def test_how_text_became_ascii_travels_in_the_checkpoint_and_must_match():
+def test_non_ascii_travels_in_the_checkpoint_and_must_match():
     state = Tweets(non_ascii="drop").state_dict()
     Tweets(non_ascii="drop").load_state_dict(state)
     with pytest.raises(MisconfigurationException, match="non_ascii drop"):
@@ -303,18 +305,18 @@ def test_how_text_became_ascii_travels_in_the_checkpoint_and_must_match():
 # --- batches of like lengths
 
 
-def texts(count=480, seed=0):
+def random_rows(count=480, seed=0):
     lengths = np.random.default_rng(seed).integers(1, 100, count)
     return TextRows([b"x" * n for n in lengths])
 
 
-def loader(rows, batch_size=8, shard=(0, 1), epoch=0, first=0, seed=0, workers=0):
+def make_loader(rows, batch_size=8, shard=(0, 1), epoch=0, first=0, seed=0, workers=0):
     return BatchLoader(rows, batch_size, seed, shard, lambda: (epoch, first), num_workers=workers)
 
 
 def test_buckets_save_most_of_the_padding_and_lose_no_text():
-    rows = texts()
-    batches = [(codes, index) for codes, _, index, _ in loader(rows)]
+    rows = random_rows()
+    batches = [(codes, index) for codes, _, index, _ in make_loader(rows)]
     padded = sum(codes.numel() for codes, _ in batches)
     assert padded < 1.15 * rows.lengths.sum() < 0.65 * rows.lengths.max() * len(rows)
     assert sorted(torch.cat([index for _, index in batches]).tolist()) == list(range(480))
@@ -322,11 +324,11 @@ def test_buckets_save_most_of_the_padding_and_lose_no_text():
     assert widths != sorted(widths) and abs(np.corrcoef(widths, range(len(widths)))[0, 1]) < 0.4
 
 
-def test_the_order_is_a_function_of_seed_and_epoch_and_differs_between_them():
+def test_the_order_is_a_function_of_seed_and_epoch_alone():
     orders = []
     for options in ({}, {}, {"workers": 2}, {"epoch": 1}, {"seed": 1}):
         np.random.seed(len(orders))
-        orders.append([index.tolist() for *_, index, _ in loader(texts(), **options)])
+        orders.append([index.tolist() for *_, index, _ in make_loader(random_rows(), **options)])
     assert orders[0] == orders[1] == orders[2] and orders[3] != orders[0] != orders[4] != orders[3]
     partners = [{tuple(sorted(batch)) for batch in order} for order in (orders[0], orders[3])]
     assert not partners[0] & partners[1]  # who is with whom differs, too
@@ -334,33 +336,40 @@ def test_the_order_is_a_function_of_seed_and_epoch_and_differs_between_them():
 
 @pytest.mark.parametrize("first", [0, 3, 50])
 def test_starting_from_a_place_yields_exactly_the_rest(first):
-    whole, rest = list(loader(texts(), epoch=2)), list(loader(texts(), epoch=2, first=first))
-    assert len(rest) == len(whole) - first
-    for one, other in zip(whole[first:], rest, strict=True):
+    epoch, rest = (
+        list(make_loader(random_rows(), epoch=2)),
+        list(make_loader(random_rows(), epoch=2, first=first)),
+    )
+    assert len(rest) == len(epoch) - first
+    for one, other in zip(epoch[first:], rest, strict=True):
         assert torch.equal(one[0], other[0]) and torch.equal(one[2], other[2]) and one[3] == other[3]
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_processes_share_a_batch_of_like_lengths(world):
-    alone = [index for *_, index, _ in loader(texts(), batch_size=4 * world)]
-    ranks = [[index for *_, index, _ in loader(texts(), 4, (rank, world))] for rank in range(world)]
-    assert len(alone) == len(ranks[0]) > 0
-    for whole, *parts in zip(alone, *ranks, strict=True):
-        assert torch.equal(torch.cat(parts), whole)
+    single = [index for *_, index, _ in make_loader(random_rows(), batch_size=4 * world)]
+    ranks = [
+        [index for *_, index, _ in make_loader(random_rows(), 4, (rank, world))] for rank in range(world)
+    ]
+    assert len(single) == len(ranks[0]) > 0
+    for batch, *parts in zip(single, *ranks, strict=True):
+        assert torch.equal(torch.cat(parts), batch)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_in_evaluation_texts_come_by_length_each_exactly_once(world):
-    rows, found = texts(50), []
+    rows, positions = random_rows(50), []
     for rank in range(world):
-        own = torch.cat([index for *_, index, _ in loader(rows, shard=(rank, world), seed=None)])
-        assert (np.diff(rows.lengths[own]) >= 0).all()
-        found += own.tolist()
-    assert sorted(found) == list(range(50))
+        index_of_rank = torch.cat(
+            [index for *_, index, _ in make_loader(rows, shard=(rank, world), seed=None)]
+        )
+        assert (np.diff(rows.lengths[index_of_rank]) >= 0).all()
+        positions += index_of_rank.tolist()
+    assert sorted(positions) == list(range(50))
 
 
 def test_fewer_texts_than_a_batch_make_no_batch():
-    assert len(loader(texts(5))) == 0 and list(loader(texts(5))) == []
+    assert len(make_loader(random_rows(5))) == 0 and list(make_loader(random_rows(5))) == []
 
 
 # --- real tweets

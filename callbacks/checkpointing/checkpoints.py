@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from callbacks.checkpointing.checkpoint_file import Direct, set_aside
+from common.files import atomic_write
 
 
 def kept(folder: Path) -> list[Path]:
@@ -98,30 +100,29 @@ class Checkpoints(Checkpoint):
         self.saved_step = trainer.global_step
 
     def write(self, trainer: Trainer, name: str, previous: str | None = None) -> None:
-        target, temporary = self.folder / name, self.folder / f"{name}.part"
-        try:
-            trainer.save_checkpoint(temporary, weights_only=False)  # as Lightning means it: with all the rest
-            if trainer.is_global_zero:
-                with open(temporary, "rb") as file:
-                    os.fsync(file.fileno())
-                if previous and target.exists():
-                    set_aside(target, self.folder / previous)
-                os.replace(temporary, target)
-        except BaseException as error:
-            temporary.unlink(missing_ok=True)
-            if isinstance(error, OSError):
+        target = self.folder / name
+        # every process takes part in the save, the first one alone writes
+        with atomic_write(target) if trainer.is_global_zero else nullcontext(target) as temporary:
+            try:
+                # as Lightning means it: with the states of optimizers and callbacks
+                trainer.save_checkpoint(temporary, weights_only=False)
+                if trainer.is_global_zero:
+                    with open(temporary, "rb") as file:
+                        os.fsync(file.fileno())
+                    if previous and target.exists():
+                        set_aside(target, self.folder / previous)
+            except OSError as error:
                 error.filename = error.filename or temporary
-            raise
+                raise
 
     @rank_zero_only
     def keep(self, name: str) -> None:
-        last, part, target = self.folder / "last.ckpt", self.folder / f"{name}.part", self.folder / name
-        part.unlink(missing_ok=True)
-        try:
-            os.link(last, part)
-        except OSError:  # a disk without links
-            shutil.copyfile(last, part)
-        os.replace(part, target)
+        last = self.folder / "last.ckpt"
+        with atomic_write(self.folder / name) as temporary:
+            try:
+                os.link(last, temporary)
+            except OSError:  # a disk without links
+                shutil.copyfile(last, temporary)
 
     def stop_if_not_finite(self, trainer: Trainer) -> None:
         # of any process: all of them stop

@@ -1,7 +1,5 @@
 """What do its layers look for? Their weights, as pictures."""
 
-from difflib import get_close_matches
-
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -11,6 +9,7 @@ from callbacks.figures.base import Eye
 from callbacks.plotting.examples import examples
 from callbacks.plotting.filter_grid import draw_filters, draw_matrix, write_each
 from callbacks.plotting.save import figure_path, save_figure
+from common.hints import nearest_names
 
 GATES = ("input gate", "forget gate", "cell", "output gate")  # the order of torch.nn.LSTM
 
@@ -77,7 +76,7 @@ def choose(layers: list[str | int] | None, weights: dict[str, np.ndarray]) -> li
         if isinstance(given, int) and -len(names) <= given < len(names):
             found = [names[given]]
         if not found:
-            near = get_close_matches(str(given), names, n=5, cutoff=0) or names[:5]
+            near = nearest_names(str(given), names, count=5, cutoff=0)
             raise MisconfigurationException(
                 f"Filters: no layer {given!r}: give a position from 0 to {len(names) - 1}, or a name such as "
                 f"{', '.join(near)}"

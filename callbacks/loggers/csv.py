@@ -1,13 +1,14 @@
 """metrics.csv: on disk as soon as logged, and continued, not overwritten, by a resumed run."""
 
 import csv
-import os
 from pathlib import Path
 
 import numpy as np
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from common.files import atomic_write
 
 
 class CSVLogger(Logger):
@@ -83,11 +84,8 @@ class CSVLogger(Logger):
         return {name: np.array(list(rows.values())) for name, rows in found.items()}
 
     def rewrite(self, columns: list[str], rows: list[dict[str, str]]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".part")
-        with open(temporary, "w", newline="") as file:
+        with atomic_write(self.path) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(temporary, self.path)
         self.columns = columns

@@ -1,7 +1,6 @@
 """Where pictures go: the run folder, with the data behind them, and every logger that takes images."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
+
+from common.files import atomic_write
 
 matplotlib.use("Agg")
 DPI = 150
@@ -46,10 +47,8 @@ def save_figure(
         data: arrays, to `.npz`.
     """
     path = figure_path(trainer, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    figure.savefig(temporary, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
-    os.replace(temporary, path)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
     if data:
         np.savez_compressed(path.with_suffix(".npz"), **data)
     if facts:

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def resample(images: Tensor, box: Sequence[Tensor] | None, size: int, blur: Tensor | None = None) -> Tensor:
+def resample_images(
+    images: Tensor, box: Sequence[Tensor] | None, size: int, blur: Tensor | None = None
+) -> Tensor:
     """Crop, resize, flip and, if given, blur: (B, H, W, C) in [0, 255] -> (B, C, S, S) in [0, 1].
 
     Args:
@@ -34,10 +36,10 @@ def resample(images: Tensor, box: Sequence[Tensor] | None, size: int, blur: Tens
 
 
 def resize_matrix(start: Tensor, length: Tensor, size: int, side: int, flip: Tensor | float = 0.0) -> Tensor:
-    """The linear map (B, size, side) of a line of pixels to its part from `start`, resized: bilinear, antialiased.
+    """Return the linear map (B, size, side) of a line of pixels to its part from `start`, resized.
 
-    Each output pixel is a mean of the input under a triangle two pixels wide, of the coarser grid (PIL, torchvision);
-    0 where there is no input.
+    It is bilinear and antialiased: each output pixel is a mean of the input under a triangle two pixels wide, of the
+    coarser grid (PIL, torchvision); 0 where there is no input.
     """
     scale = length / size  # (B, 1, 1)
     out = torch.arange(size, device=start.device).view(-1, 1) + 0.5
@@ -48,37 +50,35 @@ def resize_matrix(start: Tensor, length: Tensor, size: int, side: int, flip: Ten
     return weight.div_(weight.sum(2, keepdim=True).clamp_(min=1e-6))
 
 
-def central(images: Tensor, side: int) -> Tensor:
-    """The central square, where torchvision's center_crop puts it: (B, H, W, C) -> (B, side, side, C)"""
+def crop_center(images: Tensor, side: int) -> Tensor:
+    """Keep the central square, where torchvision's center_crop puts it: (B, H, W, C) -> (B, side, side, C)"""
     top, left = (round((length - side) / 2) for length in images.shape[1:3])
     return images[:, top : top + side, left : left + side]
 
 
-def rotate(images: Tensor, angle: Tensor) -> Tensor:
-    """Rotation about the center, counter-clockwise by `angle` (B,) degrees: (B, H, W, C) -> float32 (B, H, W, C).
+def rotate_images(images: Tensor, angle: Tensor) -> Tensor:
+    """Rotate about the center, counter-clockwise by `angle` (B,) degrees: (B, H, W, C) -> float32 (B, H, W, C).
 
     Bilinear; black where there was no image.
     """
     height, width = images.shape[1:3]
     cos, sin, zero = angle.deg2rad().cos(), angle.deg2rad().sin(), torch.zeros_like(angle)
-    theta = torch.stack([cos, -sin * height / width, zero, sin * width / height, cos, zero], dim=1).view(
-        -1, 2, 3
-    )
+    rows = [cos, -sin * height / width, zero, sin * width / height, cos, zero]
+    theta = torch.stack(rows, dim=1).view(-1, 2, 3)
     x = images.permute(0, 3, 1, 2).float()
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False).permute(
-        0, 2, 3, 1
-    )
+    x = F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return x.permute(0, 2, 3, 1)
 
 
-def blur(x: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur of (B, C, S, S) by sigma (B, 1), 0 for none."""
+def blur_images(x: Tensor, sigma: Tensor) -> Tensor:
+    """Apply Gaussian blur of sigma (B, 1), 0 for none, to (B, C, S, S)."""
     matrix = blur_matrix(sigma, x.shape[2])
     return matrix.unsqueeze(1) @ (x.flatten(1, 2) @ matrix.mT).view_as(x)
 
 
 def blur_matrix(sigma: Tensor, size: int) -> Tensor:
-    """The linear map (B, size, size) of a line of pixels to its blur, borders reflecting; sigma (B, 1), 0 for none."""
+    """Return the linear map (B, size, size) of a line of pixels to its blur by sigma (B, 1), borders reflected."""
     radius = max(1, size // 10 // 2)  # SimCLR: a kernel of 10 % of the side
     distance = torch.arange(-radius, radius + 1, device=sigma.device)
     kernel = torch.exp(-0.5 * (distance / sigma.clamp(min=0.01)) ** 2)  # (B, 2r + 1)

@@ -1,4 +1,4 @@
-"""How one view of an image is made, as a config says it."""
+"""The recipe of one view of an image, as a config gives it."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ class Recipe:
     """How one view is made. The defaults do nothing; probabilities and ranges are torchvision's.
 
     Args:
-        crop: side in pixels of a square at a random place that is kept as it is; 0 for the whole image.
+        crop: side in pixels of a square at a random place that is kept; 0 for the whole image.
         pad: black pixels put at each side of the image before the crop, which so shifts the image by up to as many.
         scale: share of the area that the random resized crop keeps; (1, 1) with ratio (1, 1) is no crop.
         ratio: width / height of the crop.
@@ -53,10 +53,10 @@ class Recipe:
         return self.crop > 0 or self.resized_crop
 
 
-def check(recipe: Recipe, height: int, width: int, channels: int) -> None:
-    """Raises where the recipe is impossible, or asks for what such images do not have: color, or enough pixels."""
-    require(recipe.pad >= 0, recipe, "pad", "is a number of pixels: set it to 0 or more")
-    require(
+def check_recipe(recipe: Recipe, height: int, width: int, channels: int) -> None:
+    """Raise where the recipe is impossible, or asks for what such images do not have: color, or enough pixels."""
+    require_option(recipe.pad >= 0, recipe, "pad", "is a number of pixels: set it to 0 or more")
+    require_option(
         recipe.crop or not recipe.pad,
         recipe,
         "pad",
@@ -64,25 +64,36 @@ def check(recipe: Recipe, height: int, width: int, channels: int) -> None:
     )
     side = min(height, width) + 2 * recipe.pad
     fits = 0 <= recipe.crop <= side
-    require(fits, recipe, "crop", f"does not fit images of {height} x {width}: set it between 0 and {side}")
-    one = not (recipe.crop and recipe.resized_crop)
-    require(one, recipe, "crop", "and a resized crop are two: leave out scale and ratio, or set crop to 0")
+    require_option(
+        fits, recipe, "crop", f"does not fit images of {height} x {width}: set it between 0 and {side}"
+    )
+    single_crop = not (recipe.crop and recipe.resized_crop)
+    require_option(
+        single_crop, recipe, "crop", "and a resized crop are two: leave out scale and ratio, or set crop to 0"
+    )
     for name in ("flip", "jitter", "gray", "blur", "solarize"):
-        require(0 <= getattr(recipe, name) <= 1, recipe, name, "is a probability: set it between 0 and 1")
+        require_option(
+            0 <= getattr(recipe, name) <= 1, recipe, name, "is a probability: set it between 0 and 1"
+        )
     for name in ("brightness", "contrast", "saturation"):
-        require(getattr(recipe, name) >= 0, recipe, name, "is a strength: set it to 0 or more")
-    require(0 <= recipe.hue <= 0.5, recipe, "hue", "is a share of the color wheel: set it between 0 and 0.5")
-    require(0 <= recipe.rotate <= 180, recipe, "rotate", "is an angle in degrees: set it between 0 and 180")
-    require(recipe.cutout >= 0, recipe, "cutout", "is a number of pixels: set it to 0 or more")
+        require_option(getattr(recipe, name) >= 0, recipe, name, "is a strength: set it to 0 or more")
+    require_option(
+        0 <= recipe.hue <= 0.5, recipe, "hue", "is a share of the color wheel: set it between 0 and 0.5"
+    )
+    require_option(
+        0 <= recipe.rotate <= 180, recipe, "rotate", "is an angle in degrees: set it between 0 and 180"
+    )
+    require_option(recipe.cutout >= 0, recipe, "cutout", "is a number of pixels: set it to 0 or more")
     for name in ("scale", "ratio", "sigma"):
         low, high = getattr(recipe, name)
-        require(0 < low <= high, recipe, name, "is a range: write [low, high] with 0 < low <= high")
-    require(recipe.scale[1] <= 1, recipe, "scale", "is a share of the area: set it to 1 or less")
+        require_option(0 < low <= high, recipe, name, "is a range: write [low, high] with 0 < low <= high")
+    require_option(recipe.scale[1] <= 1, recipe, "scale", "is a share of the area: set it to 1 or less")
     for name in ("saturation", "hue", "gray"):
         fits = channels == 3 or getattr(recipe, name) == 0
-        require(fits, recipe, name, f"needs 3 channels and the images have {channels}: set it to 0")
+        require_option(fits, recipe, name, f"needs 3 channels and the images have {channels}: set it to 0")
 
 
-def require(condition: bool, recipe: Recipe, name: str, advice: str) -> None:
+def require_option(condition: bool, recipe: Recipe, name: str, advice: str) -> None:
+    """Raise unless the condition on an option of the recipe holds."""
     if not condition:
         raise MisconfigurationException(f"recipe: {name} = {getattr(recipe, name)} {advice}.")

@@ -1,4 +1,4 @@
-"""Columns of a CSV file as text, numbers or classes; a row that does not parse is refused with its file and line."""
+"""Columns of a CSV file as text, numbers or classes; a row that does not parse is an error with its file and line."""
 
 import csv
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ OPEN = {"newline": "", "encoding": "utf-8-sig", "errors": "replace"}
 
 @dataclass
 class Columns:
-    """Of N rows of a file.
+    """Columns of the N rows of a file.
 
     Attributes:
         text: name of a column -> its cells.
         numbers: float32 (N, T), NaN where a cell is empty.
-        lines: in the file, where each row ends.
+        lines: the line of the file in which each row ends.
     """
 
     text: dict[str, list[str]]
@@ -26,13 +26,14 @@ class Columns:
 
 
 def read_header(path: Path) -> list[str]:
-    """Names of the columns."""
+    """Read the names of the columns."""
     with open(path, **OPEN) as file:
         return [name.strip() for name in next(csv.reader(file), [])]
 
 
 def read_columns(path: Path, text: list[str], numbers: list[str]) -> Columns:
-    """
+    """Read some columns as text and others as numbers.
+
     Raises:
         MisconfigurationException: there is no such column; a row has more or fewer cells than the header; a cell that
             should be a number is none.
@@ -40,9 +41,9 @@ def read_columns(path: Path, text: list[str], numbers: list[str]) -> Columns:
     header = read_header(path)
     for name in (*text, *numbers):
         if name not in header:
-            some = ", ".join(header[:8]) + (", ..." if len(header) > 8 else "")
+            names = ", ".join(header[:8]) + (", ..." if len(header) > 8 else "")
             raise MisconfigurationException(
-                f"{path.absolute()} has no column {name!r}; its columns are {some}: set id_column or target_columns"
+                f"{path.absolute()} has no column {name!r}; its columns are {names}: set id_column or target_columns"
             )
     columns, table = Columns({name: [] for name in text}, np.empty(0), []), []
     text_places, number_places = ([header.index(name) for name in names] for names in (text, numbers))
@@ -53,7 +54,7 @@ def read_columns(path: Path, text: list[str], numbers: list[str]) -> Columns:
             for row in filter(None, reader):
                 if len(row) != len(header):
                     raise ValueError(f"{len(row)} cells where the header has {len(header)}")
-                table.append(as_numbers([row[place] for place in number_places]))
+                table.append(parse_numbers([row[place] for place in number_places]))
                 columns.lines.append(reader.line_num)
                 for column, place in zip(columns.text.values(), text_places, strict=True):
                     column.append(row[place].strip())
@@ -63,17 +64,17 @@ def read_columns(path: Path, text: list[str], numbers: list[str]) -> Columns:
     return columns
 
 
-def as_numbers(cells: list[str]) -> np.ndarray:
-    """float32 (T,), NaN where a cell is empty."""
+def parse_numbers(cells: list[str]) -> np.ndarray:
+    """Parse cells as float32 (T,), NaN where a cell is empty."""
     numbers = np.array([float(cell) if cell.strip() else np.nan for cell in cells], np.float32)
     if np.isinf(numbers).any():
         raise ValueError(f"{cells[np.isinf(numbers).argmax()]} is not finite")
     return numbers
 
 
-def as_classes(cells: list[str]) -> tuple[np.ndarray, list[str]]:
-    """Cells -> classes int64 (N,), -1 where a cell is empty or -1; and what each class is called, in order."""
-    found = set(cells) - {"", "-1"}
-    names = sorted(found, key=int) if all(name.isdecimal() for name in found) else sorted(found)
-    place = {name: k for k, name in enumerate(names)}
-    return np.array([place.get(cell, -1) for cell in cells], np.int64), names
+def parse_classes(cells: list[str]) -> tuple[np.ndarray, list[str]]:
+    """Parse cells as classes int64 (N,), -1 where a cell is empty or -1; and the name of each class, in order."""
+    names = set(cells) - {"", "-1"}
+    names = sorted(names, key=int if all(name.isdecimal() for name in names) else None)
+    class_of = {name: k for k, name in enumerate(names)}
+    return np.array([class_of.get(cell, -1) for cell in cells], np.int64), names

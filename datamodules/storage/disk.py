@@ -1,46 +1,27 @@
-"""Files that appear whole or not at all, from one process at a time; what the disk refuses, in one line."""
+"""A lock for the preparation of a folder, and errors of the disk in one line that says what to do."""
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from uuid import uuid4
 
 from filelock import FileLock
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from common.files import TEMPORARY_PREFIX, readable_os_errors
+
+MESSAGE = "{file}: {reason}; put that right, or point --data.init_args.data_dir elsewhere"
+
+
+def readable_disk_errors(path: Path) -> AbstractContextManager[None]:
+    """Turn an error of the system into one line that says what to do, see `readable_os_errors`."""
+    return readable_os_errors(path, MESSAGE)
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Inside, what the system refuses becomes one line that names the file, `path` where the system does not say."""
-    try:
-        yield
-    except OSError as error:
-        where = Path(error.filename or path).absolute()
-        raise MisconfigurationException(
-            f"{where}: {error.strerror or error}; put that right, or point --data.init_args.data_dir elsewhere"
-        ) from error
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Inside, no other process prepares this folder, and nothing is left of one that was killed meanwhile."""
-    with told(folder):
+def exclusive_lock(folder: Path) -> Iterator[None]:
+    """Keep other processes from preparing this folder, and remove temporary files that a killed process left."""
+    with readable_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".lock"):
-            for part in folder.glob(".part-*"):
-                part.unlink()
+            for temporary in folder.glob(f"{TEMPORARY_PREFIX}*"):
+                temporary.unlink()
             yield
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[Path]:
-    """Another path, to write to: what is there in the end appears under `path`, replacing what was."""
-    temporary = path.with_name(f".part-{uuid4().hex}")
-    with told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)

@@ -5,46 +5,46 @@ from pathlib import Path
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from datamodules.storage.disk import alone, told
+from datamodules.storage.disk import exclusive_lock, readable_disk_errors
 from datamodules.storage.layout import write_arrays
-from datamodules.storage.splits import Stored
+from datamodules.storage.splits import ArraySplit
 
 
-def pack(
+def download_splits(
     title: str,
     folder: Path,
     splits: Sequence[str],
     class_names: list[str],
-    fetch: Callable[[str, Path], Stored],
+    fetch: Callable[[str, Path], ArraySplit],
 ) -> None:
-    """Write the splits that `folder` lacks; what is there is left as it is.
+    """Download and write the splits that `folder` lacks; those that exist stay unchanged.
 
     Args:
-        title: what the data set is called.
-        fetch: (split, folder for what is downloaded) -> images (N, H, W, C) uint8, labels (N,) or None.
+        title: the name of the data set.
+        fetch: (split, folder for downloads) -> images (N, H, W, C) uint8, labels (N,) or None.
 
     Raises:
         MisconfigurationException: the download failed.
     """
-    if not unpacked(folder, splits):
+    if not missing_splits(folder, splits):
         return
-    with alone(folder):
-        for split in unpacked(folder, splits):  # asked again: another process may have been faster
+    with exclusive_lock(folder):
+        for split in missing_splits(folder, splits):  # asked again: another process may have been faster
             try:
-                stored = fetch(split, folder / "download")
+                arrays = fetch(split, folder / "download")
             except (OSError, RuntimeError) as error:
                 raise MisconfigurationException(
                     f"no {title} in {folder.absolute()}, and downloading it failed ({' '.join(str(error).split())}): "
                     f"try again, or point --data.init_args.data_dir to the folder that holds {folder.name}/"
                 ) from error
-            arrays = {f"{split}_images": stored.images, f"{split}_labels": stored.labels}
-            write_arrays(
-                folder, {name: array for name, array in arrays.items() if array is not None}, class_names
-            )
+            files = {f"{split}_images": arrays.images}
+            if arrays.labels is not None:
+                files[f"{split}_labels"] = arrays.labels
+            write_arrays(folder, files, class_names)
 
 
-def unpacked(folder: Path, splits: Sequence[str]) -> list[str]:
-    """Splits of which a file is not there."""
+def missing_splits(folder: Path, splits: Sequence[str]) -> list[str]:
+    """List the splits of which a file is missing."""
     kinds = {split: ["images"] if split == "unlabeled" else ["images", "labels"] for split in splits}
-    with told(folder):
+    with readable_disk_errors(folder):
         return [s for s in splits if not all((folder / f"{s}_{kind}.npy").is_file() for kind in kinds[s])]

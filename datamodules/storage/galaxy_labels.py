@@ -1,4 +1,4 @@
-"""What a CSV says about the images of a folder: a label and, where it has a column `split`, a split for each."""
+"""Labels of the images of a folder from a CSV and, where it has a column `split`, their splits."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,19 +7,19 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from datamodules.storage.csv_targets import as_classes, read_columns, read_header
-from datamodules.storage.galaxy_tree import COLUMNS, TREE, largest_answer, likeliest_path, paths
+from datamodules.storage.csv_targets import Columns, parse_classes, read_columns, read_header
+from datamodules.storage.galaxy_tree import COLUMNS, TREE, largest_answer, likeliest_path, list_paths
 
 SPLITS = ("train", "val", "test", "unlabeled")
 
 
 @dataclass
 class Solutions:
-    """Of N rows of a file.
+    """The N rows of a file.
 
     Attributes:
-        path: of the file.
-        ids: names of the images.
+        path: the file.
+        ids: the names of the images.
         splits: one of `SPLITS` a row; None where the file has no such column.
         labels: int64 (N,), -1 where unknown, or float32 (N, T), NaN where unknown.
         class_names: in the order of the classes; None for numbers.
@@ -31,8 +31,8 @@ class Solutions:
     labels: np.ndarray
     class_names: list[str] | None
 
-    def of(self, images: list[str], unreadable: dict[str, str]) -> tuple[np.ndarray, np.ndarray]:
-        """Labels (M, ...) and splits (M,) of images, "" for those without a row; says in a line how many they are."""
+    def match_images(self, images: list[str], unreadable: dict[str, str]) -> tuple[np.ndarray, np.ndarray]:
+        """Find labels (M, ...) and splits (M,) of images, "" for those without a row; say how many they are."""
         row_of = {image: row for row, image in enumerate(self.ids)}
         places = [k for k, image in enumerate(images) if image in row_of]
         rows = [row_of[images[k]] for k in places]
@@ -51,7 +51,7 @@ class Solutions:
             "rows without an image": len(row_of.keys() - set(images) - unreadable.keys()),
         }
         if any(left_out.values()):
-            counts = ", ".join(f"{what}: {count}" for what, count in left_out.items() if count)
+            counts = ", ".join(f"{kind}: {count}" for kind, count in left_out.items() if count)
             rank_zero_info(f"{self.path}: {len(rows)} images with a row; left out are {counts}")
         return labels, splits
 
@@ -59,7 +59,8 @@ class Solutions:
 def read_solutions(
     path: Path, id_column: str, target: str, target_columns: list[str] | None, min_examples: int
 ) -> Solutions:
-    """
+    """Read the labels and splits of a CSV.
+
     Args:
         target: `regression`, `class`, `path` or `question N`, see `GalaxyZoo`, also for `min_examples`.
         target_columns: the 37 vote fractions if None.
@@ -68,12 +69,33 @@ def read_solutions(
         MisconfigurationException: the file does not parse, names a split or a column that there is not, or an id twice,
             or no path has enough galaxies.
     """
-    own, read = [id_column, *{"split"}.intersection(read_header(path))], target_columns or COLUMNS
-    columns = read_columns(path, own + read, []) if target == "class" else read_columns(path, own, read)
+    names, targets = [id_column, *{"split"}.intersection(read_header(path))], target_columns or COLUMNS
+    text, numbers = (names + targets, []) if target == "class" else (names, targets)
+    columns = read_columns(path, text, numbers)
     ids, splits = columns.text[id_column], columns.text.get("split")
-    seen = set()
-    for line, image, split in zip(columns.lines, ids, splits or ["train"] * len(ids), strict=True):
-        if image in seen:
+    check_ids(path, id_column, ids, splits, columns.lines)
+    if target == "class":
+        return Solutions(path, ids, splits, *parse_classes(columns.text[targets[0]]))
+    if target_columns is None:
+        check_fractions(path, columns)
+    if target == "regression":
+        return Solutions(path, ids, splits, columns.numbers, None)
+    if target == "path":
+        labels, class_names = frequent_paths(columns.numbers, min_examples)
+        if not class_names:
+            raise MisconfigurationException(
+                f"{path.absolute()}: target path, and no path is that of {min_examples} galaxies: lower min_examples"
+            )
+        return Solutions(path, ids, splits, labels, class_names)
+    question = int(target.removeprefix("question "))
+    return Solutions(path, ids, splits, largest_answer(columns.numbers, question), list(TREE[question]))
+
+
+def check_ids(path: Path, id_column: str, ids: list[str], splits: list[str] | None, lines: list[int]) -> None:
+    """Raise where an id is there twice, or a split is unknown."""
+    earlier_ids = set()
+    for line, image, split in zip(lines, ids, splits or ["train"] * len(ids), strict=True):
+        if image in earlier_ids:
             raise MisconfigurationException(
                 f"{path.absolute()}, line {line}: {id_column} {image} is there twice"
             )
@@ -81,39 +103,29 @@ def read_solutions(
             raise MisconfigurationException(
                 f"{path.absolute()}, line {line}: split {split!r} is none of {', '.join(SPLITS)}"
             )
-        seen.add(image)
-    if target == "class":
-        return Solutions(path, ids, splits, *as_classes(columns.text[read[0]]))
-    if target_columns is None:
-        wrong = np.argwhere((columns.numbers < -1e-4) | (columns.numbers > 1 + 1e-4))
-        if len(wrong):
-            row, column = wrong[0]
-            raise MisconfigurationException(
-                f"{path.absolute()}, line {columns.lines[row]}: {COLUMNS[column]} is {columns.numbers[row, column]:g}, "
-                "a vote fraction lies in [0, 1]: put it right, or name your own target_columns"
-            )
-    if target == "regression":
-        return Solutions(path, ids, splits, columns.numbers, None)
-    if target == "path":
-        labels, names = frequent_paths(columns.numbers, min_examples)
-        if not names:
-            raise MisconfigurationException(
-                f"{path.absolute()}: target path, and no path is that of {min_examples} galaxies: lower min_examples"
-            )
-        return Solutions(path, ids, splits, labels, names)
-    question = int(target.removeprefix("question "))
-    return Solutions(path, ids, splits, largest_answer(columns.numbers, question), list(TREE[question]))
+        earlier_ids.add(image)
+
+
+def check_fractions(path: Path, columns: Columns) -> None:
+    """Raise where a vote fraction lies outside [0, 1]."""
+    invalid = np.argwhere((columns.numbers < -1e-4) | (columns.numbers > 1 + 1e-4))
+    if len(invalid):
+        row, column = invalid[0]
+        raise MisconfigurationException(
+            f"{path.absolute()}, line {columns.lines[row]}: {COLUMNS[column]} is {columns.numbers[row, column]:g}, "
+            "a vote fraction lies in [0, 1]: put it right, or name your own target_columns"
+        )
 
 
 def frequent_paths(fractions: np.ndarray, min_examples: int) -> tuple[np.ndarray, list[str]]:
-    """Vote fractions (N, 37) -> likeliest paths as classes (N,), the most frequent first, and what they are called.
+    """Turn vote fractions (N, 37) into likeliest paths as classes (N,), the most frequent first, and their names.
 
     -1 where the path is unknown, or that of fewer than `min_examples` galaxies.
     """
-    every, chosen = paths(), likeliest_path(fractions)
-    taken, counts = np.unique(chosen[chosen >= 0], return_counts=True)
+    paths, galaxy_paths = list_paths(), likeliest_path(fractions)
+    frequent, counts = np.unique(galaxy_paths[galaxy_paths >= 0], return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    taken = taken[order][counts[order] >= min_examples]
-    class_of = np.full(len(every) + 1, -1)  # the last one for unknown paths, -1
-    class_of[taken] = np.arange(len(taken))
-    return class_of[chosen], [", ".join(every[path]) for path in taken]
+    frequent = frequent[order][counts[order] >= min_examples]
+    class_of = np.full(len(paths) + 1, -1)  # the last one for unknown paths, -1
+    class_of[frequent] = np.arange(len(frequent))
+    return class_of[galaxy_paths], [", ".join(paths[path]) for path in frequent]

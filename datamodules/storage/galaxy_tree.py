@@ -10,9 +10,8 @@ from functools import cache
 
 import numpy as np
 
-TREE: dict[
-    int, dict[str, int | None]
-] = {  # question -> answers -> the next question, None at the end of a path
+# question -> answers -> the next question, None at the end of a path
+TREE: dict[int, dict[str, int | None]] = {
     1: {"smooth": 7, "disk": 2, "star or artifact": None},
     2: {"edge-on": 9, "not edge-on": 3},
     3: {"bar": 4, "no bar": 4},
@@ -29,15 +28,15 @@ COLUMNS = [f"Class{question}.{k}" for question in TREE for k in range(1, len(TRE
 PLACES = {q: [i for i, name in enumerate(COLUMNS) if name.startswith(f"Class{q}.")] for q in TREE}
 
 
-def paths(question: int | None = 1) -> list[tuple[str, ...]]:
-    """All ways from a question to an end of the tree, as answers, depth first: 1,265 from the first question."""
+def list_paths(question: int | None = 1) -> list[tuple[str, ...]]:
+    """List all ways from a question to an end of the tree, as answers, depth first: 1,265 from the first question."""
     if question is None:
         return [()]
-    return [(answer, *rest) for answer, following in TREE[question].items() for rest in paths(following)]
+    return [(answer, *path) for answer, following in TREE[question].items() for path in list_paths(following)]
 
 
-def shares(fractions: np.ndarray) -> np.ndarray:
-    """Vote fractions (N, 37) -> each answer's share of its question's votes (N, 37), 0 where nobody was asked."""
+def answer_shares(fractions: np.ndarray) -> np.ndarray:
+    """Turn vote fractions (N, 37) into each answer's share of its question's votes, 0 where nobody was asked."""
     asked = np.empty_like(fractions)
     for places in PLACES.values():
         asked[:, places] = fractions[:, places].sum(1, keepdims=True)
@@ -45,31 +44,31 @@ def shares(fractions: np.ndarray) -> np.ndarray:
 
 
 def likeliest_path(fractions: np.ndarray) -> np.ndarray:
-    """Vote fractions (N, 37) -> the position in `paths()` (N,) of each galaxy's path with the largest probability.
+    """Find the position in `list_paths()` (N,) of each galaxy's most probable path from vote fractions (N, 37).
 
     The probability of a path is the product of its answers' shares. -1 where it is unknown or 0.
     """
-    share = shares(fractions)
+    shares = answer_shares(fractions)
 
     @cache
-    def best(question: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """Probability (N,) and position in `paths(question)` (N,) of the best path from here on."""
+    def best_path(question: int | None) -> tuple[np.ndarray, np.ndarray]:
+        """Probability (N,) and position in `list_paths(question)` (N,) of the best path from here on."""
         if question is None:
-            return np.ones(len(share)), np.zeros(len(share), np.int64)
+            return np.ones(len(shares)), np.zeros(len(shares), np.int64)
         probabilities, positions, first = [], [], 0
         for place, following in zip(PLACES[question], TREE[question].values(), strict=True):
-            onwards, position = best(following)
-            probabilities.append(share[:, place] * onwards)
+            probability, position = best_path(following)
+            probabilities.append(shares[:, place] * probability)
             positions.append(first + position)
-            first += len(paths(following))
+            first += len(list_paths(following))
         answer = np.argmax(probabilities, axis=0)
         return np.max(probabilities, axis=0), np.choose(answer, positions)
 
-    probability, position = best(1)
+    probability, position = best_path(1)
     return np.where(probability > 0, position, -1)
 
 
 def largest_answer(fractions: np.ndarray, question: int) -> np.ndarray:
-    """Vote fractions (N, 37) -> the answer of a question with most votes (N,), -1 where unknown or nobody was asked."""
+    """Find the answer of a question with most votes (N,) from vote fractions (N, 37); -1 where unknown or not asked."""
     votes = fractions[:, PLACES[question]]
     return np.where(votes.sum(1) > 0, votes.argmax(1), -1)

@@ -1,17 +1,16 @@
-"""Classes merged by name: `{animals: [bird, cat], vehicles: [car, truck]}`."""
-
-from difflib import get_close_matches
+"""Classes merged into groups by name: `{animals: [bird, cat], vehicles: [car, truck]}`."""
 
 import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from datamodules.storage.splits import Stored
+from common.hints import nearest_hint
+from datamodules.storage.splits import ArraySplit
 
 Groups = dict[str, list[str | int]]  # a class called 7 is a number in YAML
 
 
-def group_of_classes(names: list[str] | None, groups: Groups) -> np.ndarray:
-    """Group of each class, int64 (K + 1,): -1 for a class in none, and at the end for an unknown label.
+def map_classes_to_groups(names: list[str] | None, groups: Groups) -> np.ndarray:
+    """Find the group of each class, int64 (K + 1,): -1 for a class in none, and at the end for an unknown label.
 
     Raises:
         MisconfigurationException: no classes, no such class, or one that is named twice.
@@ -24,24 +23,25 @@ def group_of_classes(names: list[str] | None, groups: Groups) -> np.ndarray:
             raise MisconfigurationException(f"groups: {group} is empty: name its classes")
         for name in map(str, members):
             if name not in names:
-                near = get_close_matches(name, names, n=1)
-                hint = f"the nearest one is {near[0]!r}" if near else f"there are {', '.join(names)}"
-                raise MisconfigurationException(f"groups: {group}: there is no class {name!r}; {hint}")
+                hint = nearest_hint(name, names) or f"; there are {', '.join(names)}"
+                raise MisconfigurationException(f"groups: {group}: there is no class {name!r}{hint}")
             if group_of[names.index(name)] >= 0:
                 raise MisconfigurationException(f"groups: class {name!r} is named twice: name it once")
             group_of[names.index(name)] = place
     return group_of
 
 
-def merge(arrays: dict[str, Stored], names: list[str] | None, groups: Groups) -> dict[str, Stored]:
-    """Labels become groups, and those of no group or unknown label are left out; a split without labels stays whole."""
-    group_of, merged = group_of_classes(names, groups), {}
-    for split, stored in arrays.items():
-        if stored.labels is not None:
-            stored = stored._replace(labels=group_of[stored.labels])
-            stored = stored.take(np.flatnonzero(stored.classes() >= 0))
-        if len(stored.classes()):
-            merged[split] = stored
+def merge_classes(
+    arrays: dict[str, ArraySplit], names: list[str] | None, groups: Groups
+) -> dict[str, ArraySplit]:
+    """Replace labels by groups, and leave out rows of no group or unknown label; no labels, no change."""
+    group_of, merged = map_classes_to_groups(names, groups), {}
+    for name, split in arrays.items():
+        if split.labels is not None:
+            split = split._replace(labels=group_of[split.labels])
+            split = split.take(np.flatnonzero(split.classes() >= 0))
+        if len(split.classes()):
+            merged[name] = split
     if "train" not in merged:
         raise MisconfigurationException(f"groups: no training image is of {', '.join(groups)}")
     return merged

@@ -1,7 +1,7 @@
-"""Image files -> one array on disk: central squares, resized, decoded once by all cores.
+"""Image files decoded once, by all cores, into one array on disk: central squares, resized.
 
 Decoding a JPG itself shrinks it by 2, 4 or 8 where the result needs no more pixels, as libjpeg can, for a fraction of
-the work; what remains is PIL's antialiased resize. benchmarks/galaxies.py measures how far that is from decoding whole
+the work; PIL's antialiased resize does the rest. benchmarks/galaxies.py measures how far that is from decoding whole
 images and resizing them. simplejpeg, where it is installed, decodes the same pixels faster than PIL does.
 """
 
@@ -18,7 +18,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 
-from datamodules.storage.disk import alone, told, writing
+from common.files import atomic_write
+from datamodules.storage.disk import exclusive_lock, readable_disk_errors
 from datamodules.storage.layout import write_header
 
 try:
@@ -30,72 +31,73 @@ CHUNK, WINDOW = 32, 2048  # images that a thread takes at a time, and that wait 
 OnBadImage = Literal["error", "skip"]
 
 
-def images_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Files directly in a folder that end so, in upper or lower case, by name."""
+def list_images(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """List the files directly in a folder that have one of the suffixes, in upper or lower case, by name."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes)
 
 
-def pack(
+def pack_images(
     files: dict[str, Path], out: Path, crop: int | None, side: int, on_bad_image: OnBadImage = "error"
 ) -> None:
-    """Writes `central_square` of each file to `out`, a .npy file, unless that has been done for these files.
+    """Write `decode_square` of each file to `out`, a .npy file, unless that has been done for these files.
 
-    Files are known by their names alone. A .json beside it says which image each row holds, and which could not be
-    decoded. Where there are some, it is done again, unless they are to be left out.
+    Files are known by their names alone. The manifest, a .json beside `out`, says which image each row holds, and which
+    images could not be decoded. Where there are some, it is done again, unless they are to be left out.
 
     Raises:
         MisconfigurationException: images that cannot be decoded, unless `on_bad_image` is "skip".
     """
-    if not packed(files, out, on_bad_image):
-        with alone(out.parent):
-            if not packed(files, out, on_bad_image):  # another process may have been faster
+    if not is_packed(files, out, on_bad_image):
+        with exclusive_lock(out.parent):
+            if not is_packed(files, out, on_bad_image):  # another process may have been faster
                 out.with_suffix(".json").unlink(missing_ok=True)
-                about = decode(files, out, crop, side)
-                with writing(out.with_suffix(".json")) as path:
-                    path.write_text(json.dumps(about), encoding="utf-8")
-    about = contents(out)
-    if not about["unreadable"]:
+                manifest = decode_images(files, out, crop, side)
+                path = out.with_suffix(".json")
+                with readable_disk_errors(path), atomic_write(path) as temporary:
+                    temporary.write_text(json.dumps(manifest), encoding="utf-8")
+    manifest = read_manifest(out)
+    if not manifest["unreadable"]:
         return
-    name, reason = next(iter(about["unreadable"].items()))
+    name, reason = next(iter(manifest["unreadable"].items()))
     text = (
-        f"{len(about['unreadable'])} of {len(files)} images cannot be decoded, "
+        f"{len(manifest['unreadable'])} of {len(files)} images cannot be decoded, "
         f"the first is {files[name].absolute()} ({reason})"
     )
-    if on_bad_image == "error" or not about["ids"]:
+    if on_bad_image == "error" or not manifest["ids"]:
         raise MisconfigurationException(
             f"{text}: get them again, or leave them out by --data.init_args.on_bad_image skip"
         )
     rank_zero_info(f"{text}: left out")
 
 
-def packed(files: dict[str, Path], out: Path, on_bad_image: OnBadImage) -> bool:
-    """Whether `out` is complete, and made of these files."""
-    with told(out):
-        about = contents(out)
-    if not about or (about["unreadable"] and on_bad_image == "error"):
+def is_packed(files: dict[str, Path], out: Path, on_bad_image: OnBadImage) -> bool:
+    """Check whether `out` is complete, and made of these files."""
+    with readable_disk_errors(out):
+        manifest = read_manifest(out)
+    if not manifest or (manifest["unreadable"] and on_bad_image == "error"):
         return False
-    return sorted([*about["ids"], *about["unreadable"]]) == sorted(files)
+    return sorted([*manifest["ids"], *manifest["unreadable"]]) == sorted(files)
 
 
-def contents(out: Path) -> dict:
-    """What `pack` says of a file: `ids` of the rows, why others are `unreadable`; empty where it is not complete."""
-    about = out.with_suffix(".json")
-    return json.loads(about.read_text(encoding="utf-8")) if about.is_file() and out.is_file() else {}
+def read_manifest(out: Path) -> dict:
+    """Read the manifest of an array: the `ids` of its rows, and why others are `unreadable`; empty if incomplete."""
+    path = out.with_suffix(".json")
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() and out.is_file() else {}
 
 
-def decode(files: dict[str, Path], out: Path, crop: int | None, side: int) -> dict:
-    """Image files -> `out`, uint8 (N, side, side, 3) of those that can be decoded; the other return is `contents`.
+def decode_images(files: dict[str, Path], out: Path, crop: int | None, side: int) -> dict:
+    """Decode image files into `out`, uint8 (N, side, side, 3) of those that can be decoded; return the manifest.
 
-    Memory stays flat: what is decoded is written at once.
+    Memory stays flat, since decoded images are written at once.
     """
     ids: list[str] = []
     unreadable: dict[str, str] = {}
 
-    def work(names: list[str]) -> tuple[list[str], bytes]:
+    def decode_chunk(names: list[str]) -> tuple[list[str], bytes]:
         squares = {}
         for name in names:
             try:
-                squares[name] = central_square(files[name].read_bytes(), crop, side).tobytes()
+                squares[name] = decode_square(files[name].read_bytes(), crop, side).tobytes()
             except UnidentifiedImageError:
                 unreadable[name] = "not an image"
             except (OSError, ValueError, Image.DecompressionBombError) as error:
@@ -104,25 +106,30 @@ def decode(files: dict[str, Path], out: Path, crop: int | None, side: int) -> di
 
     names = sorted(files)
     chunks = [names[i : i + CHUNK] for i in range(0, len(names), CHUNK)]
-    with writing(out) as path, open(path, "wb") as file, ThreadPoolExecutor() as pool:
+    with (
+        readable_disk_errors(out),
+        atomic_write(out) as temporary,
+        open(temporary, "wb") as file,
+        ThreadPoolExecutor() as pool,
+    ):
         write_header(file, np.uint8, (len(names), side, side, 3))
         with tqdm(total=len(names), desc="decoding", unit=" images") as bar:
             for i in range(0, len(chunks), WINDOW // CHUNK):
                 window = chunks[i : i + WINDOW // CHUNK]
-                for chunk, (good, pixels) in zip(window, pool.map(work, window), strict=True):
+                for chunk, (decoded, pixels) in zip(window, pool.map(decode_chunk, window), strict=True):
                     file.write(pixels)
-                    ids += good
+                    ids += decoded
                     bar.update(len(chunk))
         file.seek(0)
         write_header(file, np.uint8, (len(ids), side, side, 3))
     return {"ids": ids, "unreadable": dict(sorted(unreadable.items()))}
 
 
-def central_square(data: bytes, crop: int | None, side: int) -> np.ndarray:
-    """The central `crop` x `crop` pixels of an image, or as many as there are, resized: uint8 (side, side, 3).
+def decode_square(data: bytes, crop: int | None, side: int) -> np.ndarray:
+    """Decode the central `crop` x `crop` pixels of an image, or as many as there are, resized: uint8 (side, side, 3).
 
     Raises:
-        OSError, ValueError: not a whole image.
+        OSError, ValueError: not a complete image.
     """
     if not data:
         raise ValueError("the file is empty")
@@ -136,7 +143,7 @@ def central_square(data: bytes, crop: int | None, side: int) -> np.ndarray:
         image = Image.fromarray(simplejpeg.decode_jpeg(data, "RGB", **smallest))
     else:
         image.draft("RGB", (width // shrink, height // shrink))
-        image = as_rgb(image)
+        image = convert_to_rgb(image)
     top, left = ((length - crop) // 2 / shrink for length in (height, width))
     box = (left, top, left + crop / shrink, top + crop / shrink)
     if crop == side * shrink and top.is_integer() and left.is_integer():
@@ -144,8 +151,8 @@ def central_square(data: bytes, crop: int | None, side: int) -> np.ndarray:
     return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box))
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
-    """Any image; what is transparent shows the color that it has."""
+def convert_to_rgb(image: Image.Image) -> Image.Image:
+    """Convert any image; transparent pixels show the color that they have."""
     if image.mode.startswith("I"):  # 16 bits, which PIL would clip to 8
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode == "P":  # PIL warns of transparent colors without this step

@@ -1,17 +1,17 @@
-"""Labels as they are stored: classes or numbers, and what they are called."""
+"""Stored labels, which are classes or numbers, and the names of these."""
 
 from pathlib import Path
 
 import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from datamodules.storage.layout import load
-from datamodules.storage.splits import Stored
+from datamodules.storage.layout import open_array
+from datamodules.storage.splits import ArraySplit
 
 
 def read_labels(path: Path, count: int) -> np.ndarray:
-    """Of each image its class, int64 (N,), -1 where unknown; or numbers, float32 (N, T), NaN where unknown."""
-    labels = load(path)
+    """Read the class of each image, int64 (N,), -1 where unknown; or numbers, float32 (N, T), NaN where unknown."""
+    labels = open_array(path)
     classes = np.issubdtype(labels.dtype, np.integer) and labels.ndim == 1
     if not classes and not (np.issubdtype(labels.dtype, np.floating) and labels.ndim == 2 and labels.size):
         raise MisconfigurationException(
@@ -24,33 +24,33 @@ def read_labels(path: Path, count: int) -> np.ndarray:
 
 
 def read_names(path: Path) -> list[str] | None:
-    """Of classes or targets, one a line; None where there is no such file."""
+    """Read the names of classes or targets, one a line; None where there is no such file."""
     if not path.is_file():
         return None
     names = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     for line, name in enumerate(names, start=1):
         if not name.strip() or name in names[: line - 1]:
-            wrong = f"{name!r} is there twice" if name.strip() else "there is no name"
-            raise MisconfigurationException(f"{path}, line {line}: {wrong}: write one name a line")
+            reason = f"{name!r} is there twice" if name.strip() else "there is no name"
+            raise MisconfigurationException(f"{path}, line {line}: {reason}: write one name a line")
     return names
 
 
 def name_labels(
-    arrays: dict[str, Stored],
+    arrays: dict[str, ArraySplit],
     folder: Path,
     class_names: list[str] | None,
     num_classes: int | None,
     target_names: list[str] | None,
 ) -> tuple[list[str] | None, list[str] | None]:
-    """What classes and targets are called: as given, else as classes.txt or targets.txt say, else by numbers.
+    """Name classes and targets: as given, else as classes.txt or targets.txt say, else by numbers.
 
     The labels are those of train or else of another split.
 
     Returns:
-        Names of classes and of targets; None for those that the labels are not.
+        Names of classes and of targets; None for the kind that the labels are not of.
     """
-    every = (arrays[split].labels for split in ("train", "val", "test") if split in arrays)
-    labels = next((labels for labels in every if labels is not None), None)
+    labels_of_splits = (arrays[split].labels for split in ("train", "val", "test") if split in arrays)
+    labels = next((labels for labels in labels_of_splits if labels is not None), None)
     class_names = class_names or read_names(folder / "classes.txt")
     if labels is not None and labels.ndim == 2:
         names = target_names or read_names(folder / "targets.txt")
@@ -62,12 +62,12 @@ def name_labels(
 def check_labels(
     path: Path, labels: np.ndarray, classes: list[str] | None, targets: list[str] | None
 ) -> None:
-    """Raises where labels are no classes, or not as many finite numbers as there are targets."""
+    """Raise where labels are no classes, or not as many finite numbers as there are targets."""
     if (labels.ndim == 2) != bool(targets) or (labels.ndim == 2 and classes):
-        found = f"numbers {labels.shape}" if labels.ndim == 2 else "classes"
+        kind = f"numbers {labels.shape}" if labels.ndim == 2 else "classes"
         expected = f"{len(classes)} classes" if classes else f"{len(targets or ())} numbers an image"
         raise MisconfigurationException(
-            f"{path}: the labels are {found}, expected are {expected}: classes are int64 (N,) and may have a "
+            f"{path}: the labels are {kind}, expected are {expected}: classes are int64 (N,) and may have a "
             "classes.txt, numbers are float32 (N, T) and may have a targets.txt"
         )
     if targets:
@@ -76,12 +76,12 @@ def check_labels(
                 f"{path}: {labels.shape[1]} numbers an image, expected {len(targets)}: a line of targets.txt for each, "
                 "and as many in every split"
             )
-        wrong, allowed = np.isinf(labels), "finite, or NaN where unknown"
+        invalid, allowed = np.isinf(labels), "finite, or NaN where unknown"
     else:
         last = len(classes or ()) - 1
-        wrong, allowed = (labels < -1) | (labels > last), f"0 ... {last}, or -1 where unknown"
-    if wrong.any():
-        first = tuple(np.argwhere(wrong)[0])
+        invalid, allowed = (labels < -1) | (labels > last), f"0 ... {last}, or -1 where unknown"
+    if invalid.any():
+        first = tuple(np.argwhere(invalid)[0])
         raise MisconfigurationException(
-            f"{path}: label {labels[first]} in row {first[0]} ({wrong.sum()} such labels): labels are {allowed}"
+            f"{path}: label {labels[first]} in row {first[0]} ({invalid.sum()} such labels): labels are {allowed}"
         )

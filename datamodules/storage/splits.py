@@ -1,4 +1,4 @@
-"""Which rows of the arrays make up which split: by seeds of their own, never by the run's."""
+"""The rows of arrays that make up each split, chosen by seeds of their own and never by the run's."""
 
 from typing import NamedTuple
 
@@ -8,44 +8,46 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from datamodules.loading.loader import RowsDataset
 
 
-class Stored(NamedTuple):
-    """Rows of arrays.
+class ArraySplit(NamedTuple):
+    """The rows of arrays that make up a split.
 
     Attributes:
         images: uint8 (N, H, W, C).
         labels: of all N, int64 (N,) or float32 (N, T); None where there are none.
-        rows: positions (n,) of those that are meant; all if None.
+        rows: positions (n,) of the split's rows; all N if None.
     """
 
     images: np.ndarray
     labels: np.ndarray | None = None
     rows: np.ndarray | None = None
 
-    def take(self, positions: np.ndarray) -> "Stored":
-        """Those at some positions among the rows."""
+    def take(self, positions: np.ndarray) -> "ArraySplit":
+        """Return the split of the rows at some positions among its rows."""
         return self._replace(rows=positions if self.rows is None else self.rows[positions])
 
     def classes(self) -> np.ndarray:
-        """Class of each row, int64 (n,), -1 where unknown; where there are none, all rows are of one."""
+        """Class of each row, int64 (n,), -1 where unknown; where there are no classes, all rows have the same one."""
         rows = np.arange(len(self.images)) if self.rows is None else self.rows
-        one = self.labels is None or self.labels.ndim == 2
-        return np.zeros(len(rows), np.int64) if one else self.labels[rows]
+        if self.labels is None or self.labels.ndim == 2:
+            return np.zeros(len(rows), np.int64)
+        return self.labels[rows]
 
 
-def carve(
+def stratified_split(
     labels: np.ndarray, size: float, seed: int, option: str = "val_size"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split rows in two, class by class: (rows kept, rows carved), both ascending.
+    """Split rows in two, class by class: (rows that stay, rows that are held out), both ascending.
 
-    Depends on labels, size and seed alone, and a smaller size is part of a larger one.
+    The result depends on labels, size and seed alone. What a smaller size holds out is part of what a larger one does.
 
     Args:
         labels: classes (N,), -1 where unknown.
-        size: below 1 a share of each class, and of the unknown; from 1 a number of rows, as many of each class.
-        option: what the config calls the size.
+        size: below 1 the fraction of each class, and of the unknown, that is held out; from 1 a number of rows, as many
+            of each class.
+        option: the name of the size in the config.
 
     Raises:
-        MisconfigurationException: a class has not as many.
+        MisconfigurationException: a class has fewer rows.
     """
     rng = np.random.default_rng(seed)
     classes = np.unique(labels)
@@ -53,74 +55,71 @@ def carve(
     if size < 1:
         counts = [round(size * len(order)) for order in orders]
     else:
-        known = classes >= 0
-        each, more = divmod(int(size), max(1, known.sum()))
-        counts = np.where(known, each + (np.cumsum(known) <= more), 0)
+        is_class = classes >= 0
+        per_class, remainder = divmod(int(size), max(1, is_class.sum()))
+        counts = np.where(is_class, per_class + (np.cumsum(is_class) <= remainder), 0)
     for k, order, count in zip(classes, orders, counts, strict=True):
         if not 0 <= count <= len(order):
             raise MisconfigurationException(
                 f"{option} asks for {count} images of class {k}, and {len(order)} are there: ask for fewer"
             )
-    carved = np.sort(np.concatenate([order[:count] for order, count in zip(orders, counts, strict=True)]))
-    return np.setdiff1d(np.arange(len(labels)), carved), carved
+    held_out = np.sort(np.concatenate([order[:count] for order, count in zip(orders, counts, strict=True)]))
+    return np.setdiff1d(np.arange(len(labels)), held_out), held_out
 
 
-def choose(count: int, wanted: int | None) -> np.ndarray:
-    """`wanted` of `count` rows, ascending, always the same and part of every larger choice; all if None."""
-    if wanted is not None and not 0 < wanted <= count:
+def subsample(count: int, size: int | None) -> np.ndarray:
+    """Pick `size` of `count` rows, ascending, always the same and part of every larger sample; all if None."""
+    if size is not None and not 0 < size <= count:
         raise MisconfigurationException(
-            f"unlabeled: {wanted} of {count} unlabeled images: give a number up to {count}, or null for all"
+            f"unlabeled: {size} of {count} unlabeled images: give a number up to {count}, or null for all"
         )
-    return np.sort(np.random.default_rng(0).permutation(count)[:wanted])
+    return np.sort(np.random.default_rng(0).permutation(count)[:size])
 
 
-def afford(stored: Stored, fraction: float, labels_per_class: int | None, seed: int) -> Stored:
-    """What a budget of labels leaves of a split: a share of each class, or so many of each."""
+def limit_labels(split: ArraySplit, fraction: float, labels_per_class: int | None, seed: int) -> ArraySplit:
+    """Keep a fraction of each class of a split, or a number of rows of each class."""
     if not 0 < fraction <= 1:
         raise MisconfigurationException(f"fraction: {fraction} is no share of the images: give one in (0, 1]")
-    classes = stored.classes()
+    classes = split.classes()
     if labels_per_class is not None:
-        known = len(np.unique(classes[classes >= 0]))
-        if (
-            stored.labels is None
-            or stored.labels.ndim == 2
-            or not known
-            or labels_per_class < 1
-            or fraction < 1
-        ):
+        has_classes = split.labels is not None and split.labels.ndim == 1
+        num_classes = len(np.unique(classes[classes >= 0]))
+        if not has_classes or not num_classes or labels_per_class < 1 or fraction < 1:
             raise MisconfigurationException(
                 f"labels_per_class: {labels_per_class} needs training images with classes, a number from 1, "
                 "and no fraction beside it"
             )
-        return stored.take(carve(classes, labels_per_class * known, seed, "labels_per_class")[1])
-    return stored.take(carve(classes, fraction, seed)[1]) if fraction < 1 else stored
+        return split.take(
+            stratified_split(classes, labels_per_class * num_classes, seed, "labels_per_class")[1]
+        )
+    return split.take(stratified_split(classes, fraction, seed)[1]) if fraction < 1 else split
 
 
-def divide(
-    arrays: dict[str, Stored],
+def make_splits(
+    arrays: dict[str, ArraySplit],
     val_size: float,
     seed: int,
     unlabeled: int | None = None,
     fraction: float = 1.0,
     labels_per_class: int | None = None,
 ) -> dict[str, RowsDataset]:
-    """The arrays of each split -> its rows.
+    """Make the data set of each split from the arrays that there are.
 
-    Without a `val` of its own, validation is carved from `train`; then `train` is cut to the budget of labels. Where
-    there are `unlabeled` images, so many of them become `train`, and the labeled training images `bank`; rows that
+    Without a `val` of its own, validation is held out of `train`; then `train` is cut to the budget of labels. Where
+    there are `unlabeled` images, that many of them become `train`, and the labeled training images `bank`; rows that
     validation has, in one array with them, are left out.
     """
     arrays = dict(arrays)
     if "val" not in arrays and val_size:
-        kept, carved = carve(arrays["train"].classes(), val_size, seed)
-        if len(carved):
-            arrays |= {"val": arrays["train"].take(carved), "train": arrays["train"].take(kept)}
-    arrays["train"] = afford(arrays["train"], fraction, labels_per_class, seed)
+        train_rows, val_rows = stratified_split(arrays["train"].classes(), val_size, seed)
+        if len(val_rows):
+            arrays |= {"val": arrays["train"].take(val_rows), "train": arrays["train"].take(train_rows)}
+    arrays["train"] = limit_labels(arrays["train"], fraction, labels_per_class, seed)
     if "unlabeled" in arrays:
         stream, val = arrays.pop("unlabeled"), arrays.get("val")
         if val and val.images is stream.images:
             rows = np.arange(len(stream.images)) if stream.rows is None else stream.rows
             stream = stream._replace(rows=np.setdiff1d(rows, val.rows))
         count = len(stream.classes())
-        arrays |= {"bank": arrays["train"], "train": stream.take(choose(count, unlabeled))}
-    return {name: RowsDataset(*stored) for name, stored in arrays.items()}
+        arrays |= {"bank": arrays["train"], "train": stream.take(subsample(count, unlabeled))}
+    return {name: RowsDataset(*split) for name, split in arrays.items()}

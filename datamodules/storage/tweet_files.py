@@ -1,4 +1,4 @@
-"""Tweets in files, labeled as CSV or one a line, in UTF-8 or Latin-1 -> ASCII."""
+"""Tweets from files in UTF-8 or Latin-1, labeled in a CSV or without labels one a line, and their ASCII."""
 
 import codecs
 import csv
@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from common.files import readable_os_errors
+
 COLUMNS = {"text": "text", "tweet": "text", "label": "label", "sentiment": "label", "source": "source"}
 LABELS = ("0", "1")
 # what typographers and phones write, where Unicode knows no ASCII for it
@@ -18,7 +20,7 @@ PUNCTUATION = str.maketrans(
 
 
 class LabeledTweets(NamedTuple):
-    """Of each tweet its text, its label 0 or 1, and the name of its source, "" where the file has none."""
+    """The text, the label 0 or 1, and the name of the source of each tweet, "" where the file has no source."""
 
     texts: list[str]
     labels: list[int]
@@ -26,35 +28,38 @@ class LabeledTweets(NamedTuple):
 
 
 class BadLine(Exception):
-    """What is wrong with a line of a file."""
+    """A line of a file that is no tweet, with what is there instead."""
 
-    def __init__(self, line: int, found: str):
-        self.line, self.found = line, found
+    def __init__(self, line: int, content: str):
+        self.line, self.content = line, content
 
 
 def to_ascii(text: str, transliterate: bool) -> bytes:
-    """Codes 1 to 127. Accents are taken off and curly quotes straightened, or left out; the rest is left out."""
+    """Encode a text in codes 1 to 127, other characters left out.
+
+    Args:
+        transliterate: first take off accents, and straighten curly quotes and dashes.
+    """
     if transliterate:
         text = unicodedata.normalize("NFKD", text.translate(PUNCTUATION))
     return text.encode("ascii", "ignore").replace(b"\0", b"")
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a file, without their ends. One that is not UTF-8 is read as Windows-1252, which holds Latin-1.
+    """Read the lines of a file without their ends. One that is not UTF-8 is read as Windows-1252, which holds Latin-1.
 
     Raises:
         MisconfigurationException: the file cannot be read, or is UTF-16.
     """
-    try:
+    with readable_os_errors(path.absolute(), "{path} cannot be read: {reason}"):
         data = path.read_bytes()
-    except OSError as error:
-        raise MisconfigurationException(f"{path.absolute()} cannot be read: {error.strerror}") from error
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise MisconfigurationException(f"{path.absolute()} is UTF-16: save it as UTF-8")
-    return [_decode(line) for line in data.removeprefix(codecs.BOM_UTF8).splitlines()]
+    return [decode_line(line) for line in data.removeprefix(codecs.BOM_UTF8).splitlines()]
 
 
-def _decode(line: bytes) -> str:
+def decode_line(line: bytes) -> str:
+    """Decode a line of UTF-8, or else of Windows-1252."""
     try:
         return line.decode()
     except UnicodeDecodeError:
@@ -62,27 +67,28 @@ def _decode(line: bytes) -> str:
 
 
 def read_tweets(path: Path) -> LabeledTweets:
-    """A CSV file: each line a tweet and 0 or 1, in either order, or columns `text`, `label` and `source` of a header.
+    """Read a CSV file: each line a tweet and 0 or 1, in either order, or columns `text`, `label`, `source` of a header.
 
     A tweet in quotes may go over several lines; without quotes, a line's surplus commas belong to the tweet.
 
     Raises:
-        MisconfigurationException: no tweets, or a line that is none, or that could be either of these; says which.
+        MisconfigurationException: no tweets, or a line that is none, or that can be read in two ways; says which.
     """
     try:
-        return _read(read_lines(path))
+        return parse_tweets(read_lines(path))
     except BadLine as bad:
         raise MisconfigurationException(
-            f"{path.absolute()}, line {bad.line}: expected a tweet, a comma and its label, 0 or 1, found {bad.found}"
+            f"{path.absolute()}, line {bad.line}: expected a tweet, a comma and its label, 0 or 1, found {bad.content}"
         ) from None
 
 
-def _read(lines: list[str]) -> LabeledTweets:
+def parse_tweets(lines: list[str]) -> LabeledTweets:
+    """Parse the lines of a CSV file in both ways, where quotes close in their line and where they may span lines."""
     readings, failures = [], []
-    for rows in (_line_by_line(lines), _over_lines(lines)):
+    for rows in (split_each_line(lines), split_across_lines(lines)):
         try:
             rows = list(rows)
-            readings.append((rows, _labeled(rows)))
+            readings.append((rows, label_rows(rows)))
         except BadLine as bad:
             failures.append(bad)
     if not readings:
@@ -97,8 +103,8 @@ def _read(lines: list[str]) -> LabeledTweets:
     return tweets
 
 
-def _line_by_line(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """(number, fields) of each line that is not blank; quotes that are not CSV's belong to the tweet."""
+def split_each_line(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield (number, fields) of each line that is not blank; quotes that are not CSV's belong to the tweet."""
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
@@ -107,8 +113,8 @@ def _line_by_line(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
                 yield number, line.split(",")
 
 
-def _over_lines(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """The same for strict CSV, where a field in quotes may hold line ends."""
+def split_across_lines(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield (number, fields) of each row of strict CSV, where a field in quotes may hold line ends."""
     reader = csv.reader((f"{line}\n" for line in lines), strict=True)
     number = 1
     try:
@@ -120,8 +126,8 @@ def _over_lines(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
         raise BadLine(number, f"no CSV ({error})") from error
 
 
-def _labeled(rows: list[tuple[int, list[str]]]) -> LabeledTweets:
-    """(number, fields) of each row -> tweets."""
+def label_rows(rows: list[tuple[int, list[str]]]) -> LabeledTweets:
+    """Turn (number, fields) of each row into tweets."""
     columns = [COLUMNS.get(field.strip().lower(), "") for field in rows[0][1]] if rows else []
     if {"text", "label"} <= set(columns):
         rows = rows[1:]
@@ -132,18 +138,18 @@ def _labeled(rows: list[tuple[int, list[str]]]) -> LabeledTweets:
         raise BadLine(1, "no tweets")
     tweets = LabeledTweets([], [], [])
     for number, row in rows:
-        cells = _cells(row, columns)
+        cells = match_cells(row, columns)
         if cells.get("label", "").strip() not in LABELS:
-            found = f"label {cells['label']!r}" if "label" in cells else repr(",".join(row)[:60])
-            raise BadLine(number, found)
+            content = f"label {cells['label']!r}" if "label" in cells else repr(",".join(row)[:60])
+            raise BadLine(number, content)
         tweets.texts.append(cells["text"])
         tweets.labels.append(int(cells["label"]))
         tweets.sources.append(cells.get("source", ""))
     return tweets
 
 
-def _cells(row: list[str], columns: list[str]) -> dict[str, str]:
-    """Column -> field; empty where the row is too short."""
+def match_cells(row: list[str], columns: list[str]) -> dict[str, str]:
+    """Match fields to columns; empty where the row is too short."""
     surplus, at = len(row) - len(columns), columns.index("text")
     if surplus < 0:
         return {}
@@ -152,7 +158,7 @@ def _cells(row: list[str], columns: list[str]) -> dict[str, str]:
 
 
 def read_unlabeled(path: Path) -> list[str]:
-    """One tweet a line, blank ones left out. Raises where there is none."""
+    """Read one tweet a line, blank ones left out. Raise where there is none."""
     tweets = [line for line in read_lines(path) if line.strip()]
     if not tweets:
         raise MisconfigurationException(f"{path.absolute()} has no tweets: expected one a line")

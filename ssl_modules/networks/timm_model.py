@@ -1,9 +1,9 @@
-from difflib import get_close_matches
-
 import timm
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from timm.layers import SelectAdaptivePool2d
 from torch import Tensor, nn
+
+from common.hints import nearest_names
 
 
 class Timm(nn.Module):
@@ -23,7 +23,7 @@ class Timm(nn.Module):
     ):
         super().__init__()
         if not timm.is_model(name):
-            near = ", ".join(get_close_matches(name, timm.list_models()))
+            near = ", ".join(nearest_names(name, timm.list_models(), count=3))
             raise MisconfigurationException(f"timm has no model {name!r}{near and f'; near: {near}'}")
         size = {} if img_size is None else {"img_size": img_size}
         self.model = timm.create_model(
