@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import yaml
+from filelock import FileLock
 from lightning.fabric.utilities.rank_zero import _get_rank
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningCLI
@@ -38,9 +39,19 @@ DEFAULTS = {"default_config_files": [str(ROOT / "configs" / "defaults.yaml")], "
 
 
 class CLI(LightningCLI):
-    """LightningCLI with run folders: config -> Trainer, module, data -> fit, test once, report."""
+    """LightningCLI with run folders: config -> Trainer, module, data -> fit, test once, report.
+
+    `start` does the whole work, so that what a run has come to is known where it fails.
+    """
+
+    lock: FileLock | None = None  # on the run folder of a training
+    run: RunFolder | None = None
 
     def __init__(self):
+        """Nothing yet."""
+
+    def start(self) -> None:
+        """Parse, build and run."""
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -79,35 +90,51 @@ class CLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         check_trust(config)
+        self.fill_in(config)
+        self.leave_out(config)
+        if self.subcommand in FOLDERLESS:
+            self.run_alone(config.trainer)
+        else:
+            check_started_by_srun()
+            self.open_run_folder(config)
+
+    def fill_in(self, config: Any) -> None:
+        """Put what is used in the place of what says that launch is to find it."""
         if config.trainer.precision == "auto":
             config.trainer.precision = fast_precision()
         stem = Path(str(config.config[0])).stem if config.config else "unnamed"
         config.experiment = config.experiment or stem
+
+    def leave_out(self, config: Any) -> None:
+        """Take out callbacks and loggers that `without` names, and those given twice."""
         trainer = config.trainer
         loggers = trainer.logger if isinstance(trainer.logger, list) else []
         without = current_names(config.without, [*(trainer.callbacks or []), *loggers])
         no_bar = [] if trainer.enable_progress_bar in (None, True) else ["TQDMProgressBar"]
         trainer.callbacks = chosen(trainer.callbacks or [], without + no_bar)
         if loggers:
-            trainer.logger = loggers = chosen(loggers, without)
+            trainer.logger = chosen(loggers, without)
         config.without = []  # done: the stored config has what is left
-        if self.subcommand in FOLDERLESS:
-            bar = [item for item in trainer.callbacks if class_name(item) == "TQDMProgressBar"]
-            trainer.callbacks, trainer.logger = bar, False
-            trainer.devices, trainer.num_nodes, trainer.strategy = 1, 1, "auto"
-            if self.subcommand == "inspect":
-                trainer.accelerator = "cpu"
-            return
-        asked = config.clone()
-        if asked.ckpt_path == "last":
-            asked.ckpt_path = None  # the stored config makes the whole run again
-        check_started_by_srun()
-        text = self._parser(self.subcommand).dump(asked, skip_none=False)
+
+    def run_alone(self, trainer: Any) -> None:
+        """One process without loggers, and without callbacks but for the progress bar."""
+        bar = [item for item in trainer.callbacks if class_name(item) == "TQDMProgressBar"]
+        trainer.callbacks, trainer.logger = bar, False
+        trainer.devices, trainer.num_nodes, trainer.strategy = 1, 1, "auto"
+        if self.subcommand == "inspect":
+            trainer.accelerator = "cpu"
+
+    def open_run_folder(self, config: Any) -> None:
+        """Choose and lock the run folder, and point Trainer and loggers to it."""
+        stored, trainer = config.clone(), config.trainer
+        if stored.ckpt_path == "last":
+            stored.ckpt_path = None  # the stored config makes the whole run again
+        text = self._parser(self.subcommand).dump(stored, skip_none=False)
         folder = self.run_folder(config)
         if self.subcommand == "fit" and not _get_rank():
             self.lock = hold(folder)
         trainer.default_root_dir = str(folder)
-        for logger in loggers:
+        for logger in trainer.logger if isinstance(trainer.logger, list) else []:
             logger.init_args.save_dir = str(folder)
             if "id" in logger.init_args and self.subcommand == "fit":
                 logger.init_args.id = wandb_id(config.ckpt_path, folder)
@@ -179,9 +206,9 @@ def run(args: list[str]) -> int:
     args = [rename_argument(arg) for arg in args]
     sys.argv[1:] = args  # LightningCLI reads them there, and so do the processes that Lightning starts
     only_known_classes(ROOT, args)
-    cli = CLI.__new__(CLI)
+    cli = CLI()
     try:
-        cli.__init__()
+        cli.start()
     except BaseException as error:
         said = explained(cli, error)
         if said is None:
@@ -189,11 +216,11 @@ def run(args: list[str]) -> int:
         print(f"error: {said[0]}", file=sys.stderr)
         return said[1]
     finally:
-        if lock := getattr(cli, "lock", None):
-            lock.release()
-        if (run := getattr(cli, "run", None)) and not _get_rank():
-            leave(run.folder)
-            if isinstance(run.exception, Requeued):
+        if cli.lock:
+            cli.lock.release()
+        if cli.run and not _get_rank():
+            leave(cli.run.folder)
+            if isinstance(cli.run.exception, Requeued):
                 requeue()
     return 0
 

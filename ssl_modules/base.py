@@ -1,6 +1,5 @@
 """What all methods share, and not one line more."""
 
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -8,31 +7,27 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from common.batch import Batch
 from common.checkpoint import upgrade_checkpoint
 from ssl_modules.compiled import compile_networks, compile_requested
-from ssl_modules.optim import SCHEDULES, parameter_groups
+from ssl_modules.optim import make_schedule, parameter_groups
 from ssl_modules.weights import load_encoder, state_dict_mismatch
 
 
 class SSLModule(LightningModule):
-    """An encoder, an optimizer with its schedule, and steps that return what callbacks read.
+    """Subclasses write `training_step(batch, batch_idx)` and return `self.outputs(loss, features, ...)`.
 
-    A subclass writes `training_step(batch, batch_idx)` and returns `self.outputs(loss, features, ...)`. A step only
-    computes: it logs and counts nothing, and may be called at any time on any batch.
+    A step only computes: it logs and counts nothing, and may be called at any time on any batch.
 
     Args:
         encoder: has `dim`, and turns a view into features (B, dim).
         optimizer: any torch optimizer, called with parameter groups; norms and biases get no weight decay.
         warmup_epochs: the learning rate rises linearly over so many epochs, then follows the schedule.
-        schedule: after the warm-up the learning rate falls to 0 along half a cosine, stays `constant`, or is divided
-            by 10 after half and after three quarters of the steps (`step`).
+        schedule: half a `cosine` down to 0, `constant`, or a tenth after 1/2 and again after 3/4 of the steps (`step`).
         channels_last: memory format of the weights, and with them of all activations of convolutions.
         ckpt: a checkpoint of any method, whose encoder this one starts from.
-        compile: let torch.compile fuse the networks for training steps (a compiler is needed; the first step is slow,
-            up to some minutes, and on CPUs the others are hardly faster).
+        compile: let torch.compile fuse the networks for training steps; the first step is slow, up to some minutes.
     """
 
     monitor = ("val/knn20_top1", "max")  # what best.ckpt follows
@@ -114,12 +109,8 @@ class SSLModule(LightningModule):
         return self.encode(batch.views[0]).float()
 
     def describe(self, images: int, note: str) -> str:
-        """What the line at the start of a run says of the method itself.
-
-        Args:
-            images: of a batch, on all processes.
-            note: to be added to a number of images that are compared with each other, where batches are accumulated.
-        """
+        """What the run's summary line adds, of batches of `images` on all processes; `note` goes after how many of them
+        are compared with each other, which accumulation does not change."""
         return ""
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
@@ -140,11 +131,5 @@ class SSLModule(LightningModule):
             optimizer = self.optimizer(self.parameter_groups())
         except (TypeError, ValueError) as error:  # what torch says of options out of range or missing
             raise MisconfigurationException(f"model.init_args.optimizer: {error}") from error
-        self.trainer.fit_loop.setup_data()  # else num_training_batches is unknown where max_epochs is -1
-        total = self.trainer.estimated_stepping_batches
-        batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        factor = partial(SCHEDULES[self.schedule], warmup=round(self.warmup_epochs * batches), total=total)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
-        }
+        schedule = make_schedule(optimizer, self.trainer, self.schedule, self.warmup_epochs)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

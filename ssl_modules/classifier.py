@@ -10,7 +10,7 @@ from common.batch import Batch
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.supervised import label_losses
 from ssl_modules.optim import parameter_groups
-from ssl_modules.supervision import encode_split, outputs
+from ssl_modules.supervision import count_outputs, encode_split
 
 
 class Classifier(SSLModule):
@@ -83,14 +83,14 @@ class Classifier(SSLModule):
         if self.head is None:
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(self.seed)
-                self.head = nn.Linear(self.encoder.dim, outputs(self.trainer.datamodule, self.target))
+                self.head = nn.Linear(self.encoder.dim, count_outputs(self.trainer.datamodule, self.target))
         super().setup(stage)
         self.cache = {}
         if stage == "fit" and self.frozen:
             self.cache = dict.fromkeys(["val"] if self.trainer.datamodule.augments else ["train", "val"])
 
     def on_fit_start(self) -> None:
-        needed = outputs(self.trainer.datamodule, self.target)
+        needed = count_outputs(self.trainer.datamodule, self.target)
         if self.head.out_features != needed:
             raise MisconfigurationException(
                 f"Classifier: num_outputs is {self.head.out_features} and the data need {needed}: leave it out"

@@ -1,8 +1,12 @@
 """What the optimizer sees and how its learning rate moves."""
 
 import math
+from functools import partial
 
+from lightning.pytorch import Trainer
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 
 def parameter_groups(module: nn.Module) -> list[dict]:
@@ -39,3 +43,11 @@ def warmup_step(step: int, warmup: int, total: float) -> float:
 
 
 SCHEDULES = {"cosine": warmup_cosine, "constant": warmup_constant, "step": warmup_step}
+
+
+def make_schedule(optimizer: Optimizer, trainer: Trainer, name: str, warmup_epochs: float) -> LambdaLR:
+    """The schedule of a fit, a factor for each optimizer step."""
+    trainer.fit_loop.setup_data()  # else num_training_batches is unknown where max_epochs is -1
+    batches = trainer.num_training_batches / trainer.accumulate_grad_batches
+    steps = {"warmup": round(warmup_epochs * batches), "total": trainer.estimated_stepping_batches}
+    return LambdaLR(optimizer, partial(SCHEDULES[name], **steps))

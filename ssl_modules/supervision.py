@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 
-def outputs(data: LightningDataModule, target: str) -> int:
+def count_outputs(data: LightningDataModule, target: str) -> int:
     """How wide a head the labels need. Raises where they are not what `target`, an option of Classifier, takes."""
     name = type(data).__name__
     if target == "class" and not data.num_classes:

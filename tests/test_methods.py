@@ -12,7 +12,7 @@ from torch import nn
 from datamodules.arrays import Arrays
 from datamodules.augmentation.augment import Recipe
 from datamodules.tweets import Tweets
-from ssl_modules.optim import warmup_cosine
+from ssl_modules.optim import SCHEDULES, warmup_cosine
 from tests.hardware import lstm_computes_in_bf16
 from tests.methods import build, train
 
@@ -261,3 +261,24 @@ def test_channels_last_is_the_memory_format_of_the_weights(case, data_dir, tmp_p
     # a kernel of one channel or one pixel has both formats at once
     kernels = [p for p in method.parameters() if p.ndim == 4 and min(p.shape[1:]) > 1]
     assert all(p.is_contiguous(memory_format=torch.channels_last) == channels_last for p in kernels)
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [("constant", [0.5, 1, 1, 1, 1, 1, 1, 1, 1]), ("step", [0.5, 1, 1, 1, 0.1, 0.1, 0.01, 0.01, 0.01])],
+)
+def test_other_schedules_are_constant_or_fall_in_two_steps(name, expected):
+    assert [SCHEDULES[name](step, 2, 8) for step in range(9)] == pytest.approx(expected)
+    assert SCHEDULES[name](10**6, 2, math.inf) == 1
+
+
+def test_the_schedule_is_an_option_of_every_method(case, data_dir, tmp_path):
+    spy = Spy()
+    train(
+        build(case, optimizer=sgd, schedule="step"),
+        tiny(data_dir, case),
+        tmp_path,
+        callbacks=[spy],
+        max_epochs=2,
+    )
+    assert spy.rates == pytest.approx([RATE] * 3 + [0.1 * RATE] * 2 + [0.01 * RATE])
