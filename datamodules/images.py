@@ -192,7 +192,7 @@ class ImageDataModule(DataModule):
 
     def make_view(self, images: Tensor, recipe: Recipe, key: BatchKey, generator: torch.Generator) -> Tensor:
         """One view of each image (B, C, S, S). Draws for the batch of all processes and takes this one's rows."""
-        params = draw_params(recipe, key.rows, images.shape[1:3], generator)[key.local]
+        params = draw_params(recipe, key.rows, images.shape[1:3], generator, key.local)
         params = params.to(images.device, non_blocking=True)
         return self.augment(images, recipe, params, self.size, self.color, self.mean, self.std)
 

@@ -368,3 +368,10 @@ def test_a_wrong_recipe_is_refused(wrong, channels, words):
 def test_a_right_recipe_passes():
     check_recipe(SIMCLR, 32, 32, channels=3)
     check_recipe(Recipe(), 8, 8, channels=1)
+
+
+@pytest.mark.parametrize("recipe", [SIMCLR, Recipe(rotate=30, cutout=4, flip=0.5), Recipe(crop=8, pad=2)])
+def test_local_rows_are_those_of_the_draw_for_all(recipe):
+    everywhere = draw_params(recipe, 24, (32, 32), make_generator())
+    for local in (slice(6, 12), slice(1, 24, 4)):
+        assert torch.equal(draw_params(recipe, 24, (32, 32), make_generator(), local), everywhere[local])

@@ -21,13 +21,21 @@ TRIES = 10  # boxes tried before the central one, as in torchvision's RandomResi
 CHUNK = 2**18  # numbers (1 MB of float32) worked on at a time on a CPU, so that they stay in its cache
 
 
-def draw_params(recipe: Recipe, n: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+def draw_params(
+    recipe: Recipe,
+    n: int,
+    size: tuple[int, int],
+    generator: torch.Generator,
+    local: slice = slice(None),
+) -> Tensor:
     """Draw the parameters of n images of size (H, W): (n, 15) on the CPU, a column of `COLUMNS` each, an image a row.
 
     Every recipe takes the same count of numbers from the generator for an image; one more if it rotates, and two if it
-    cuts out.
+    cuts out. Of the n images of all processes, only the rows `local` are worked out and returned.
     """
-    draws = torch.rand(n, 2 * TRIES + 12, generator=generator)
+    draws = torch.rand(n, 2 * TRIES + 12, generator=generator)[local]
+    angle_draws = torch.rand(n, generator=generator)[local] if recipe.rotate else None
+    cut = torch.rand(2, n, generator=generator)[:, local] if recipe.cutout else torch.zeros(2, len(draws))
     crop_draws, draws = draws[:, : 2 * TRIES + 2], draws[:, 2 * TRIES + 2 :].T
     probabilities = torch.tensor([recipe.flip, recipe.jitter, recipe.gray, recipe.blur, recipe.solarize])
     flip, jitter, gray, blur, solarize = draws[:5] < probabilities.unsqueeze(1)
@@ -37,13 +45,12 @@ def draw_params(recipe: Recipe, n: int, size: tuple[int, int], generator: torch.
     )
     hue = torch.where(jitter, scale_to_range(-recipe.hue, recipe.hue, draws[8]), 0)
     sigma = torch.where(blur, scale_to_range(*recipe.sigma, draws[9]), 0)
-    box = torch.tensor([[0, 0, *size]]).expand(n, 4)
+    box = torch.tensor([[0, 0, *size]]).expand(len(flip), 4)
     if recipe.crops:
         box = make_crop_boxes(recipe, *size, crop_draws)
-    angle = torch.zeros(n)
+    angle = torch.zeros(len(flip))
     if recipe.rotate:
-        angle = scale_to_range(-recipe.rotate, recipe.rotate, torch.rand(n, generator=generator))
-    cut = torch.rand(2, n, generator=generator) if recipe.cutout else torch.zeros(2, n)
+        angle = scale_to_range(-recipe.rotate, recipe.rotate, angle_draws)
     color = brightness, contrast, saturation, hue, gray, sigma, solarize
     columns = (*box.unbind(1), flip, *color, angle, *cut)
     return torch.stack([column.float() for column in columns], dim=1)
