@@ -13,12 +13,12 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from common.metrics import read_name
 from launch.examples import examples
 from launch.folders import read_checkpoint, whole
 from launch.onnx_file import write_onnx
 from launch.parser import Help, Parser, explain, one_line
 from launch.trust import only_known_classes
-from reports.measures import NAME
 from reports.run import NoRunError, Run, dig, read
 from ssl_modules.weights import misfit
 
@@ -146,7 +146,9 @@ def origin(plan: dict, checkpoint: dict, run: Run | None) -> dict:
     """Method, data, and where the numbers come from; of these only what was measured at the checkpoint's step."""
     step, said = checkpoint.get("global_step"), run.provenance if run else {}
     columns = run.metrics if run else {}
-    here = [name for name in columns if NAME.fullmatch(name) and abs(columns[name].step[-1] - step) <= 1]
+    here = [
+        name for name in columns if read_name(name).in_protocol and abs(columns[name].step[-1] - step) <= 1
+    ]
     return {
         "method": dig(plan, "model", "class_path"),
         "data": dig(plan, "data", "class_path"),

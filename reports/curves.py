@@ -1,51 +1,57 @@
 """Which metrics are drawn together, as what, and their tables."""
 
-import re
-
 import numpy as np
 
+from common.metrics import read_name, select_metrics
 from reports.chart import Line, chart, number
-from reports.measures import FLOORS
 from reports.run import Run
 
-# title, what the axis shows, factor, [(pattern of the metric, label, style)]
+# title, what the axis shows, factor, [(kinds of metrics, split, label, style)]
 CHARTS = [
     (
         "Loss",
         "the method's own unit",
         1,
         [
-            ("train/loss_step", "batches", "faint"),
-            ("train/loss", "train", "main"),
-            ("val/loss", "val", "second"),
-            ("test/loss", "test", "third"),
+            (["batch_loss"], "train", "batches", "faint"),
+            (["loss"], "train", "train", "main"),
+            (["loss"], "val", "val", "second"),
+            (["loss"], "test", "test", "third"),
         ],
     ),
     (
         "Accuracy of the head",
         "per cent right",
         100,
-        [("train/top1", "train", "main"), ("val/top1", "val", "second"), ("test/top1", "test", "third")],
+        [
+            (["head"], "train", "train", "main"),
+            (["head"], "val", "val", "second"),
+            (["head"], "test", "test", "third"),
+        ],
     ),
     (
         "Accuracy while training",
         "per cent right",
         100,
         [
-            (r"val/(online|bank)_probe_top1", "probe, val", "main"),
-            (r"train/online_probe_top1", "probe, train", "third"),
-            (r"val/knn(\d*)_top1", "kNN {}, val", "second"),
+            (["online_probe", "bank_probe"], "val", "probe, val", "main"),
+            (["online_probe"], "train", "probe, train", "third"),
+            (["knn"], "val", "kNN {number}, val", "second"),
         ],
     ),
-    ("Learning rate", "as the optimizer used it", 1, [(r"lr", "", "main"), (r"lr[-/](.+)", "{}", "second")]),
+    (
+        "Learning rate",
+        "as the optimizer used it",
+        1,
+        [(["learning_rate"], "", "", "main"), (["group_learning_rate"], "", "{part}", "second")],
+    ),
     (
         "Effective rank",
         "how many directions the features use",
         1,
-        [("val/effective_rank", "val", "main")],
+        [(["effective_rank"], "val", "val", "main")],
     ),
 ]
-TABLE_NUMBERS = re.compile(rf"(({'|'.join(FLOORS)})/.*|test/.*|val/probe\d*_\w+)")
 ROWS = 40
 
 
@@ -54,18 +60,25 @@ def curves(run: Run) -> tuple[list[dict], list[dict]]:
     known, used = [], set()
     for title, unit, factor, patterns in CHARTS:
         lines = {}
-        for pattern, label, style in patterns:
-            for metric, series in run.metrics.items():
-                once = metric.startswith("test/") and len(series.value) == 1  # at the end: no curve
-                if (found := re.fullmatch(pattern, metric)) and not once:
-                    lines[metric] = _line(run, metric, label.format(*found.groups()), style, factor)
+        for kinds, split, label, style in patterns:
+            for metric in select_metrics(run.metrics, split, *kinds):
+                once = split == "test" and len(run.metrics[metric.name].value) == 1  # at the end: no curve
+                if not once:
+                    text = label.format(number=metric.number or "", part=metric.part)
+                    lines[metric.name] = _line(run, metric.name, text, style, factor)
         used |= set(lines)
         known += _drawn(run, title, unit, lines)
     others = []
     for metric, series in run.metrics.items():
-        if metric not in used and not TABLE_NUMBERS.fullmatch(metric) and len(series.value) > 1:
+        if metric not in used and not is_table_number(metric) and len(series.value) > 1:
             others += _drawn(run, metric, "as logged", {metric: _line(run, metric, "", "main", 1)})
     return known, others
+
+
+def is_table_number(name: str) -> bool:
+    """Whether a metric is shown as a number for tables and not as a curve: floors, test, the protocol's probes."""
+    metric = read_name(name)
+    return bool(metric.floor) or metric.split == "test" or (metric.split, metric.kind) == ("val", "probe")
 
 
 def summary(run: Run) -> str:
@@ -107,9 +120,8 @@ def _drawn(run: Run, title: str, unit: str, lines: dict[str, Line]) -> list[dict
 
 def _best(lines: dict[str, Line], x_label: str) -> str:
     """Of an accuracy on validation: the highest, and when."""
-    watched = [
-        line for metric, line in lines.items() if metric.startswith("val/") and metric.endswith("top1")
-    ]
+    known = {read_name(metric): line for metric, line in lines.items()}
+    watched = [line for metric, line in known.items() if metric.split == "val" and metric.is_top1]
     if not watched or len(watched[0].x) < 2:
         return ""
     at = int(watched[0].y.argmax())

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from common.text import plural
 from reports.measures import reads_of_test
 from reports.run import Run, dig
 from reports.verdict import progress
@@ -39,7 +40,7 @@ def what(run: Run) -> str:
     size = said.get("encoder_parameters")
     text = f"{_article(encoder)} {encoder}{f' of {count(size)} parameters' if size else ''} trained"
     if run.epochs is not None:
-        text += f" for {run.epochs} epoch{'s' * (run.epochs != 1)}"
+        text += f" for {plural(run.epochs, 'epoch')}"
     if said.get("examples"):
         text += f" on {said['examples']['train']:,} examples"
     elif dataset(run):

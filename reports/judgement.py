@@ -2,10 +2,17 @@
 
 import numpy as np
 
+from common.metrics import select_metrics
 from reports.run import Run
 
 PAR = 2.0  # points within which two accuracies, one seed each, count as equal
 MOVING = 1.0  # points gained in the last quarter of a run that still count as improving
+WATCHED = {  # kinds of accuracy that say whether a run still improves, the first that was measured, and whose they are
+    "online_probe": "the online probe",
+    "bank_probe": "the probe",
+    "knn": "nearest neighbors",
+    "head": "the classifier",
+}
 LOW_RANK, LOW_STD = 2.0, 1e-3  # effective rank or spread of features below which they have collapsed
 
 
@@ -22,13 +29,12 @@ def collapse(run: Run) -> tuple[bool, str] | None:
 def late(run: Run) -> tuple[float, float, int, str] | None:
     """The last quarter of the run, by the straight line through the validation accuracies in it: gain in points, its
     standard error, how many epochs that is, and whose accuracy."""
-    probes = {"val/online_probe_top1": "the online probe", "val/bank_probe_top1": "the probe"}
-    knn = {name: "nearest neighbors" for name in run.metrics if name.startswith("val/knn")}
-    for metric, who in {**probes, **knn, "val/top1": "the classifier"}.items():
-        series = run.metrics.get(metric)
-        finite = np.isfinite(series.value) if series else np.zeros(0, bool)
-        if run.steps_per_epoch and finite.sum() >= 4:
-            return *late_gain(run.clock(series)[finite], 100 * series.value[finite]), who
+    for kind, who in WATCHED.items():
+        for metric in select_metrics(run.metrics, "val", kind):
+            series = run.metrics[metric.name]
+            finite = np.isfinite(series.value)
+            if run.steps_per_epoch and finite.sum() >= 4:
+                return *late_gain(run.clock(series)[finite], 100 * series.value[finite]), who
     return None
 
 

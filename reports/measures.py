@@ -1,17 +1,9 @@
 """The table numbers: accuracy by protocol, for the final encoder, the untrained one and the raw input."""
 
-import re
 from dataclasses import dataclass, field
 
+from common.metrics import FLOORS, PROTOCOLS, find_family, read_name
 from reports.run import NoRunError, Run
-
-RAW = ("pixels", "characters")  # floors that need no encoder
-FLOORS = {"untrained": "the untrained encoder"} | {name: f"raw {name}" for name in RAW}
-NAME = re.compile(
-    rf"(?:(?P<of>{'|'.join(FLOORS)})/)?(?P<split>val|test)/(?:(?P<kind>probe|knn)(?P<n>\d*)_)?top1"
-)
-KINDS = ("head", "probe", "knn")
-SPLITS = {"test": "test", "val": "validation"}
 
 
 @dataclass
@@ -31,9 +23,7 @@ class Measure:
 
     @property
     def title(self) -> str:
-        if self.kind != "probe":
-            return "Nearest neighbors" if self.kind == "knn" else "Classifier"
-        return f"Linear probe, {labels(self.n)}" if self.n else "Linear probe"
+        return "Nearest neighbors" if self.kind == "knn" else find_family(self.kind).format_title(self.n)
 
     @property
     def protocol(self) -> str:
@@ -59,21 +49,22 @@ class Measure:
         return None if own is None or floor is None else round(own - floor, 1)
 
 
-def labels(n: int) -> str:
-    return f"{n} label{'s' * (n != 1)} a class"
+def order(key: tuple[str, int | None]) -> tuple:
+    """Sorts keys of measures: the run's own classifier first, then the probe with all labels, with few, then kNN."""
+    kind, number = key
+    return PROTOCOLS.index(kind), number is not None, -(number or 0)
 
 
 def measures(run: Run) -> list[Measure]:
-    """The run's own classifier first, then the probe with all labels, with few, then neighbors."""
+    """In the order of all tables."""
     found: dict[tuple[str, int | None], Measure] = {}
-    for metric in run.metrics:
-        name = NAME.fullmatch(metric)
-        value = run.last(metric)
-        if name and value is not None:
-            key = (name["kind"] or "head", int(name["n"]) if name["n"] else None)
+    for metric in map(read_name, run.metrics):
+        value = run.last(metric.name)
+        if metric.in_protocol and value is not None:
+            key = (metric.kind, metric.number)
             measure = found.setdefault(key, Measure(*key))
-            measure.found[name["of"] or "", name["split"]] = value
-    return sorted(found.values(), key=lambda m: (KINDS.index(m.kind), m.n is not None, -(m.n or 0)))
+            measure.found[metric.floor, metric.split] = value
+    return sorted(found.values(), key=lambda measure: order(measure.key))
 
 
 def chance(run: Run) -> float | None:
@@ -84,7 +75,8 @@ def chance(run: Run) -> float | None:
 
 def reads_of_test(run: Run) -> int:
     """How many times the test split was read for this run's own numbers."""
-    return len({step for name, s in run.metrics.items() if name.startswith("test/") for step in s.step})
+    names = [m.name for m in map(read_name, run.metrics) if m.split == "test" and not m.floor]
+    return len({step for name in names for step in run.metrics[name].step})
 
 
 @dataclass

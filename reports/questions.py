@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from common.splits import SPLITS
 from reports.curves import last_together
 from reports.judgement import MOVING, PAR, collapse, late
-from reports.measures import SPLITS, measures
+from reports.measures import measures
 from reports.run import Run
 from reports.verdict import signed
 

@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+from common.metrics import FLOORS
+from common.splits import SPLITS
 from reports import curves, facts, pages, stages, verdict, words
-from reports.measures import FLOORS, SPLITS, ceilings, chance, measures, scale
+from reports.measures import ceilings, chance, measures, scale
 from reports.questions import questions
 from reports.run import Run, read
 from reports.sections import by_group, errors, evidence, map, neighbors, pictures

@@ -1,34 +1,24 @@
 """Several runs -> the tables of a paper, in Markdown: numbers by protocol, spread over seeds, cost, origin."""
 
-import re
 import shlex
 from pathlib import Path
 from statistics import mean, stdev
 
+from common.metrics import FLOORS, find_family, read_name
+from common.splits import SPLITS
+from common.text import plural
 from reports import pages
 from reports.groups import Group, groups
-from reports.measures import FLOORS, KINDS, NAME, SPLITS, labels, measures
+from reports.measures import measures, order
 from reports.run import Run, dig
 from reports.words import dataset, hardware, method
 
 COST = ("Run", "Seeds", "Minutes", "Per second", "Hardware", "Commit")
-OTHER = re.compile(
-    r"test/[^/]+(/[^/]+)?|val/(cluster_accuracy|nmi|ari|precision_at_10|reconstruction_mse|sample_distance)"
-)
 NOTES = """\
 Top-1 in %, at the last epoch. Linear probe: logistic regression on the frozen features, with all training labels or
 with few of each class (mean of several draws). kNN: vote of the nearest training examples. Classifier: the head that
 was trained. Untrained: the same encoder before training. Several seeds: mean ± standard deviation over runs whose
 configs differ in the seed alone; a number without ± is of one seed, whose spread is not known."""
-
-
-def column(kind: str, n: int | None) -> str:
-    """The head of a measure's column."""
-    if kind == "knn":
-        return f"kNN, k {n}" if n else "kNN"
-    if kind == "head":
-        return "Classifier"
-    return f"Linear probe, {labels(n)}" if n else "Linear probe"
 
 
 def spread(values: list[float | None], digits: int = 1) -> str:
@@ -42,8 +32,18 @@ def numbers(groups: list[Group]) -> list[list[str]]:
     """A column a measure; a row for each group, and for each of its floors."""
     tables = [[{(m.kind, m.n): m for m in measures(run)} for run in group.runs] for group in groups]
     known = {kind for table in tables for measured in table for kind in measured}
-    columns = sorted(known, key=lambda kind: (KINDS.index(kind[0]), kind[1] is not None, -(kind[1] or 0)))
-    rows = [["Run", "Method", "Data", "Split", "Encoder", *(column(*kind) for kind in columns), "Seeds"]]
+    columns = sorted(known, key=order)
+    rows = [
+        [
+            "Run",
+            "Method",
+            "Data",
+            "Split",
+            "Encoder",
+            *(find_family(kind).format_title(n) for kind, n in columns),
+            "Seeds",
+        ]
+    ]
     for group, table in zip(groups, tables, strict=True):
         found = {place for measured in table for m in measured.values() for place in m.found}
         split = "test" if ("", "test") in found else "val"
@@ -63,13 +63,7 @@ def numbers(groups: list[Group]) -> list[list[str]]:
 
 def more(groups: list[Group]) -> list[list[str]]:
     """What else was measured once, at the end: losses on test, reconstruction, clustering; a row for each group."""
-    metrics = [
-        m
-        for g in groups
-        for run in g.runs
-        for m in run.metrics
-        if OTHER.fullmatch(m) and not NAME.fullmatch(m)
-    ]
+    metrics = [m for g in groups for run in g.runs for m in run.metrics if read_name(m).in_tables]
     metrics = [
         metric for metric in dict.fromkeys(metrics) if any(g.first.last(metric) is not None for g in groups)
     ]
@@ -136,9 +130,7 @@ def markdown(runs: list[Run]) -> str:
     runs = list({run.path: run for run in runs}.values())
     notes = [NOTES]
     if same := len(runs) - sum(len(group.runs) for group in groups(runs)):
-        notes.append(
-            f"Left out: {same} run{'s' * (same > 1)} of a config and a seed that a later run has, too."
-        )
+        notes.append(f"Left out: {plural(same, 'run')} of a config and a seed that a later run has, too.")
     return "\n\n".join([tables(runs), *notes]) + "\n"
 
 

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
+from common.splits import SPLITS
 from reports.run import Run
 from reports.words import setup
-
-SPLITS = {"train": "training", "val": "validation", "test": "test"}
 
 
 def stages(run: Run) -> list[dict]:
@@ -21,6 +20,6 @@ def stages(run: Run) -> list[dict]:
 
 def final(run: Run) -> list[tuple[str, str]]:
     """The classifier's own accuracy at the last epoch, where there is one."""
-    known = {name: run.last(f"{split}/top1") for split, name in SPLITS.items()}
+    known = {SPLITS[split]: run.last(f"{split}/top1") for split in ("train", "val", "test")}
     said = ", ".join(f"{name} {100 * value:.1f} %" for name, value in known.items() if value is not None)
     return [("Accuracy at the end", said)] if said else []

@@ -2,8 +2,11 @@
 
 import numpy as np
 
+from common.metrics import FLOORS
+from common.splits import SPLITS
+from common.text import plural
 from reports.judgement import MOVING, PAR, collapse, late
-from reports.measures import FLOORS, SPLITS, Measure, ceilings, chance, labels, measures
+from reports.measures import Measure, ceilings, chance, measures
 from reports.run import Run, dig
 
 
@@ -17,8 +20,9 @@ def progress(run: Run) -> str:
     done, planned = run.epochs, dig(run.config, "trainer", "max_epochs")
     if done is None:
         return ""
-    of = f"{done} of {planned}" if isinstance(planned, int) and planned >= done else f"{done}"
-    return f"{of} epoch{'s' * (of != '1')}"
+    if isinstance(planned, int) and planned >= done:
+        return f"{done} of {planned} epochs"
+    return plural(done, "epoch")
 
 
 def stopped(run: Run) -> str:
@@ -66,7 +70,9 @@ def _subject(measure: Measure) -> str:
     if measure.kind == "knn":
         return f"a vote of the {measure.n or ''} nearest neighbors".replace("  ", " ")
     return (
-        f"a linear probe with {labels(measure.n)}" if measure.n else "a linear probe on the frozen features"
+        f"a linear probe with {plural(measure.n, 'label')} a class"
+        if measure.n
+        else "a linear probe on the frozen features"
     )
 
 
@@ -110,7 +116,7 @@ def _briefly(measure: Measure, first: bool) -> str:
     elif measure.n is None:
         who = f"{'A' if first else 'a'} linear probe reaches"
     else:
-        who = f"{'With' if first else 'with'} {labels(measure.n)} the probe reaches"
+        who = f"{'With' if first else 'with'} {plural(measure.n, 'label')} a class the probe reaches"
     change = "" if gain is None else f" ({signed(gain)} against untrained)"
     return f"{who} {measure.percent():.1f} %{change}"
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from common.splits import name_split
 from reports import data
 from reports.compare.members import Member
 from reports.sections import evidence, map, neighbors, pictures
-from reports.sections.section import SPLITS
 from reports.similarity import linear_cka
 
 PICTURES = ("filters", "reconstructions", "samples", "class_samples", "clustering", "latent_map")
@@ -44,7 +44,7 @@ def nearest(found: list[Member]) -> dict | None:
     for k, first in enumerate(seen[0][1]):
         kinds = [rows[k]["kinds"][0] | {"name": member.name} for member, rows in seen]
         queries.append({"query": first["query"], "kinds": [*kinds, *first["kinds"][1:]]})
-    split = SPLITS.get(data.facts(seen[0][0].first, "retrieval").get("split"), "validation")
+    split = name_split(data.facts(seen[0][0].first, "retrieval").get("split"))
     return {"queries": queries, "split": split, "source": "figures/retrieval of each run"}
 
 
@@ -64,7 +64,7 @@ def looks(found: list[Member]) -> dict | None:
         )
     return {
         "groups": groups,
-        "split": SPLITS.get(splits[0], "validation"),
+        "split": name_split(splits[0]),
         "source": "figures/cam of each run",
     }
 

@@ -4,25 +4,27 @@ from statistics import mean
 
 import numpy as np
 
+from common.metrics import FLOORS, read_name
+from common.splits import SPLITS, name_split
 from reports import data
 from reports.compare.members import Member, guess, spread
 from reports.judgement import PAR
-from reports.measures import FLOORS, KINDS, SPLITS, Mark, Measure
+from reports.measures import Mark, Measure, order
 
-# what tables have beside the protocol's accuracies: title, metric, factor, digits, which is best
-OTHERS = [
-    ("Precision at 10", "val/precision_at_10", 100, 1, max),
-    ("Cluster accuracy", "val/cluster_accuracy", 100, 1, max),
-    ("Reconstruction MSE", "val/reconstruction_mse", 1, 4, min),
-    ("Rotation accuracy", "test/rotation_top1", 100, 1, max),
-    ("Effective rank", "val/effective_rank", 1, 1, None),
-]
+OTHERS = {  # what the table has beside the protocol's accuracies, with the digits after the point
+    "val/precision_at_10": 1,
+    "val/cluster_accuracy": 1,
+    "val/reconstruction_mse": 4,
+    "test/rotation_top1": 1,
+    "val/effective_rank": 1,
+}
+BEST = {True: max, False: min, None: None}  # of a column, by whether larger is better
 
 
 def keys(found: list[Member]) -> list[tuple[str, int | None]]:
     """The protocols that any member has, in the order of all tables."""
     known = {key for member in found for key in member.measures}
-    return sorted(known, key=lambda key: (KINDS.index(key[0]), key[1] is not None, -(key[1] or 0)))
+    return sorted(known, key=order)
 
 
 def scales(found: list[Member]) -> list[dict]:
@@ -81,10 +83,13 @@ def table(found: list[Member]) -> dict:
             if any(value is not None for _, value in cells):
                 heads.append((short(*key), SPLITS[split]))
                 columns.append((cells, max))
-    for title, metric, factor, digits, best in OTHERS:
+    for metric, digits in OTHERS.items():
+        known = read_name(metric)
+        factor = 100 if known.family.is_percentage else 1
         values = [[factor * v for run in m.group.runs if (v := run.last(metric)) is not None] for m in found]
         if any(values):
-            heads.append((title, SPLITS[metric.partition("/")[0]]))
+            heads.append((known.title, SPLITS[known.split]))
+            best = BEST[known.family.larger_is_better]
             columns.append(([spread(value, digits) for value in values], best))
     for title, unit, of in (
         ("Minutes", "of training", lambda run: run.provenance.get("wall_s", 0) / 60),
@@ -156,5 +161,5 @@ def by_class(found: list[Member]) -> dict | None:
         "rows": rows,
         "heads": heads,
         "says": says,
-        "split": SPLITS.get(seen[0][1].get("split"), "validation"),
+        "split": name_split(seen[0][1].get("split")),
     }

@@ -2,11 +2,12 @@
 
 from statistics import mean
 
+from common.splits import SPLITS
 from reports.compare.members import Member
 from reports.compare.tables import keys
 from reports.facts import count
 from reports.judgement import PAR
-from reports.measures import SPLITS, Measure
+from reports.measures import Measure
 from reports.run import dig
 from reports.words import dataset, name
 

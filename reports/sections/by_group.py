@@ -1,20 +1,17 @@
 """Is it right everywhere? Accuracy in groups of examples, such as the sources of tweets."""
 
-import re
-
-from reports.measures import SPLITS
+from common.metrics import select_metrics
+from common.splits import SPLITS
 from reports.run import Run
 from reports.sections.section import Section
-
-METRIC = re.compile(r"(val|test)/top1/(.+)")
 
 
 def section(run: Run) -> Section | None:
     found: dict[str, dict[str, float]] = {}
-    for metric in run.metrics:
-        match, value = METRIC.fullmatch(metric), run.last(metric)
-        if match and value is not None:
-            found.setdefault(match[2], {})[match[1]] = 100 * value
+    for split in ("val", "test"):
+        for metric in select_metrics(run.metrics, split, "group"):
+            if (value := run.last(metric.name)) is not None:
+                found.setdefault(metric.part, {})[split] = 100 * value
     if not found:
         return None
     split = "test" if all("test" in values for values in found.values()) else "val"

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from common.splits import name_split
 from reports import data, images
 from reports.run import Run
-from reports.sections.section import SPLITS
 
 STRONGER = 3.4  # how much errors are exaggerated, so that rare ones show
 MOST = 20  # classes that a page has room for
@@ -37,7 +37,7 @@ def confusion(run: Run) -> dict | None:
         "tile": shown["images"].shape[1] if place else 0,
         "atlas": "atlas-confusion" if place else "",
     }
-    right, split = 100 * np.trace(counts) / max(counts.sum(), 1), SPLITS.get(said.get("split"), "validation")
+    right, split = 100 * np.trace(counts) / max(counts.sum(), 1), name_split(said.get("split"))
     return {
         "names": names,
         "rows": rows,

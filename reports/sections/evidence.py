@@ -3,9 +3,10 @@
 import numpy as np
 from PIL import Image
 
+from common.splits import name_split
 from reports import data, images
 from reports.run import Run
-from reports.sections.section import SPLITS, Section
+from reports.sections.section import Section
 
 ARRAYS = {"original", "maps", "classes", "prob", "same"}
 SIDE = 128  # pixels of a spotlight, about
@@ -30,7 +31,7 @@ def section(run: Run) -> Section | None:
         {"cam"},
         {
             "groups": found,
-            "split": SPLITS.get(said.get("split"), "validation"),
+            "split": name_split(said.get("split")),
             "cells": " × ".join(str(n) for n in data.arrays(run, "cam")["maps"].shape[2:]),  # noqa: RUF001
             "source": f"figures/cam/epoch={data.epochs(run, 'cam')[-1]}.npz",
         },

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from common.splits import name_split
 from reports import data, images
 from reports.run import Run
-from reports.sections.section import SPLITS
 
 NAMES = ("hardest", "hardest_training")
 TITLES = {"hardest": "Hardest: the largest loss", "easiest": "Easiest: the lowest loss"}
@@ -26,7 +26,7 @@ def hardest(run: Run, name: str) -> dict | None:
     ]
     return {
         "name": name,
-        "title": f"By {said['loss']}, {SPLITS.get(said.get('split'), 'validation')} examples",
+        "title": f"By {said['loss']}, {name_split(said.get('split'))} examples",
         "groups": groups,
         "source": f"figures/{name}/epoch={data.epochs(run, name, 'json')[-1]}.json",
     }

@@ -4,9 +4,10 @@ import base64
 
 import numpy as np
 
+from common.splits import name_split
 from reports import data, images
 from reports.run import Run
-from reports.sections.section import SPLITS, Section, percent
+from reports.sections.section import Section, percent
 
 KINDS = {
     "tsne": ("t-SNE", "Near points have similar features; axes have no unit."),
@@ -51,7 +52,7 @@ def one(run: Run, name: str) -> dict | None:
     said = {
         "frames": frames,
         "index": newest["index"].tolist(),
-        "split": SPLITS.get(str(newest.get("split", "val")), "validation"),
+        "split": name_split(newest.get("split", "val")),
         "pred": newest["pred"].tolist() if "pred" in newest else None,
         "texts": thumbnails["texts"].tolist() if "texts" in thumbnails else None,
         "tile": pictures.shape[1] if has_pictures else 0,

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from common.splits import name_split
 from reports import data, images
 from reports.run import Run
-from reports.sections.section import SPLITS, Section
+from reports.sections.section import Section
 
 
 def section(run: Run) -> Section | None:
@@ -26,7 +27,7 @@ def section(run: Run) -> Section | None:
         {"retrieval"},
         {
             "queries": queries,
-            "split": SPLITS.get(said.get("split"), "validation"),
+            "split": name_split(said.get("split")),
             "raw": said.get("raw", "pixels"),
             "source": f"figures/retrieval/epoch={data.epochs(run, 'retrieval', 'json')[-1]}.json",
         },

@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-SPLITS = {"val": "validation", "test": "test", "bank": "training"}
-
 
 @dataclass
 class Section:
