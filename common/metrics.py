@@ -139,10 +139,11 @@ class Metric:
 @cache
 def read_name(name: str) -> Metric:
     """The meaning of a metric's name."""
-    floor, _, rest = name.partition("/")
-    floor, measure = (floor, rest) if floor in FLOORS else ("", name)
-    split, _, rest = measure.partition("/")
-    split, measure = (split, rest) if split in SPLITS and rest else ("", measure)
+    floor, split, measure = "", "", name
+    if measure.partition("/")[0] in FLOORS:
+        floor, _, measure = measure.partition("/")
+    if measure.partition("/")[0] in SPLITS and "/" in measure:
+        split, _, measure = measure.partition("/")
     for family in FAMILIES:
         if fields := family.match(measure):
             groups = fields.groupdict()

@@ -1,9 +1,13 @@
-"""Curves as charts.js draws them: one row of times, and a row of values for each line."""
+"""The data of a chart as charts.js draws it, its table, and its description."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
+
+from reports.formatting import format_number
+
+MOST_ROWS = 40  # of a table
 
 
 @dataclass(frozen=True)
@@ -51,3 +55,29 @@ def pack_chart(lines: list[Line], x_label: str = "epoch") -> dict:
         for line in lines
     ]
     return {"x_label": x_label, "x": [float(f"{x:.6g}") for x in times.tolist()], "y": rows, "lines": styles}
+
+
+def make_table(lines: dict[str, Line], x_label: str) -> dict:
+    """A row a point in time, single batches left out where there are means; at most MOST_ROWS, evenly spaced."""
+    lines = {metric: line for metric, line in lines.items() if line.style != "faint"} or lines
+    columns = {
+        metric: dict(zip(line.x.round(2).tolist(), line.y, strict=True)) for metric, line in lines.items()
+    }
+    times = sorted({time for column in columns.values() for time in column})
+    positions = np.unique(np.linspace(0, len(times) - 1, MOST_ROWS).round().astype(int))
+    rows = [
+        [
+            f"{times[i]:g}",
+            *(format_number(column[times[i]]) if times[i] in column else "" for column in columns.values()),
+        ]
+        for i in positions
+    ]
+    return {"head": [x_label, *columns], "rows": rows, "cut": len(times) if len(times) > len(rows) else 0}
+
+
+def describe_ends(lines: dict[str, Line], title: str) -> str:
+    """'train from 5.2 to 1.1; val from 5.3 to 1.4'."""
+    return "; ".join(
+        f"{line.name or title} from {format_number(line.y[0])} to {format_number(line.y[-1])}"
+        for line in lines.values()
+    )

@@ -3,7 +3,7 @@
 import numpy as np
 
 from common.metrics import read_name, select_metrics
-from reports.chart import Line, pack_chart
+from reports.chart import Line, describe_ends, make_table, pack_chart
 from reports.formatting import format_number
 from reports.run import Run
 
@@ -53,7 +53,6 @@ CHARTS = [
         [(["effective_rank"], "val", "val", "main")],
     ),
 ]
-MOST_ROWS = 40  # of a table
 
 
 def draw_curves(run: Run) -> tuple[list[dict], list[dict]]:
@@ -108,32 +107,6 @@ def make_line(run: Run, metric: str, label: str, style: str, factor: float) -> L
     series = run.metrics[metric]
     finite = np.isfinite(series.value)
     return Line(label, run.clock(series)[finite], factor * series.value[finite], style)
-
-
-def make_table(lines: dict[str, Line], x_label: str) -> dict:
-    """A row a point in time, single batches left out where there are means; at most MOST_ROWS, evenly spaced."""
-    lines = {metric: line for metric, line in lines.items() if line.style != "faint"} or lines
-    columns = {
-        metric: dict(zip(line.x.round(2).tolist(), line.y, strict=True)) for metric, line in lines.items()
-    }
-    times = sorted({time for column in columns.values() for time in column})
-    positions = np.unique(np.linspace(0, len(times) - 1, MOST_ROWS).round().astype(int))
-    rows = [
-        [
-            f"{times[i]:g}",
-            *(format_number(column[times[i]]) if times[i] in column else "" for column in columns.values()),
-        ]
-        for i in positions
-    ]
-    return {"head": [x_label, *columns], "rows": rows, "cut": len(times) if len(times) > len(rows) else 0}
-
-
-def describe_ends(lines: dict[str, Line], title: str) -> str:
-    """'train from 5.2 to 1.1; val from 5.3 to 1.4'."""
-    return "; ".join(
-        f"{line.name or title} from {format_number(line.y[0])} to {format_number(line.y[-1])}"
-        for line in lines.values()
-    )
 
 
 def _draw_chart(run: Run, title: str, unit: str, lines: dict[str, Line]) -> list[dict]:

@@ -63,7 +63,9 @@ def make_sections(run: Run) -> tuple[list[Section], list[str]]:
     """The sections that have something to show; and figures whose PNG is cut off."""
     questions = (feature_map, neighbors, class_activation, errors, by_group)
     sections = [section for question in questions if (section := question.make_section(run))]
-    others, broken = pictures.make_sections(run, {name for section in sections for name in section.figures})
+    others, broken = pictures.make_picture_sections(
+        run, {name for section in sections for name in section.figures}
+    )
     return [*sections, *others], broken
 
 

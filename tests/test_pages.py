@@ -16,8 +16,9 @@ from reports.accuracies import read_ceilings
 from reports.compare.differences import list_differences
 from reports.compare.members import make_members
 from reports.compare.page import render_comparison
+from reports.compare.scales import make_shared_scales
 from reports.compare.summary import describe_leader
-from reports.compare.tables import compare_classes, compare_numbers, make_shared_scales
+from reports.compare.tables import compare_classes, compare_numbers
 from reports.figure_data import load_npz
 from reports.report import render_report, write_report
 from reports.run import NoRunError, load_run

@@ -3,9 +3,8 @@
 import numpy as np
 
 from common.metrics import select_metrics
-from reports.chart import Line, pack_chart
+from reports.chart import Line, describe_ends, make_table, pack_chart
 from reports.compare.members import Member
-from reports.curves import describe_ends, make_table
 from reports.description import name_method
 
 # kinds of metrics, split, title, what the axis shows; of any methods no losses, which have different units

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from reports.accuracies import Accuracy, Protocol, compute_chance, read_accuracies
+from reports.accuracies import Accuracy, Protocol, compute_chance, rank_protocol, read_accuracies
 from reports.description import format_progress, name_method
 from reports.formatting import format_duration
 from reports.groups import Group, group_runs
@@ -80,6 +80,11 @@ def make_members(runs: list[Run]) -> list[Member]:
         Member(f"run{k}", name, group, *STYLES[k % len(STYLES)])
         for k, (name, group) in enumerate(zip(names, groups, strict=True))
     ]
+
+
+def list_protocols(members: list[Member]) -> list[Protocol]:
+    """The protocols that any member has, in the order of all tables."""
+    return sorted({key for member in members for key in member.accuracies}, key=rank_protocol)
 
 
 def average_seeds(values: list[float], digits: int = 1) -> tuple[str, float | None]:

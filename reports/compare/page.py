@@ -6,6 +6,7 @@ from pathlib import Path
 from reports.compare.curves import draw_shared_curves
 from reports.compare.differences import list_differences
 from reports.compare.members import make_members
+from reports.compare.scales import make_shared_scales
 from reports.compare.side_by_side import (
     compare_layers,
     match_evidence,
@@ -14,7 +15,7 @@ from reports.compare.side_by_side import (
     match_pictures,
 )
 from reports.compare.summary import describe_networks, summarize_comparison, title_comparison
-from reports.compare.tables import compare_classes, compare_numbers, make_shared_scales
+from reports.compare.tables import compare_classes, compare_numbers
 from reports.description import name_dataset
 from reports.formatting import format_date
 from reports.pages import render_template, save_page

@@ -4,8 +4,7 @@ from statistics import mean
 
 from common.splits import SPLITS
 from reports.accuracies import Accuracy, Protocol
-from reports.compare.members import Member
-from reports.compare.tables import list_protocols
+from reports.compare.members import Member, list_protocols
 from reports.description import name_dataset, name_encoder
 from reports.formatting import format_count, join_names
 from reports.thresholds import PAR

@@ -1,15 +1,11 @@
-"""Numbers of several runs: scales, the table, and accuracy by class."""
-
-from statistics import mean
+"""Numbers of several runs: the table, and accuracy by class."""
 
 import numpy as np
 
-from common.metrics import FLOORS, read_name
+from common.metrics import read_name
 from common.splits import SPLITS, name_split
-from reports.accuracies import Accuracy, Protocol, rank_protocol
-from reports.compare.members import Member, average_seeds, shared_chance
+from reports.compare.members import Member, average_seeds, list_protocols
 from reports.figure_data import load_facts
-from reports.scale import Mark, measure_label, take_row
 from reports.thresholds import PAR
 
 OTHERS = {  # what the table has beside the protocol's accuracies, with the digits after the point
@@ -21,62 +17,6 @@ OTHERS = {  # what the table has beside the protocol's accuracies, with the digi
 }
 BEST = {True: max, False: min, None: None}  # of a column, by whether larger is better
 MOST_CLASSES = 40
-
-
-def list_protocols(members: list[Member]) -> list[Protocol]:
-    """The protocols that any member has, in the order of all tables."""
-    return sorted({key for member in members for key in member.accuracies}, key=rank_protocol)
-
-
-def make_shared_scales(members: list[Member]) -> list[dict]:
-    """A row a protocol that two members have: chance, floor and all members on one line, by the split all have."""
-    rows = []
-    for key in list_protocols(members):
-        split = "test" if all(m.percent(key, "test") for m in members if m.accuracies.get(key)) else "val"
-        values = {m.id: mean(m.percent(key, split)) for m in members if m.percent(key, split)}
-        if len(values) < 2:
-            continue
-        marks = _mark_levels(members, key, split)
-        for member in members:
-            if member.id in values:
-                at = values[member.id]
-                marks.append({"kind": member.id, "at": at, "text": f"{member.name} {at:.1f}", "own": True})
-        place_labels(marks)
-        accuracy = Accuracy(*key)
-        rows.append(
-            {
-                "title": accuracy.title,
-                "protocol": f"{accuracy.protocol}; {SPLITS[split]} split",
-                "marks": marks,
-                "above": max((m["row"] for m in marks if m["own"]), default=0),
-                "below": max((m["row"] for m in marks if not m["own"]), default=0),
-                "alt": ", ".join(m["text"] for m in sorted(marks, key=lambda m: -m["at"])),
-            }
-        )
-    return rows
-
-
-def _mark_levels(members: list[Member], key: Protocol, split: str) -> list[dict]:
-    """Chance and floors; of several networks or data sets there are several floors, and none is drawn."""
-    marks = (
-        [] if (level := shared_chance(members)) is None else [Mark("chance", level, f"chance {level:.0f}")]
-    )
-    for floor in FLOORS:
-        levels = {round(mean(percents), 1) for m in members if (percents := m.percent(key, split, floor))}
-        if len(levels) == 1:
-            marks.append(Mark(floor, level := levels.pop(), f"{floor} {level:.1f}"))
-    return [{"kind": mark.kind, "at": mark.at, "text": mark.text, "own": False} for mark in marks]
-
-
-def place_labels(marks: list[dict]) -> None:
-    """Rows of their own for labels that would touch: members above the line, floors below."""
-    for own in (True, False):
-        ends: list[float] = []
-        for mark in sorted((m for m in marks if m["own"] == own), key=lambda m: m["at"]):
-            mark["side"] = "end" if mark["at"] > 92 else "middle"
-            if mark["at"] < 6:
-                mark["side"] = "start"
-            mark["row"] = take_row(ends, *measure_label(mark["text"], mark["at"], mark["side"]))
 
 
 def compare_numbers(members: list[Member]) -> dict:

@@ -39,7 +39,7 @@ def load_examples(run: Run) -> tuple[list[dict], list[dict]]:
     arrays, facts = load_arrays(run, "cam"), load_facts(run, "cam")
     if not arrays.keys() >= ARRAYS:
         return [], []
-    rows = [make_row(arrays, facts.get("classes") or [], k) for k in range(len(arrays["index"]))]
+    rows = [make_evidence_row(arrays, facts.get("classes") or [], k) for k in range(len(arrays["index"]))]
     count = len(rows) - int(arrays["same"])
     return rows[:count], rows[count:]
 
@@ -57,7 +57,7 @@ def group_examples(run: Run) -> list[dict]:
     return [{"title": title, "rows": rows} for title, rows in groups.items() if rows]
 
 
-def make_row(arrays: dict[str, np.ndarray], classes: list[str], k: int) -> dict:
+def make_evidence_row(arrays: dict[str, np.ndarray], classes: list[str], k: int) -> dict:
     """One image, and the evidence for the first classes asked: two where it is wrong, all where it is right."""
     label, predicted = int(arrays["labels"][k]), int(arrays["predicted"][k])
     image, maps = arrays["original"][k], arrays["maps"][k]

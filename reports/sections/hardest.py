@@ -21,7 +21,9 @@ def load_extremes(run: Run, name: str) -> dict | None:
     groups = [
         {
             "title": title,
-            "rows": [make_row(entry, classes, arrays.get(kind), k) for k, entry in enumerate(facts[kind])],
+            "rows": [
+                make_extreme_row(entry, classes, arrays.get(kind), k) for k, entry in enumerate(facts[kind])
+            ],
         }
         for kind, title in TITLES.items()
     ]
@@ -33,7 +35,7 @@ def load_extremes(run: Run, name: str) -> dict | None:
     }
 
 
-def make_row(entry: dict, classes: list, pictures: np.ndarray | None, k: int) -> dict:
+def make_extreme_row(entry: dict, classes: list, pictures: np.ndarray | None, k: int) -> dict:
     """Example number k, with its class and what it is taken for."""
     label, predicted = entry.get("label"), entry.get("pred")
     has_label = label is not None and label >= 0

@@ -52,7 +52,7 @@ SUBSTITUTES = {
 }
 
 
-def make_sections(run: Run, drawn: set[str]) -> tuple[list[Section], list[str]]:
+def make_picture_sections(run: Run, drawn: set[str]) -> tuple[list[Section], list[str]]:
     """A section a question that has a figure, all others under one of their own; and files that are no whole PNG.
 
     Args:
