@@ -1,7 +1,7 @@
 """The schema of metrics: what the names in metrics.csv mean, for everything that reads them.
 
 A name is `{floor/}{split}/{measure}`, such as `untrained/test/probe5_top1`; a learning rate has no floor and no split.
-A new metric is one line of FAMILIES. Of a name that no family has, the kind is its measure and nothing else is assumed.
+A new metric is one line of FAMILIES. A name that no family has is of kind `other`, of which nothing is assumed.
 """
 
 import re
@@ -94,6 +94,9 @@ FAMILIES = (  # the first that matches counts
 )
 
 
+UNKNOWN = Family("other", "{part}", "{Part}")
+
+
 @dataclass(frozen=True)
 class Metric:
     """What a name says; `floor`, `split` and `part` are '' and `number` is None where it has none."""
@@ -149,7 +152,7 @@ def read_name(name: str) -> Metric:
             groups = fields.groupdict()
             number = int(groups["number"]) if groups.get("number") else None
             return Metric(name, family, floor, split, number, groups.get("part") or "")
-    return Metric(name, Family(measure, "{part}", "{Part}"), floor, split, None, measure)
+    return Metric(name, UNKNOWN, floor, split, None, measure)
 
 
 def find_family(kind: str) -> Family:

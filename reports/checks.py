@@ -61,7 +61,7 @@ def check_convergence(run: Run) -> tuple[str, str, str]:
     epochs = f"{trend.epochs} epochs" if trend.epochs > 1 else "epoch"
     evidence = f"{format_points(trend.gain)} points on validation for {trend.owner} in the last {epochs}."
     if trend.is_flat:
-        return FINE, "Levelled off", evidence
+        return FINE, "Leveled off", evidence
     return (
         (LOOK, "Not yet", f"{evidence} Train longer.")
         if trend.gain > 0

@@ -118,7 +118,7 @@ def render_results(runs: list[Run]) -> str:
     runs = list({run.path: run for run in runs}.values())
     notes = [NOTES]
     if repeated := len(runs) - sum(len(group.runs) for group in group_runs(runs)):
-        notes.append(f"Left out: {plural(repeated, 'run')} of a config and a seed that a later run has, too.")
+        notes.append(f"Left out: {plural(repeated, 'run')} of a config and a seed that a later run has.")
     return "\n\n".join([render_tables(runs), *notes]) + "\n"
 
 

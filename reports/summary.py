@@ -12,20 +12,14 @@ from reports.accuracies import Accuracy, compute_chance, read_accuracies, read_c
 from reports.description import format_progress
 from reports.formatting import format_points
 from reports.run import Run
-from reports.thresholds import PAR, detect_collapse, find_trend
+from reports.thresholds import PAR
 
 STATES = {"interrupted": "was interrupted", "failed": "failed", "running": "has not finished"}
 
 
 def summarize_run(run: Run, ceiling: Run | None = None) -> list[str]:
-    """Whether it ended, what it learned, whether it collapsed, and whether it was still improving."""
-    sentences = [
-        describe_end(run),
-        describe_learning(run, ceiling),
-        describe_collapse(run),
-        describe_trend(run),
-    ]
-    return [sentence for sentence in sentences if sentence]
+    """Whether it ended, and what it learned; `check_run` asks whether it collapsed, converged and overfitted."""
+    return [sentence for sentence in (describe_end(run), describe_learning(run, ceiling)) if sentence]
 
 
 def describe_end(run: Run) -> str:
@@ -127,20 +121,3 @@ def _describe_other(accuracy: Accuracy, is_first: bool) -> str:
         subject = subject[0].upper() + subject[1:]
     change = "" if gain is None else f" ({format_points(gain)} against untrained)"
     return f"{subject} {accuracy.percent():.1f} %{change}"
-
-
-def describe_collapse(run: Run) -> str:
-    if (verdict := detect_collapse(run)) is None:
-        return ""
-    has_collapsed, evidence = verdict
-    return f"The features {'*collapsed*' if has_collapsed else 'have not collapsed'} ({evidence})."
-
-
-def describe_trend(run: Run) -> str:
-    if (trend := find_trend(run)) is None:
-        return ""
-    epochs = f"{trend.epochs} epochs" if trend.epochs > 1 else "epoch"
-    change = f"{format_points(trend.gain)} points on validation for {trend.owner} in the last {epochs}"
-    if trend.is_flat:
-        return f"It had levelled off: {change}."
-    return f"It was *{'still improving' if trend.gain > 0 else 'getting worse'}* at the end: {change}."

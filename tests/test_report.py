@@ -11,6 +11,7 @@ import yaml
 
 from reports.accuracies import read_accuracies
 from reports.chart import Line, pack_chart, thin_curve
+from reports.checks import check_run
 from reports.report import render_report, write_report
 from reports.run import NoRunError, load_run
 from reports.scale import make_scale
@@ -266,18 +267,23 @@ def test_the_summary_turns_with_the_floor(make_run, floors, says):
 @pytest.mark.parametrize(
     ("metric", "curve", "says"),
     [
-        ("val/effective_rank", lambda e: 1.2, "*collapsed* (effective rank 1.2)"),
-        ("val/effective_rank", lambda e: 40.0, "have not collapsed (effective rank 40)"),
-        ("val/feature_std", lambda e: 1e-6, "*collapsed*"),
-        ("val/online_probe_top1", lambda e: 0.1 * e, "*still improving* at the end: +20.0 points"),
-        ("val/online_probe_top1", lambda e: min(0.1 * e, 0.5), "It had levelled off: +0.0 points"),
-        ("val/online_probe_top1", lambda e: 0.9 - 0.1 * e, "*getting worse* at the end"),
-        ("train/loss", lambda e: float("nan") if e == 8 else 1.0, "*not finite*"),
+        ("val/effective_rank", lambda e: 1.2, "Collapsed? Yes. Effective rank 1.2."),
+        ("val/effective_rank", lambda e: 40.0, "Collapsed? No. Effective rank 40."),
+        ("val/feature_std", lambda e: 1e-6, "Collapsed? Yes."),
+        ("val/online_probe_top1", lambda e: 0.1 * e, "Converged? Not yet. +20.0 points"),
+        ("val/online_probe_top1", lambda e: min(0.1 * e, 0.5), "Converged? Leveled off. +0.0 points"),
+        ("val/online_probe_top1", lambda e: 0.9 - 0.1 * e, "Converged? Getting worse."),
     ],
 )
-def test_the_summary_turns_with_the_curves(make_run, metric, curve, says):
-    sentences = " ".join(summarize_run(load_run(make_run(epoch_rows(8, **{metric: curve})))))
+def test_the_checks_turn_with_the_curves(make_run, metric, curve, says):
+    checks = check_run(load_run(make_run(epoch_rows(8, **{metric: curve}))))
+    sentences = " ".join(f"{check.question} {check.answer}. {check.evidence}" for check in checks)
     assert says in sentences and "nan" not in sentences
+
+
+def test_a_loss_that_is_not_finite_is_in_the_summary(make_run):
+    rows = epoch_rows(8, **{"train/loss": lambda e: float("nan") if e == 8 else 1.0})
+    assert "Its loss was *not finite* at the end." in summarize_run(load_run(make_run(rows)))[0]
 
 
 def test_protocols_are_read_from_the_names(make_run):
