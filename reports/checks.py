@@ -45,9 +45,9 @@ def check_floor(run: Run) -> tuple[str, str, str]:
 
 
 def check_collapse(run: Run) -> tuple[str, str, str]:
-    if (verdict := detect_collapse(run)) is None:
+    if (collapse := detect_collapse(run)) is None:
         return UNKNOWN, "Not known", "Nobody measured the spread of features."
-    has_collapsed, evidence = verdict
+    has_collapsed, evidence = collapse
     return (
         (LOOK, "Yes", f"{evidence.capitalize()}.")
         if has_collapsed

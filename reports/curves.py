@@ -1,4 +1,4 @@
-"""Which metrics are drawn together, under which title, and their tables."""
+"""The charts of a report: which metrics are drawn together, and under which title."""
 
 import numpy as np
 

@@ -21,7 +21,9 @@ def make_shared_scales(members: list[Member]) -> list[dict]:
         for member in members:
             if member.id in values:
                 at = values[member.id]
-                marks.append({"kind": member.id, "at": at, "text": f"{member.name} {at:.1f}", "own": True})
+                marks.append(
+                    {"kind": member.id, "at": at, "text": f"{member.name} {at:.1f}", "is_member": True}
+                )
         place_labels(marks)
         accuracy = Accuracy(*key)
         rows.append(
@@ -29,8 +31,8 @@ def make_shared_scales(members: list[Member]) -> list[dict]:
                 "title": accuracy.title,
                 "protocol": f"{accuracy.protocol}; {SPLITS[split]} split",
                 "marks": marks,
-                "above": max((m["row"] for m in marks if m["own"]), default=0),
-                "below": max((m["row"] for m in marks if not m["own"]), default=0),
+                "above": max((m["row"] for m in marks if m["is_member"]), default=0),
+                "below": max((m["row"] for m in marks if not m["is_member"]), default=0),
                 "alt": ", ".join(m["text"] for m in sorted(marks, key=lambda m: -m["at"])),
             }
         )
@@ -46,14 +48,14 @@ def _mark_levels(members: list[Member], key: Protocol, split: str) -> list[dict]
         levels = {round(mean(percents), 1) for m in members if (percents := m.percent(key, split, floor))}
         if len(levels) == 1:
             marks.append(Mark(floor, level := levels.pop(), f"{floor} {level:.1f}"))
-    return [{"kind": mark.kind, "at": mark.at, "text": mark.text, "own": False} for mark in marks]
+    return [{"kind": mark.kind, "at": mark.at, "text": mark.text, "is_member": False} for mark in marks]
 
 
 def place_labels(marks: list[dict]) -> None:
     """Rows of their own for labels that would touch: members above the line, floors below."""
-    for own in (True, False):
+    for is_member in (True, False):
         ends: list[float] = []
-        for mark in sorted((m for m in marks if m["own"] == own), key=lambda m: m["at"]):
+        for mark in sorted((m for m in marks if m["is_member"] == is_member), key=lambda m: m["at"]):
             mark["side"] = "end" if mark["at"] > 92 else "middle"
             if mark["at"] < 6:
                 mark["side"] = "start"

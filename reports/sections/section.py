@@ -1,4 +1,4 @@
-"""What a page shows of the figures: each section answers a question, from the data behind the figures."""
+"""What a report shows of the figures: each section answers a question, from the data behind the figures."""
 
 from dataclasses import dataclass, field
 from typing import Any
