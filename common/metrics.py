@@ -17,13 +17,9 @@ FLOORS = {  # what a trained encoder is compared with, and its name in a sentenc
     "pixels": "raw pixels",
     "characters": "raw characters",
 }
-PROTOCOLS = ("head", "probe", "knn")  # kinds in the tables' accuracies, in their order
-TOP1 = (
-    *PROTOCOLS,
-    "online_probe",
-    "bank_probe",
-    "pretext",
-)  # kinds that are top-1 accuracies of a whole split
+# kinds of the accuracies in tables, in their order; and all that are top-1 accuracies of a whole split
+PROTOCOLS = ("head", "probe", "knn")
+TOP1 = (*PROTOCOLS, "online_probe", "bank_probe", "pretext")
 FIELDS = {"number": r"(?P<number>\d*)", "part": "(?P<part>.+)"}  # of patterns
 
 
@@ -63,31 +59,34 @@ class Family:
         return title + self.detail.format(number=number, labels=plural(number, "label"))
 
 
+ACCURACY = {"larger_is_better": True, "is_percentage": True}
+HIGHER, LOWER = {"larger_is_better": True}, {"larger_is_better": False}
+
 FAMILIES = (  # the first that matches counts
-    Family("head", "top1", "Classifier", True, True),
-    Family("probe", "probe{number}_top1", "Linear probe", True, True, detail=", {labels} a class"),
-    Family("knn", "knn{number}_top1", "kNN", True, True, detail=", k {number}"),
-    Family("online_probe", "online_probe_top1", "Online probe", True, True),
-    Family("bank_probe", "bank_probe_top1", "Linear probe on the bank", True, True),
-    Family("group", "top1/{part}", "Classifier on {part}", True, True),
-    Family("pretext", "{part}_top1", "{Part} accuracy", True, True),
-    Family("loss", "loss", "Loss", False),
-    Family("batch_loss", "loss_step", "Loss of single batches", False),
-    Family("reconstruction", "reconstruction", "Reconstruction error", False),
-    Family("reconstruction_mse", "reconstruction_mse", "Reconstruction MSE", False, at_end=True),
-    Family("mse", "mse", "Squared error of pixels", False),
+    Family("head", "top1", "Classifier", **ACCURACY),
+    Family("probe", "probe{number}_top1", "Linear probe", **ACCURACY, detail=", {labels} a class"),
+    Family("knn", "knn{number}_top1", "kNN", **ACCURACY, detail=", k {number}"),
+    Family("online_probe", "online_probe_top1", "Online probe", **ACCURACY),
+    Family("bank_probe", "bank_probe_top1", "Linear probe on the bank", **ACCURACY),
+    Family("group", "top1/{part}", "Classifier on {part}", **ACCURACY),
+    Family("pretext", "{part}_top1", "{Part} accuracy", **ACCURACY),
+    Family("loss", "loss", "Loss", **LOWER),
+    Family("batch_loss", "loss_step", "Loss of single batches", **LOWER),
+    Family("reconstruction", "reconstruction", "Reconstruction error", **LOWER),
+    Family("reconstruction_mse", "reconstruction_mse", "Reconstruction MSE", **LOWER, at_end=True),
+    Family("mse", "mse", "Squared error of pixels", **LOWER),
     Family("kl", "kl", "KL divergence"),
-    Family("sample_distance", "sample_distance", "Distance of samples to images", False, at_end=True),
-    Family("precision", "precision_at_{number}", "Precision", True, True, True, " at {number}"),
-    Family("cluster_accuracy", "cluster_accuracy", "Cluster accuracy", True, True, True),
-    Family("nmi", "nmi", "NMI of clusters and classes", True, at_end=True),
-    Family("ari", "ari", "ARI of clusters and classes", True, at_end=True),
+    Family("sample_distance", "sample_distance", "Distance of samples to images", **LOWER, at_end=True),
+    Family("precision", "precision_at_{number}", "Precision", **ACCURACY, at_end=True, detail=" at {number}"),
+    Family("cluster_accuracy", "cluster_accuracy", "Cluster accuracy", **ACCURACY, at_end=True),
+    Family("nmi", "nmi", "NMI of clusters and classes", **HIGHER, at_end=True),
+    Family("ari", "ari", "ARI of clusters and classes", **HIGHER, at_end=True),
     Family("effective_rank", "effective_rank", "Effective rank"),
     Family("feature_std", "feature_std", "Spread of features"),
-    Family("alignment", "alignment", "Alignment of views", False),
-    Family("uniformity", "uniformity", "Uniformity of projections", False),
-    Family("examples_per_s", "examples_per_s", "Examples a second", True),
-    Family("data_wait", "data_wait", "Share of time waiting for data", False),
+    Family("alignment", "alignment", "Alignment of views", **LOWER),
+    Family("uniformity", "uniformity", "Uniformity of projections", **LOWER),
+    Family("examples_per_s", "examples_per_s", "Examples a second", **HIGHER),
+    Family("data_wait", "data_wait", "Share of time waiting for data", **LOWER),
     Family("learning_rate", "lr", "Learning rate"),
     Family("group_learning_rate", "lr-{part}", "Learning rate of {part}"),
     Family("group_learning_rate", "lr/{part}", "Learning rate of {part}"),

@@ -48,11 +48,8 @@ def check_collapse(run: Run) -> tuple[str, str, str]:
     if (collapse := detect_collapse(run)) is None:
         return UNKNOWN, "Not known", "Nobody measured the spread of features."
     has_collapsed, evidence = collapse
-    return (
-        (LOOK, "Yes", f"{evidence.capitalize()}.")
-        if has_collapsed
-        else (FINE, "No", f"{evidence.capitalize()}.")
-    )
+    state, answer = (LOOK, "Yes") if has_collapsed else (FINE, "No")
+    return state, answer, f"{evidence.capitalize()}."
 
 
 def check_convergence(run: Run) -> tuple[str, str, str]:
@@ -62,11 +59,9 @@ def check_convergence(run: Run) -> tuple[str, str, str]:
     evidence = f"{format_points(trend.gain)} points on validation for {trend.owner} in the last {epochs}."
     if trend.is_flat:
         return FINE, "Leveled off", evidence
-    return (
-        (LOOK, "Not yet", f"{evidence} Train longer.")
-        if trend.gain > 0
-        else (LOOK, "Getting worse", evidence)
-    )
+    if trend.gain > 0:
+        return LOOK, "Not yet", f"{evidence} Train longer."
+    return LOOK, "Getting worse", evidence
 
 
 def check_overfitting(run: Run) -> tuple[str, str, str]:

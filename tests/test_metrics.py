@@ -131,7 +131,7 @@ def test_every_name_in_the_archived_runs_is_known():
 
 
 def test_nobody_else_knows_names_by_pattern():
-    name = "(top1|knn|probe|loss|lr|test/|val/)"
+    name = r"(top1|knn|probe|\bloss|\blr\b|test/|val/)"
     pattern = re.compile(
         rf"\bre\.\w+\([^\n]*{name}|(starts|ends)with\(.*{name}|[\"']top1[\"'] (not )?in |(FLOORS|SPLITS|TOP1) = "
     )
