@@ -14,13 +14,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from common.checkpoint import encoder_weights, read_checkpoint
+from common.metrics import read_name
 from launch.examples import examples
 from launch.folders import atomic_output
 from launch.onnx_file import write_onnx
 from launch.parser import Help, Parser, explain, one_line
 from launch.trust import only_known_classes
-from reports.measures import NAME
-from reports.run import NoRunError, Run, dig, read
+from reports.run import NoRunError, Run, get_nested, load_run
 from ssl_modules.weights import state_dict_mismatch
 
 ROOT = Path(__file__).parent.parent
@@ -92,14 +92,14 @@ def read_config(path: Path) -> dict:
 def read_run(folder: Path) -> Run | None:
     """The run folder around a config, if it is one."""
     try:
-        return read(folder)
+        return load_run(folder)
     except NoRunError:
         return None
 
 
 def encoder_spec(plan: dict, config: Path) -> dict:
     """class_path and init_args of the encoder; weights of somebody else are not downloaded to be replaced."""
-    spec = dig(plan, "model", "init_args", "encoder")
+    spec = get_nested(plan, "model", "init_args", "encoder")
     if not isinstance(spec, dict) or "class_path" not in spec:
         raise MisconfigurationException(
             f"{config}: no model.init_args.encoder with a class_path: give the config.yaml of the checkpoint's run"
@@ -133,11 +133,11 @@ def load_weights(encoder: nn.Module, checkpoint: dict, path: Path) -> None:
 
 def inputs(plan: dict, checkpoint: dict, run: Run | None) -> dict:
     """What the encoder reads: shape and type of a view, and the data module's state, such as mean and std."""
-    data = build(dig(plan, "data"), LightningDataModule) if dig(plan, "data", "class_path") else None
+    data = build(plan["data"], LightningDataModule) if get_nested(plan, "data", "class_path") else None
     state = checkpoint.get(type(data).__qualname__) or {}
     if "mean" not in state:
         return {"shape": ["B", "T"], "dtype": "int64", **state}
-    stored = dig(run.provenance, "image_size") if run else None
+    stored = get_nested(run.provenance, "image_size") if run else None
     side = data.size or data.center_crop or (stored[0] if stored else None)
     return {"shape": ["B", len(state["mean"]), side, side], "dtype": "float32", **state}
 
@@ -146,14 +146,18 @@ def origin(plan: dict, checkpoint: dict, run: Run | None) -> dict:
     """Method, data, and where the numbers come from; of these only what was measured at the checkpoint's step."""
     step, said = checkpoint.get("global_step"), run.provenance if run else {}
     columns = run.metrics if run else {}
-    here = [name for name in columns if NAME.fullmatch(name) and abs(columns[name].step[-1] - step) <= 1]
+    numbers = {
+        name: run.last(name)
+        for name, series in sorted(columns.items())
+        if read_name(name).in_protocol and abs(series.step[-1] - step) <= 1
+    }
     return {
-        "method": dig(plan, "model", "class_path"),
-        "data": dig(plan, "data", "class_path"),
+        "method": get_nested(plan, "model", "class_path"),
+        "data": get_nested(plan, "data", "class_path"),
         "experiment": run.experiment if run else None,
         "epoch": checkpoint.get("epoch"),
         "step": step,
-        "numbers": {name: run.last(name) for name in sorted(here)},
+        "numbers": numbers,
         "commit": said.get("commit"),
         "uncommitted_changes": said.get("dirty"),
     }

@@ -30,7 +30,7 @@ from launch.slurm import answer_signals, check_started_by_srun, of_this_job, req
 from launch.switches import chosen, class_name, current_names
 from launch.trainer import Trainer, fast_precision
 from launch.trust import check_trust, only_known_classes
-from reports.report import write as write_report
+from reports.report import write_report
 
 ROOT = Path(__file__).parent.parent
 VERBS = ("fit", "validate", "test", "predict", "inspect")

@@ -26,8 +26,8 @@ def report(args: list[str]) -> int:
         "--output", metavar="FILE.html", help="where the comparison goes (default: beside the runs)"
     )
     given = made.parse_args(args)
-    from reports.compare.page import write as compare
-    from reports.report import write
+    from reports.compare.page import write_comparison
+    from reports.report import write_report
 
     if len(given.runs) > 1 and given.ceiling:
         made.error("--ceiling goes with one run; a comparison shows it as one of its runs")
@@ -35,7 +35,9 @@ def report(args: list[str]) -> int:
         made.error("--output goes with several runs; the report of one stays in its folder")
     try:
         print(
-            write(given.runs[0], given.ceiling) if len(given.runs) == 1 else compare(given.runs, given.output)
+            write_report(given.runs[0], given.ceiling)
+            if len(given.runs) == 1
+            else write_comparison(given.runs, given.output)
         )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -67,15 +69,15 @@ def results(args: list[str]) -> int:
         made.error("--pictures goes with --keep")
     if given.runs and not given.keep:
         return show(given.runs, given.output)
-    from reports.kept import keep, write
-    from reports.run import read
+    from reports.archive import archive_runs, write_archive
+    from reports.run import load_run
 
     try:
         if given.keep:
-            runs = [read(folder) for folder in given.runs]
-            print(*keep(runs, given.pictures, Path("results")), sep="\n")
+            runs = [load_run(folder) for folder in given.runs]
+            print(*archive_runs(runs, given.pictures, Path("results")), sep="\n")
         else:
-            print(write(Path("results"), given.output or Path("RESULTS.md")))
+            print(write_archive(Path("results"), given.output or Path("RESULTS.md")))
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -84,21 +86,21 @@ def results(args: list[str]) -> int:
 
 def show(folders: list[str], output: Path | None) -> int:
     """Print the tables of some runs, or write them to a file."""
-    from reports.results import markdown, write
-    from reports.run import read
+    from reports.results import render_results, write_results
+    from reports.run import load_run
 
     runs, status = [], 0
     for folder in folders:
         try:
-            runs.append(read(folder))
+            runs.append(load_run(folder))
         except ValueError as error:
             print(f"error: {error}", file=sys.stderr)
             status = 2
     try:
         if runs and output:
-            print(write(runs, output))
+            print(write_results(runs, output))
         elif runs:
-            print(markdown(runs), end="")
+            print(render_results(runs), end="")
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

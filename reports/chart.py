@@ -1,9 +1,13 @@
-"""Curves as charts.js draws them: one row of times, and a row of values for each line."""
+"""The data of a chart as charts.js draws it, its table, and its description."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
+
+from reports.formatting import format_number
+
+MOST_ROWS = 40  # of a table
 
 
 @dataclass(frozen=True)
@@ -21,40 +25,27 @@ class Line:
     dash: tuple[int, ...] | None = None
 
 
-def thin(x: np.ndarray, y: np.ndarray, limit: int = 1000) -> tuple[np.ndarray, np.ndarray]:
+def thin_curve(x: np.ndarray, y: np.ndarray, limit: int = 1000) -> tuple[np.ndarray, np.ndarray]:
     """At most `limit` points: both ends and, of each stretch between, the lowest and the highest."""
     if len(x) <= limit:
         return x, y
-    keep = {0, len(x) - 1}
+    indices = {0, len(x) - 1}
     for part in np.array_split(np.arange(1, len(x) - 1), (limit - 2) // 2):
-        keep |= {int(part[y[part].argmin()]), int(part[y[part].argmax()])}
-    kept = sorted(keep)
-    return x[kept], y[kept]
+        indices |= {int(part[y[part].argmin()]), int(part[y[part].argmax()])}
+    rows = sorted(indices)
+    return x[rows], y[rows]
 
 
-def number(value: float) -> str:
-    """Short: 12,000  3.2  0.0004  1e-5."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    if abs(value) >= 1000:
-        return f"{value:,.0f}"
-    text = f"{value:.4g}" if abs(value) >= 1e-4 else f"{value:.2e}"
-    if "e" in text:
-        digits, power = text.split("e")
-        text = f"{float(digits):g}e{int(power)}"
-    return text.replace("-", "−", 1) if text.startswith("-") else text  # noqa: RUF001
-
-
-def chart(lines: list[Line], x_label: str = "epoch") -> dict:
+def pack_chart(lines: list[Line], x_label: str = "epoch") -> dict:
     """All lines over the times that any of them has, null where one has no value; six digits, which is all one sees."""
-    thinned = [thin(line.x, line.y) for line in lines]
+    thinned = [thin_curve(line.x, line.y) for line in lines]
     times = np.unique(np.concatenate([x for x, _ in thinned]))
     rows = []
     for x, y in thinned:
         row = np.full(len(times), np.nan)
         row[np.searchsorted(times, x)] = y
         rows.append([None if math.isnan(value) else float(f"{value:.6g}") for value in row.tolist()])
-    said = [
+    styles = [
         {
             "name": line.name,
             "style": line.style,
@@ -63,4 +54,30 @@ def chart(lines: list[Line], x_label: str = "epoch") -> dict:
         }
         for line in lines
     ]
-    return {"x_label": x_label, "x": [float(f"{x:.6g}") for x in times.tolist()], "y": rows, "lines": said}
+    return {"x_label": x_label, "x": [float(f"{x:.6g}") for x in times.tolist()], "y": rows, "lines": styles}
+
+
+def make_table(lines: dict[str, Line], x_label: str) -> dict:
+    """A row a point in time, single batches left out where there are means; at most MOST_ROWS, evenly spaced."""
+    lines = {metric: line for metric, line in lines.items() if line.style != "faint"} or lines
+    columns = {
+        metric: dict(zip(line.x.round(2).tolist(), line.y, strict=True)) for metric, line in lines.items()
+    }
+    times = sorted({time for column in columns.values() for time in column})
+    positions = np.unique(np.linspace(0, len(times) - 1, MOST_ROWS).round().astype(int))
+    rows = [
+        [
+            f"{times[i]:g}",
+            *(format_number(column[times[i]]) if times[i] in column else "" for column in columns.values()),
+        ]
+        for i in positions
+    ]
+    return {"head": [x_label, *columns], "rows": rows, "cut": len(times) if len(times) > len(rows) else 0}
+
+
+def describe_ends(lines: dict[str, Line], title: str) -> str:
+    """'train from 5.2 to 1.1; val from 5.3 to 1.4'."""
+    return "; ".join(
+        f"{line.name or title} from {format_number(line.y[0])} to {format_number(line.y[-1])}"
+        for line in lines.values()
+    )

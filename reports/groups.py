@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.renamed import complete_config
-from reports.run import Run, dig
-from reports.verdict import progress
+from reports.description import format_progress
+from reports.run import Run, get_nested
 
 
 @dataclass
@@ -24,42 +24,44 @@ class Group:
     def name(self) -> str:
         """EXPERIMENT/VERSION, or the experiment and its versions; how far it came where it was cut short."""
         versions = ", ".join(run.version.removeprefix("version_") for run in self.runs)
-        said = f"{self.first.experiment}/{versions}"
+        name = f"{self.first.experiment}/{versions}"
         if self.first.finished:
-            return said
-        far = progress(self.first)
-        return f"{said}, **cut short**" + (f" after {far}" if far else "")
+            return name
+        progress = format_progress(self.first)
+        return f"{name}, **cut short**" + (f" after {progress}" if progress else "")
 
     @property
     def seeds(self) -> str:
-        return ", ".join(str(seed(run)) for run in self.runs)
+        return ", ".join(str(read_seed(run)) for run in self.runs)
 
 
-def seed(run: Run) -> object:
+def read_seed(run: Run) -> object:
     return run.provenance.get("seed", run.config.get("seed_everything", "?"))
 
 
-def key(run: Run) -> str:
-    """What runs share that differ in the seed alone. A resumed run is one that was never stopped; one that starts from
-    an encoder shares what that encoder's runs share."""
+def config_key(run: Run) -> str:
+    """What runs share that differ in the seed alone.
+
+    A resumed run is one that was never stopped; one that starts from an encoder shares what that encoder's runs share.
+    """
     config = copy.deepcopy(run.config)
     start = config.pop("ckpt_path", None)
     if start and Path(start).parts[-4:-1] != (*run.path.parts[-2:], "checkpoints"):
         config["ckpt_path"] = start
-    before = [complete_config(said.get("config") or {}) for said in run.provenance.get("stages") or []]
-    for known in (config, *before):
-        known.pop("seed_everything", None)
-        if before and isinstance(dig(known, "model", "init_args"), dict):
-            known["model"]["init_args"].pop("ckpt", None)
-    return json.dumps([run.provenance.get("verb"), config, before], sort_keys=True, default=str)
+    stages = [complete_config(stage.get("config") or {}) for stage in run.provenance.get("stages") or []]
+    for stage in (config, *stages):
+        stage.pop("seed_everything", None)
+        if stages and isinstance(get_nested(stage, "model", "init_args"), dict):
+            stage["model"]["init_args"].pop("ckpt", None)
+    return json.dumps([run.provenance.get("verb"), config, stages], sort_keys=True, default=str)
 
 
-def groups(runs: list[Run]) -> list[Group]:
-    """In the order of their first runs; of several whole runs of a config and a seed the last counts."""
-    found: dict[str, dict[object, Run]] = {}
+def group_runs(runs: list[Run]) -> list[Group]:
+    """Groups in the order of their first runs; of several finished runs of a config and a seed the last counts."""
+    groups: dict[str, dict[object, Run]] = {}
     for run in runs:
         if run.finished and run.config:
-            found.setdefault(key(run), {})[seed(run)] = run
+            groups.setdefault(config_key(run), {})[read_seed(run)] = run
         else:
-            found[str(run.path)] = {None: run}
-    return [Group(list(of_seed.values())) for of_seed in found.values()]
+            groups[str(run.path)] = {None: run}
+    return [Group(list(by_seed.values())) for by_seed in groups.values()]

@@ -1,20 +1,19 @@
 """Several runs -> the tables of a paper, in Markdown: numbers by protocol, spread over seeds, cost, origin."""
 
-import re
 import shlex
 from pathlib import Path
 from statistics import mean, stdev
 
-from reports import pages
-from reports.groups import Group, groups
-from reports.measures import FLOORS, KINDS, NAME, SPLITS, labels, measures
-from reports.run import Run, dig
-from reports.words import dataset, hardware, method
+from common.metrics import FLOORS, find_family, read_name
+from common.splits import SPLITS
+from common.text import plural
+from reports.accuracies import Accuracy, rank_protocol, read_accuracies
+from reports.description import describe_hardware, name_dataset, name_method
+from reports.formatting import join_distinct
+from reports.groups import Group, group_runs
+from reports.pages import save_page
+from reports.run import Run, get_nested
 
-COST = ("Run", "Seeds", "Minutes", "Per second", "Hardware", "Commit")
-OTHER = re.compile(
-    r"test/[^/]+(/[^/]+)?|val/(cluster_accuracy|nmi|ari|precision_at_10|reconstruction_mse|sample_distance)"
-)
 NOTES = """\
 Top-1 in %, at the last epoch. Linear probe: logistic regression on the frozen features, with all training labels or
 with few of each class (mean of several draws). kNN: vote of the nearest training examples. Classifier: the head that
@@ -22,142 +21,123 @@ was trained. Untrained: the same encoder before training. Several seeds: mean ±
 configs differ in the seed alone; a number without ± is of one seed, whose spread is not known."""
 
 
-def column(kind: str, n: int | None) -> str:
-    """The head of a measure's column."""
-    if kind == "knn":
-        return f"kNN, k {n}" if n else "kNN"
-    if kind == "head":
-        return "Classifier"
-    return f"Linear probe, {labels(n)}" if n else "Linear probe"
-
-
-def spread(values: list[float | None], digits: int = 1) -> str:
+def format_spread(values: list[float | None], digits: int = 1) -> str:
     """mean ± standard deviation, in the values' unit; a dash where a run has none."""
     if None in values or not values:
         return "-"
     return f"{mean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
 
 
-def numbers(groups: list[Group]) -> list[list[str]]:
-    """A column a measure; a row for each group, and for each of its floors."""
-    tables = [[{(m.kind, m.n): m for m in measures(run)} for run in group.runs] for group in groups]
-    known = {kind for table in tables for measured in table for kind in measured}
-    columns = sorted(known, key=lambda kind: (KINDS.index(kind[0]), kind[1] is not None, -(kind[1] or 0)))
-    rows = [["Run", "Method", "Data", "Split", "Encoder", *(column(*kind) for kind in columns), "Seeds"]]
-    for group, table in zip(groups, tables, strict=True):
-        found = {place for measured in table for m in measured.values() for place in m.found}
-        split = "test" if ("", "test") in found else "val"
-        ends = [method(group.first), data(group.first), SPLITS[split] if found else "-"]
-        for of in ("", *FLOORS):
-            if of and (of, split) not in found:
-                continue
-            cells = [
-                spread([percent(measured.get(kind), of, split) for measured in table]) for kind in columns
-            ]
-            if of:
-                rows.append(["", "", "", "", of, *cells, ""])
-            else:
-                rows.append([group.name, *ends, "trained", *cells, seeds(group)])
+def accuracy_table(groups: list[Group]) -> list[list[str]]:
+    """A column a protocol; a row for each group, and for each of its floors."""
+    measured = [[{a.key: a for a in read_accuracies(run)} for run in group.runs] for group in groups]
+    protocols = sorted({key for runs in measured for run in runs for key in run}, key=rank_protocol)
+    heads = [find_family(kind).format_title(number) for kind, number in protocols]
+    rows = [["Run", "Method", "Data", "Split", "Encoder", *heads, "Seeds"]]
+    for group, runs in zip(groups, measured, strict=True):
+        places = {place for run in runs for accuracy in run.values() for place in accuracy.values}
+        split = "test" if ("", "test") in places else "val"
+        for floor in ("", *FLOORS):
+            values = [[get_percent(run.get(key), floor, split) for run in runs] for key in protocols]
+            cells = [format_spread(percents) for percents in values]
+            if not floor:
+                names = [
+                    name_method(group.first),
+                    describe_data(group.first),
+                    SPLITS[split] if places else "-",
+                ]
+                rows.append([group.name, *names, "trained", *cells, format_seeds(group)])
+            elif (floor, split) in places:
+                rows.append(["", "", "", "", floor, *cells, ""])
     return rows
 
 
-def more(groups: list[Group]) -> list[list[str]]:
+def other_table(groups: list[Group]) -> list[list[str]]:
     """What else was measured once, at the end: losses on test, reconstruction, clustering; a row for each group."""
-    metrics = [
-        m
-        for g in groups
-        for run in g.runs
-        for m in run.metrics
-        if OTHER.fullmatch(m) and not NAME.fullmatch(m)
-    ]
-    metrics = [
-        metric for metric in dict.fromkeys(metrics) if any(g.first.last(metric) is not None for g in groups)
-    ]
+    names = {
+        name: None for g in groups for run in g.runs for name in run.metrics if read_name(name).in_tables
+    }
+    metrics = [name for name in names if any(group.first.last(name) is not None for group in groups)]
     rows = [["Run", *metrics]]
     for group in groups:
-        values = [[run.last(metric) for run in group.runs] for metric in metrics]
-        if any(value is not None for seeds in values for value in seeds):
-            rows.append([group.name, *(spread(seeds, digits=4) for seeds in values)])
+        columns = [[run.last(name) for run in group.runs] for name in metrics]
+        if any(value is not None for column in columns for value in column):
+            rows.append([group.name, *(format_spread(column, digits=4) for column in columns)])
     return rows
 
 
-def data(run: Run) -> str:
-    """The data module, and what it reads where its name does not say that."""
-    kind, name = dataset(run), dig(run.config, "data", "init_args", "name")
-    return f"{kind}: {name}" if isinstance(name, str) and name.lower() != kind.lower() else kind
-
-
-def percent(measure, of: str, split: str) -> float | None:
-    value = measure.found.get((of, split)) if measure else None
-    return None if value is None else 100 * value
-
-
-def seeds(group: Group) -> str:
-    return f"{len(group.runs)} ({group.seeds})" if len(group.runs) > 1 else "1"
-
-
-def costs(groups: list[Group]) -> list[list[str]]:
+def cost_table(groups: list[Group]) -> list[list[str]]:
     """What a run took, and where it comes from."""
-    rows = [list(COST)]
+    rows = [["Run", "Seeds", "Minutes", "Per second", "Hardware", "Commit"]]
     for group in groups:
-        said = [run.provenance for run in group.runs]
-        minutes = [s["wall_s"] / 60 for s in said if s.get("wall_s") is not None]
+        records = [run.provenance for run in group.runs]
+        minutes = [record["wall_s"] / 60 for record in records if record.get("wall_s") is not None]
         speeds = [run.per_second for run in group.runs if run.per_second]
-        unit = said[0].get("unit", "images")
         rows.append(
             [
                 group.name,
                 group.seeds,
-                spread(minutes),
-                f"{mean(speeds):,.0f} {unit}" if speeds else "-",
-                each(hardware(run) for run in group.runs),
-                each(commit(s) for s in said),
+                format_spread(minutes),
+                f"{mean(speeds):,.0f} {records[0].get('unit', 'images')}" if speeds else "-",
+                join_distinct(describe_hardware(run) for run in group.runs),
+                join_distinct(format_commit(record) for record in records),
             ]
         )
     return rows
 
 
-def commit(said: dict) -> str:
-    """Seven letters of it, and whether files differed from it."""
-    return f"{said['commit'][:7]}{' with changes' * bool(said.get('dirty'))}" if said.get("commit") else ""
+def describe_data(run: Run) -> str:
+    """The data module, and what it reads where its name does not say that."""
+    kind, name = name_dataset(run), get_nested(run.config, "data", "init_args", "name")
+    return f"{kind}: {name}" if isinstance(name, str) and name.lower() != kind.lower() else kind
 
 
-def command(run: Run) -> str:
-    """As a shell can run it."""
+def get_percent(accuracy: Accuracy | None, floor: str, split: str) -> float | None:
+    value = accuracy.values.get((floor, split)) if accuracy else None
+    return None if value is None else 100 * value
+
+
+def format_seeds(group: Group) -> str:
+    return f"{len(group.runs)} ({group.seeds})" if len(group.runs) > 1 else "1"
+
+
+def format_commit(record: dict) -> str:
+    """Seven letters of a provenance's commit, and whether files differed from it."""
+    if not record.get("commit"):
+        return ""
+    return record["commit"][:7] + (" with changes" if record.get("dirty") else "")
+
+
+def format_command(run: Run) -> str:
+    """The command of a run, so that a shell can run it."""
     return shlex.join(shlex.split(run.provenance.get("command", ""))) or "not recorded"
 
 
-def each(values) -> str:
-    return "; ".join(dict.fromkeys(value for value in values if value)) or "-"
-
-
-def markdown(runs: list[Run]) -> str:
+def render_results(runs: list[Run]) -> str:
     """Numbers, cost and commands, and what their words mean."""
     runs = list({run.path: run for run in runs}.values())
     notes = [NOTES]
-    if same := len(runs) - sum(len(group.runs) for group in groups(runs)):
-        notes.append(
-            f"Left out: {same} run{'s' * (same > 1)} of a config and a seed that a later run has, too."
-        )
-    return "\n\n".join([tables(runs), *notes]) + "\n"
+    if repeated := len(runs) - sum(len(group.runs) for group in group_runs(runs)):
+        notes.append(f"Left out: {plural(repeated, 'run')} of a config and a seed that a later run has.")
+    return "\n\n".join([render_tables(runs), *notes]) + "\n"
 
 
-def tables(runs: list[Run]) -> str:
+def render_tables(runs: list[Run]) -> str:
     """Numbers, cost and commands."""
-    found = groups(runs)
-    commands = [f"- {g.name}: `{command(g.first)}`" for g in found]
-    others = more(found)
-    shown = [numbers(found), *([others] if len(others[0]) > 1 else []), costs(found)]
-    return "\n\n".join([*map(table, shown), "\n".join(commands)])
+    groups = group_runs(runs)
+    commands = [f"- {group.name}: `{format_command(group.first)}`" for group in groups]
+    others = other_table(groups)
+    tables = [accuracy_table(groups), *([others] if len(others[0]) > 1 else []), cost_table(groups)]
+    return "\n\n".join([*map(render_markdown, tables), "\n".join(commands)])
 
 
-def table(rows: list[list[str]]) -> str:
-    """Rows of cells as Markdown; the first is the head."""
+def render_markdown(rows: list[list[str]]) -> str:
+    """Rows of cells as a table in Markdown; the first row is the head."""
     clean = [[" ".join(str(cell).split()).replace("|", "\\|") for cell in row] for row in rows]
     head, *body = ["| " + " | ".join(row) + " |" for row in clean]
     return "\n".join([head, "|---" * len(rows[0]) + "|", *body])
 
 
-def write(runs: list[Run], file: Path) -> Path:
-    """`markdown` in a file, whole or not at all."""
-    return pages.save(file, markdown(runs))
+def write_results(runs: list[Run], file: Path) -> Path:
+    """Write the tables of some runs to a file, whole or not at all."""
+    return save_page(file, render_results(runs))

@@ -1,4 +1,4 @@
-"""A run folder, read: its config, where it came from, its numbers and its pictures."""
+"""A run folder in memory: its config, where it came from, its numbers and its pictures."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder says. Files and keys that a run cut short never wrote are empty or None."""
+    """What a run folder holds. Files and keys that a run cut short never wrote are empty or None."""
 
     path: Path
     experiment: str
@@ -47,10 +47,10 @@ class Run:
 
     @property
     def per_second(self) -> float | None:
-        """Training examples a second over all epochs, without validation and eyes."""
+        """Training examples a second over all epochs, without validation and callbacks."""
         series = self.metrics.get("train/examples_per_s")
-        known = series.value[series.value > 0] if series else []
-        return float(1 / np.mean(1 / known)) if len(known) else self.provenance.get("examples_per_s")
+        speeds = series.value[series.value > 0] if series else []
+        return float(1 / np.mean(1 / speeds)) if len(speeds) else self.provenance.get("examples_per_s")
 
     @property
     def finished(self) -> bool:
@@ -65,11 +65,11 @@ class Run:
         for series in self.metrics.values():
             for epoch, step in zip(series.epoch, series.step, strict=True):
                 ends[epoch] = max(step, ends.get(epoch, 0))
-        whole = sorted(ends)[:-1]  # the last epoch may have been cut short
-        if len(whole) > 1:
-            length = float(np.median(np.diff([ends[e] for e in whole]) / np.diff(whole)))
+        complete = sorted(ends)[:-1]  # the last epoch may have been cut short
+        if len(complete) > 1:
+            length = float(np.median(np.diff([ends[epoch] for epoch in complete]) / np.diff(complete)))
             return length if length > 0 else None
-        return ends[whole[0]] + 1 if whole else None
+        return ends[complete[0]] + 1 if complete else None
 
     def clock(self, series: Series) -> np.ndarray:
         """When each value was logged: in epochs done (1: the first is over), or in steps if unknown."""
@@ -77,7 +77,7 @@ class Run:
         if not length:
             return series.step
         x = (series.step + 1) / length
-        if length > 2 and len(x) <= len(np.unique(series.epoch)):  # one a epoch: loggers differ by a step
+        if length > 2 and len(x) <= len(np.unique(series.epoch)):  # one an epoch: loggers differ by a step
             x = np.where(abs(x - x.round()) <= 1.01 / length, x.round(), x)
         return x
 
@@ -91,7 +91,7 @@ class Run:
         return int(max(self.clock(series).max() for series in self.metrics.values()) + 1e-6)
 
 
-def read(folder: Path | str) -> Run:
+def load_run(folder: Path | str) -> Run:
     """Read `runs/EXPERIMENT/VERSION`, finished or not."""
     path = Path(folder).resolve()
     if not path.is_dir():
@@ -100,42 +100,42 @@ def read(folder: Path | str) -> Run:
         raise NoRunError(
             f"{folder} is no run folder: it has no {', no '.join(FILES)}; give runs/EXPERIMENT/VERSION"
         )
-    config = complete_config(_mapping(path / "config.yaml", _yaml))
+    config = complete_config(_read_mapping(path / "config.yaml", _parse_yaml))
     return Run(
         path=path,
         experiment=str(config.get("experiment") or path.parent.name),
         version=path.name,
         config=config,
-        provenance=_mapping(path / "provenance.json", json.loads),
-        metrics=_metrics(path / "metrics.csv"),
-        figures=_figures(path / "figures"),
+        provenance=_read_mapping(path / "provenance.json", json.loads),
+        metrics=_read_metrics(path / "metrics.csv"),
+        figures=_list_figures(path / "figures"),
     )
 
 
-def dig(tree: object, *keys: str) -> object:
+def get_nested(tree: object, *keys: str) -> object:
     """tree[a][b][c], or None where the path ends early."""
     for key in keys:
         tree = tree.get(key) if isinstance(tree, dict) else None
     return tree
 
 
-def _yaml(text: str) -> object:
+def _parse_yaml(text: str) -> object:
     return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
-def _mapping(file: Path, parse) -> dict:
+def _read_mapping(file: Path, parse) -> dict:
     if not file.is_file():
         return {}
     try:
-        found = parse(file.read_text(encoding="utf-8"))
+        content = parse(file.read_text(encoding="utf-8"))
     except (ValueError, yaml.YAMLError) as error:
         raise NoRunError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
-    if found is not None and not isinstance(found, dict):
-        raise NoRunError(f"{file} cannot be read: it holds no mapping but a {type(found).__name__}")
-    return found or {}
+    if content is not None and not isinstance(content, dict):
+        raise NoRunError(f"{file} cannot be read: it holds no mapping but a {type(content).__name__}")
+    return content or {}
 
 
-def _metrics(file: Path) -> dict[str, Series]:
+def _read_metrics(file: Path) -> dict[str, Series]:
     """Columns by name. Of rows with the same step the later counts: a resumed run repeats steps."""
     if not file.is_file():
         return {}
@@ -160,9 +160,10 @@ def _metrics(file: Path) -> dict[str, Series]:
     }
 
 
-def _figures(folder: Path) -> dict[str, list[tuple[int, Path]]]:
-    found: dict[str, list[tuple[int, Path]]] = {}
+def _list_figures(folder: Path) -> dict[str, list[tuple[int, Path]]]:
+    """Pictures of each figure with their epochs, oldest first."""
+    figures: dict[str, list[tuple[int, Path]]] = {}
     for file in sorted(folder.glob("*/epoch=*.png")):
         if epoch := re.fullmatch(r"epoch=(\d+)", file.stem):
-            found.setdefault(file.parent.name, []).append((int(epoch[1]), file))
-    return {name: sorted(files) for name, files in found.items()}
+            figures.setdefault(file.parent.name, []).append((int(epoch[1]), file))
+    return {name: sorted(files) for name, files in figures.items()}

@@ -1,4 +1,4 @@
-"""How alike two representations of the same examples are."""
+"""How similar two representations of the same examples are."""
 
 import numpy as np
 

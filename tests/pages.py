@@ -30,8 +30,8 @@ def write_run(folder: Path, method: str = "SimCLR", seed: int = 0, gain: float =
         "init_args": {"encoder": {"class_path": "a.ResNet"}, **config},
     }
     data = {"class_path": "datamodules.x.Tiny", "init_args": {"batch_size": 16, "views": [{"flip": 0.5}]}}
-    said = {"seed_everything": seed, "trainer": {"max_epochs": 10}, "model": model, "data": data}
-    (folder / "config.yaml").write_text(yaml.safe_dump(said))
+    options = {"seed_everything": seed, "trainer": {"max_epochs": 10}, "model": model, "data": data}
+    (folder / "config.yaml").write_text(yaml.safe_dump(options))
     provenance = {
         "verb": "fit", "state": "finished", "epochs": 10, "steps": 100, "method": method, "data": "Tiny", "seed": seed,
         "started": "2026-11-21T22:10:04", "wall_s": 600, "examples_per_s": 700.0,

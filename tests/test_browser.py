@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from reports.compare.page import write as compare
-from reports.report import write
+from reports.compare.page import write_comparison
+from reports.report import write_report
 from tests.pages import write_run
 
 sync_api = pytest.importorskip(
@@ -26,7 +26,7 @@ def pages(tmp_path_factory):
         write_run(runs / name / "version_0", name, seed, 0.3 + 0.2 * seed)
         for seed, name in enumerate(["SimCLR", "Classifier"])
     )
-    return {"report": write(a, b), "comparison": compare([a, b])}
+    return {"report": write_report(a, b), "comparison": write_comparison([a, b])}
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +38,15 @@ def browser():
 @pytest.fixture
 def visit(browser, pages):
     """Open a page; afterwards nothing may have been asked for, said on the console, or thrown."""
-    said, contexts = [], []
+    messages, contexts = [], []
 
     def visit(name, **options):
         options = {"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | options
         contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: request.url.startswith("data:") or said.append(request.url))
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
+        page.on("request", lambda request: request.url.startswith("data:") or messages.append(request.url))
         page.goto(pages[name].as_uri())
         return page
 
@@ -54,11 +54,11 @@ def visit(browser, pages):
     for context in contexts:
         context.close()
     allowed = {path.as_uri() for path in pages.values()}
-    mine = "willReadFrequently"  # what Chromium says of how a test reads pixels
-    assert [text for text in said if text not in allowed and mine not in text] == []
+    own_warning = "willReadFrequently"  # what Chromium says of how a test reads pixels
+    assert [text for text in messages if text not in allowed and own_warning not in text] == []
 
 
-def into_view(page, selector):
+def scroll_to(page, selector):
     """The element, scrolled to; charts are drawn when they come near."""
     element = page.locator(selector).first
     element.scroll_into_view_if_needed()
@@ -74,13 +74,13 @@ def test_it_opens_on_any_screen(visit, name, size, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
     assert page.evaluate("[...document.images].every((i) => i.alt && (i.hidden || i.loading || i.complete))")
     assert page.evaluate("document.querySelectorAll('h1').length") == 1
-    into_view(page, "figure.chart")
+    scroll_to(page, "figure.chart")
     page.wait_for_selector("figure.chart canvas")
 
 
 def test_curves_are_read_toggled_and_zoomed(visit):
     page = visit("report")
-    figure = into_view(page, "figure.chart:has-text('Accuracy while training')")
+    figure = scroll_to(page, "figure.chart:has-text('Accuracy while training')")
     plot = figure.locator(".plot")
     plot.locator(".u-over").hover()
     assert figure.locator(".at").inner_text().startswith("epoch ")
@@ -105,15 +105,15 @@ def test_curves_are_read_toggled_and_zoomed(visit):
     assert not figure.locator(".back").is_visible()
 
 
-def at_an_example(page, key):
+def go_to_example(page, key):
     """The page, with the first map at the example that a key leads to."""
-    into_view(page, "figure.map canvas").focus()
+    scroll_to(page, "figure.map canvas").focus()
     page.keyboard.press(key)
     return page
 
 
 def test_a_map_shows_an_example_and_goes_by_keys(visit):
-    page = at_an_example(visit("report"), "ArrowRight")
+    page = go_to_example(visit("report"), "ArrowRight")
     tip = page.locator("figure.map .tip")
     assert tip.is_visible() and "validation example" in tip.inner_text()
     assert "validation example" in page.locator("figure.map .reader").inner_text()
@@ -134,7 +134,7 @@ INK = """() => {
 
 def test_classes_of_a_map_are_toggled(visit):
     page = visit("report")
-    into_view(page, "figure.map canvas")
+    scroll_to(page, "figure.map canvas")
     everything = page.evaluate(INK)
     pills = page.locator("figure.map [data-class]")
     pills.nth(0).click()
@@ -158,7 +158,7 @@ def test_classes_of_a_map_are_toggled(visit):
 
 def test_one_epoch_for_the_page(visit):
     page = visit("report")
-    slider = into_view(page, "figure.map .epoch input")
+    slider = scroll_to(page, "figure.map .epoch input")
     before = page.evaluate("document.querySelector('figure.map canvas').toDataURL()")
     slider.focus()
     page.keyboard.press("ArrowLeft")
@@ -166,16 +166,16 @@ def test_one_epoch_for_the_page(visit):
     assert page.evaluate("document.querySelector('figure.map canvas').toDataURL()") != before
     outputs = page.locator(".epoch output")
     assert [outputs.nth(k).inner_text() for k in range(outputs.count())] == ["epoch 4"] * outputs.count()
-    shown = page.locator("#filters img:not([hidden])")
+    picture = page.locator("#filters img:not([hidden])")
     assert (
-        shown.get_attribute("data-epoch") == "4"
+        picture.get_attribute("data-epoch") == "4"
         and "epoch=4" in page.locator("#filters figcaption").inner_text()
     )
 
 
 def test_a_confusion_shows_its_examples(visit):
     page = visit("report")
-    cell = into_view(page, "figure.confusion td[data-cell]")
+    cell = scroll_to(page, "figure.confusion td[data-cell]")
     cell.click()
     panel = page.locator("figure.confusion .cell")
     assert "cat rightly recognized" in panel.inner_text() and panel.locator(".sprite").count() == 1
@@ -186,7 +186,7 @@ def test_a_confusion_shows_its_examples(visit):
 
 
 def test_one_example_lights_up_in_all_maps(visit):
-    page = at_an_example(visit("comparison"), "ArrowDown")
+    page = go_to_example(visit("comparison"), "ArrowDown")
     tips = page.locator("figure.map .tip")
     last = [tips.nth(k).inner_text().splitlines()[-1] for k in range(2)]
     assert last[0] == last[1] and last[0].startswith("validation example")
@@ -194,11 +194,11 @@ def test_one_example_lights_up_in_all_maps(visit):
 
 def test_a_table_is_sorted_and_copied(visit):
     page = visit("comparison")
-    head = into_view(page, "#numbers-table th button >> nth=1")
+    button = scroll_to(page, "#numbers-table th button >> nth=1")
     names = page.locator("#numbers-table tbody th")
-    head.click()
+    button.click()
     down = names.all_inner_texts()
-    head.click()
+    button.click()
     assert names.all_inner_texts() == down[::-1]
     assert page.locator("#numbers-table th >> nth=1").get_attribute("aria-sort") == "ascending"
     copied = {}

@@ -6,23 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from reports.groups import groups
-from reports.kept import keep, page
-from reports.run import FILES, read
+from reports.archive import archive_runs, render_archive
+from reports.groups import group_runs
+from reports.run import FILES, load_run
 from tests.conftest import command_line
 from tests.test_house import ROOT
-from tests.test_report import make  # noqa: F401
-from tests.test_results import seeds  # noqa: F401
+from tests.test_report import make_run  # noqa: F401
+from tests.test_results import write_seed  # noqa: F401
 
 
 @pytest.fixture
-def kept(seeds, tmp_path, monkeypatch):  # noqa: F811
+def kept(write_seed, tmp_path, monkeypatch):  # noqa: F811
     """A folder `results` with three seeds of an experiment, and where it is."""
     monkeypatch.chdir(tmp_path)
-    runs = [read(seeds(seed, version=f"_{seed}", experiment="digits")) for seed in (1, 2, 3)]
+    runs = [load_run(write_seed(seed, version=f"_{seed}", experiment="digits")) for seed in (1, 2, 3)]
     for k, run in enumerate(runs):
         object.__setattr__(run, "version", f"version_{k}")
-    keep(runs, [], Path("results"))
+    archive_runs(runs, [], Path("results"))
     return Path("results")
 
 
@@ -30,17 +30,17 @@ def test_what_is_kept_says_what_the_run_says(kept):
     folders = sorted(kept.glob("*/*"))
     assert [str(folder) for folder in folders] == [f"results/digits/version_{k}" for k in range(3)]
     assert all({file.name for file in folder.iterdir()} == set(FILES) for folder in folders)
-    assert [read(folder).last("test/probe_top1") for folder in folders] == [0.61, 0.62, 0.63]
+    assert [load_run(folder).last("test/probe_top1") for folder in folders] == [0.61, 0.62, 0.63]
 
 
-def test_the_last_of_a_figure_is_kept_small(seeds, tmp_path):  # noqa: F811
+def test_the_last_of_a_figure_is_kept_small(write_seed, tmp_path):  # noqa: F811
     from PIL import Image
 
-    folder = Path(seeds(1))
+    folder = Path(write_seed(1))
     (folder / "figures" / "wide").mkdir(parents=True)
     for epoch, color in ((1, "red"), (9, "blue"), (10, "white")):
         Image.new("RGB", (2000, 500), color).save(folder / "figures" / "wide" / f"epoch={epoch}.png")
-    (target,) = keep([read(folder)], ["wide"], tmp_path / "results")
+    (target,) = archive_runs([load_run(folder)], ["wide"], tmp_path / "results")
     with Image.open(target / "wide.webp") as image:
         assert image.size == (1000, 250) and image.convert("RGB").getpixel((5, 5)) == (255, 255, 255)
 
@@ -49,10 +49,10 @@ def test_the_last_of_a_figure_is_kept_small(seeds, tmp_path):  # noqa: F811
     ("failed", [], "did not finish"),
     ("finished", ["cam"], "has no figure cam; it has:"),
 ])  # fmt: skip
-def test_what_cannot_be_kept_is_one_line_and_nothing_is_copied(seeds, tmp_path, state, pictures, words):  # noqa: F811
-    runs = [read(seeds(1)), read(seeds(2, state=state))]
+def test_what_cannot_be_kept_is_one_line_and_nothing_is_copied(write_seed, tmp_path, state, pictures, words):  # noqa: F811
+    runs = [load_run(write_seed(1)), load_run(write_seed(2, state=state))]
     with pytest.raises(ValueError, match=words) as error:
-        keep(runs, pictures, tmp_path / "results")
+        archive_runs(runs, pictures, tmp_path / "results")
     assert "\n" not in str(error.value) and not (tmp_path / "results").exists()
 
 
@@ -61,22 +61,24 @@ def test_the_page_shows_means_over_seeds_minutes_and_tables(kept):
         "{{ percent('digits', 'test/probe_top1') }}; {{ value('digits/version_0', 'test/probe_top1', 3) }}; "
         "{{ minutes('digits') }}\n\n{{ table('digits') }}\n"
     )
-    head, rest = page(kept).split("\n\n", 1)
+    head, tables = render_archive(kept).split("\n\n", 1)
     assert head == "62.0 ± 1.0; 0.610; 10 ± 0"
-    assert "| digits/0, 1, 2 | SimCLR |" in rest and "3 (1, 2, 3)" in rest and "python cli.py fit" in rest
+    assert (
+        "| digits/0, 1, 2 | SimCLR |" in tables and "3 (1, 2, 3)" in tables and "python cli.py fit" in tables
+    )
 
 
-def test_a_seed_that_was_run_twice_counts_once_and_other_configs_are_not_averaged(kept, seeds):  # noqa: F811
-    again = read(seeds(3, version="_again", experiment="digits"))
+def test_a_repeated_seed_counts_once_and_configs_are_kept_apart(kept, write_seed):  # noqa: F811
+    again = load_run(write_seed(3, version="_again", experiment="digits"))
     object.__setattr__(again, "version", "version_3")
-    keep([again], [], kept)
+    archive_runs([again], [], kept)
     (kept / "page.md").write_text("{{ percent('digits', 'test/probe_top1') }}; {{ minutes('digits') }}")
-    assert page(kept) == "62.0 ± 1.0; 10 ± 0"
-    longer = read(seeds(4, version="_longer", experiment="digits", trainer={"max_epochs": 9}))
+    assert render_archive(kept) == "62.0 ± 1.0; 10 ± 0"
+    longer = load_run(write_seed(4, version="_longer", experiment="digits", trainer={"max_epochs": 9}))
     object.__setattr__(longer, "version", "version_4")
-    keep([longer], [], kept)
+    archive_runs([longer], [], kept)
     with pytest.raises(ValueError, match="differ in more than the seed"):
-        page(kept)
+        render_archive(kept)
 
 
 @pytest.mark.parametrize("source, words", [
@@ -105,21 +107,21 @@ def test_options_that_contradict_each_other_are_refused(words, capsys):
     assert command_line("results", *words) == 2 and "error:" in capsys.readouterr().err
 
 
-def test_seeds_that_start_from_seeds_of_an_encoder_are_one_row(seeds, make):  # noqa: F811
+def test_seeds_that_start_from_seeds_of_an_encoder_are_one_row(write_seed, make_run):  # noqa: F811
     def tuned(seed: int, epochs: int = 8) -> object:
-        before = copy.deepcopy(read(seeds(seed, version=f"encoder{seed}{epochs}")).config)
+        before = copy.deepcopy(load_run(write_seed(seed, version=f"encoder{seed}{epochs}")).config)
         before["trainer"]["max_epochs"] = epochs
-        run = read(seeds(seed, version=f"tuned{seed}{epochs}"))
+        run = load_run(write_seed(seed, version=f"tuned{seed}{epochs}"))
         run.config["model"]["init_args"]["ckpt"] = f"runs/encoder/version_{seed}/checkpoints/last.ckpt"
         run.provenance["stages"] = [{"run": "encoder", "config": before, "provenance": {}}]
         return run
 
-    assert [len(group.runs) for group in groups([tuned(1), tuned(2), tuned(3, epochs=9)])] == [2, 1]
+    assert [len(group.runs) for group in group_runs([tuned(1), tuned(2), tuned(3, epochs=9)])] == [2, 1]
 
 
 def test_the_page_of_results_is_that_of_the_runs_kept(monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert page(Path("results")) == Path("RESULTS.md").read_text(encoding="utf-8")
+    assert render_archive(Path("results")) == Path("RESULTS.md").read_text(encoding="utf-8")
 
 
 def test_a_run_that_was_trained_twice_has_the_same_numbers():

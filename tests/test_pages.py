@@ -12,17 +12,18 @@ from PIL import Image
 from callbacks.figures import cka
 from launch.run_folder import stages
 from reports import images
-from reports.compare import page as comparison
-from reports.compare.differences import differences
-from reports.compare.members import members
-from reports.compare.tables import by_class, scales, table
-from reports.compare.verdict import leads
-from reports.data import load
-from reports.measures import ceilings
-from reports.report import page, write
-from reports.run import NoRunError, read
-from reports.sections import evidence, map, neighbors
-from reports.sections.confusion import confusion
+from reports.accuracies import read_ceilings
+from reports.compare.differences import list_differences
+from reports.compare.members import make_members
+from reports.compare.page import render_comparison
+from reports.compare.scales import make_shared_scales
+from reports.compare.summary import describe_leader
+from reports.compare.tables import compare_classes, compare_numbers
+from reports.figure_data import load_npz
+from reports.report import render_report, write_report
+from reports.run import NoRunError, load_run
+from reports.sections import class_activation, feature_map, neighbors
+from reports.sections.confusion import load_confusion
 from reports.similarity import linear_cka
 from tests.conftest import command_line
 from tests.pages import EPOCHS, NAMES, write_run
@@ -41,22 +42,24 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(folders):
-    return [read(folder) for folder in folders]
+    return [load_run(folder) for folder in folders]
 
 
-def decoded(uri: str) -> np.ndarray:
+def decode_picture(uri: str) -> np.ndarray:
     return np.asarray(Image.open(BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB"))
 
 
 def test_pictures_come_out_as_they_went_in():
     image = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
-    assert np.array_equal(decoded(images.picture(image)), image)
-    assert np.array_equal(decoded(images.picture(image[..., :1]))[..., 0], image[..., 0])
+    assert np.array_equal(decode_picture(images.encode_picture(image)), image)
+    assert np.array_equal(decode_picture(images.encode_picture(image[..., :1]))[..., 0], image[..., 0])
 
 
 def test_an_atlas_has_each_picture_in_its_place():
     colors = np.arange(1, 95, dtype=np.uint8)
-    sheet = decoded(images.atlas(np.broadcast_to(2 * colors[:, None, None, None], (94, 8, 8, 3))))
+    sheet = decode_picture(
+        images.encode_atlas(np.broadcast_to(2 * colors[:, None, None, None], (94, 8, 8, 3)))
+    )
     assert sheet.shape == (3 * 8, images.COLUMNS * 8, 3)
     for k in (0, 39, 40, 93):
         row, column = divmod(k, images.COLUMNS)
@@ -64,43 +67,45 @@ def test_an_atlas_has_each_picture_in_its_place():
 
 
 def test_a_map_keeps_places_to_a_pixel_and_all_epochs(runs):
-    drawn = map.one(runs[0], "tsne")
-    assert list(drawn["data"]["frames"]) == list(EPOCHS) == drawn["epochs"]
+    tsne = feature_map.load_map(runs[0], "tsne")
+    assert list(tsne["data"]["frames"]) == list(EPOCHS) == tsne["epochs"]
     with np.load(runs[0].path / "figures/tsne/epoch=9.npz") as saved:
         xy = saved["xy"]
-    found = np.frombuffer(base64.b64decode(drawn["data"]["frames"][9]), "<u2").reshape(-1, 2).astype(float)
+    packed = np.frombuffer(base64.b64decode(tsne["data"]["frames"][9]), "<u2").reshape(-1, 2).astype(float)
     side = (xy.max(0) - xy.min(0)).max()
-    assert np.allclose((found - found[0]) / 65535, (xy - xy[0]) / side, atol=1e-4)
-    assert drawn["data"]["groups"] == [k % 4 for k in range(40)] and drawn["wrong"]
+    assert np.allclose((packed - packed[0]) / 65535, (xy - xy[0]) / side, atol=1e-4)
+    assert tsne["data"]["groups"] == [k % 4 for k in range(40)] and tsne["wrong"]
 
 
 def test_nearest_on_a_map_is_brute_force():
     xy = np.random.default_rng(0).normal(size=(60, 2))
     far = np.linalg.norm(xy[:, None] - xy[None], axis=2)
     np.fill_diagonal(far, np.inf)
-    found = map.nearest(np.arange(60), xy)
-    assert np.array_equal(np.sort(found), np.sort(far.argsort(1)[:, :10]))
+    nearest = feature_map.find_nearest(np.arange(60), xy)
+    assert np.array_equal(np.sort(nearest), np.sort(far.argsort(1)[:, :10]))
 
 
 def test_of_many_classes_nine_have_a_color():
     labels = np.repeat(np.arange(12), np.arange(1, 13))
-    said = map.by_class(labels, [f"class {k}" for k in range(12)])
-    assert said["group_names"] == [*(f"class {k}" for k in range(3, 12)), "other classes"]
-    assert said["groups"][:6] == [9] * 6 and said["groups"][-1] == 8 and said["colors"][9] == "--other"
-    numbers = map.by_number(np.array([0.0, 1, 2, np.nan]))
-    assert numbers["groups"][3] == len(map.RAMP) and numbers["groups"][0] < numbers["groups"][2]
+    colored = feature_map.color_by_class(labels, [f"class {k}" for k in range(12)])
+    assert colored["group_names"] == [*(f"class {k}" for k in range(3, 12)), "other classes"]
+    assert (
+        colored["groups"][:6] == [9] * 6 and colored["groups"][-1] == 8 and colored["colors"][9] == "--other"
+    )
+    numbers = feature_map.color_by_value(np.array([0.0, 1, 2, np.nan]))
+    assert numbers["groups"][3] == len(feature_map.RAMP) and numbers["groups"][0] < numbers["groups"][2]
 
 
 def test_the_light_falls_where_the_evidence_is():
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     maps = np.zeros((4, 4), np.float32)
     maps[0, 0] = 5
-    lit, large = evidence.spotlight(image, maps), image.repeat(4, 0).repeat(4, 1)
+    lit, large = class_activation.overlay_evidence(image, maps), image.repeat(4, 0).repeat(4, 1)
     assert lit.shape == (128, 128, 3) and np.abs(lit[:8, :8].astype(float) - large[:8, :8]).max() < 20
     gray = 0.45 * large[96:, 96:].mean(2, keepdims=True)
     assert np.abs(lit[96:, 96:] - gray).max() <= 1
     assert (lit == (255, 210, 77)).all(2).sum() > 20  # the contour
-    assert (evidence.spotlight(image, -maps) <= 0.45 * 255).all()  # nothing speaks for it
+    assert (class_activation.overlay_evidence(image, -maps) <= 0.45 * 255).all()  # nothing speaks for it
 
 
 def test_two_ways_to_the_similarity_agree():
@@ -112,8 +117,8 @@ def test_two_ways_to_the_similarity_agree():
 
 
 def test_a_confusion_cell_has_its_share_and_its_examples(runs):
-    matrix = confusion(runs[0])
-    assert matrix["rows"][0]["cells"][0]["says"] == "cat rightly recognized: 9 of 12 (75.0 %)"
+    matrix = load_confusion(runs[0])
+    assert matrix["rows"][0]["cells"][0]["label"] == "cat rightly recognized: 9 of 12 (75.0 %)"
     assert matrix["sprites"]["cells"][5] == [5]
     first = [cell["first"] for row in matrix["rows"] for cell in row["cells"]]
     assert (
@@ -123,14 +128,14 @@ def test_a_confusion_cell_has_its_share_and_its_examples(runs):
 
 
 def test_neighbors_of_another_class_are_marked(runs):
-    rows = neighbors.rows(runs[0])
+    rows = neighbors.load_queries(runs[0])
     near = rows[0]["kinds"][0]["near"]
     assert [n["wrong"] for n in near] == [n["name"] != "cat" for n in near]
     assert near[0]["picture"].startswith("data:image/webp") and rows[0]["kinds"][1]["name"] == "by pixels"
 
 
 def test_the_page_asks_its_questions_and_says_what_was_not_drawn(runs):
-    html = page(runs[0])
+    html = render_report(runs[0])
     asked = re.findall(r"<h2>(.*?)</h2>", html)
     assert asked[:5] == [
         "Did it learn?",
@@ -156,7 +161,7 @@ def test_groups_are_told_best_first(tmp_path):
     text[0] += ",test/top1/airline,test/top1/vader,test/top1"
     text[-1] += ",0.9,0.75,0.8"
     (folder / "metrics.csv").write_text("\n".join(text) + "\n")
-    html = page(read(folder))
+    html = render_report(load_run(folder))
     assert (
         "Best on airline (90.0 % right), worst on vader (75.0 %)." in html
         and "the whole split, 80.0 %" in html
@@ -168,7 +173,7 @@ def test_data_that_cannot_be_read_leave_the_picture(folders, tmp_path):
     folder = write_run(tmp_path / "broken")
     (folder / "figures" / "tsne" / "epoch=9.npz").write_bytes(b"cut off")
     (folder / "figures" / "confusion" / "epoch=9.json").write_text("{")
-    html = page(read(folder))
+    html = render_report(load_run(folder))
     assert (
         "<canvas" not in html
         and 'alt="Map of features, epoch 9"' in html
@@ -185,25 +190,25 @@ def test_a_malicious_array_is_not_unpickled(tmp_path):
 
     objects = np.array([Evil()], dtype=object)
     np.savez(folder / "figures" / "tsne" / "epoch=9.npz", xy=objects, index=objects, labels=objects)
-    page(read(folder))
+    render_report(load_run(folder))
     assert not (tmp_path / "owned").exists()
 
 
 def test_a_ceiling_stands_on_the_scale(folders, runs):
-    html = page(runs[0], runs[2])
+    html = render_report(runs[0], runs[2])
     assert "ceiling 90.0" in html and "30.0 points below supervised, the ceiling" in html
-    other = read(folders[2])
+    other = load_run(folders[2])
     other.provenance["data"] = "STL10"
     with pytest.raises(NoRunError, match="no ceiling"):
-        page(runs[0], other)
+        render_report(runs[0], other)
 
 
 def test_every_stage_that_led_to_the_encoder_is_told(runs, tmp_path):
-    run = read(write_run(tmp_path / "tuned", "Classifier"))
+    run = load_run(write_run(tmp_path / "tuned", "Classifier"))
     run.provenance["stages"] = [
         {"run": "simclr/version_0", "config": runs[0].config, "provenance": {"method": "SimCLR"}}
     ]
-    html = page(run)
+    html = render_report(run)
     assert "<h3>1. simclr/version_0</h3>" in html and "<h3>2. This run</h3>" in html
     assert html.index("1. simclr") < html.index("mirrored with probability 0.5") < html.index("2. This run")
 
@@ -214,8 +219,8 @@ def test_a_run_remembers_the_stages_before_it(tmp_path):
     (stage,) = stages(str(ckpt))
     assert stage["run"] == "simclr/version_0" and stage["provenance"]["method"] == "SimCLR"
     second = write_run(tmp_path / "tuned" / "version_3", "Classifier")
-    said = json.loads((second / "provenance.json").read_text()) | {"stages": [stage]}
-    (second / "provenance.json").write_text(json.dumps(said))
+    provenance = json.loads((second / "provenance.json").read_text()) | {"stages": [stage]}
+    (second / "provenance.json").write_text(json.dumps(provenance))
     assert [s["run"] for s in stages(str(second / "checkpoints" / "best.ckpt"))] == [
         "simclr/version_0",
         "tuned/version_3",
@@ -228,68 +233,70 @@ def test_a_run_remembers_the_stages_before_it(tmp_path):
 
 
 def test_seeds_are_one_member_with_a_spread(runs):
-    simclr, classifier = members(runs)
+    simclr, classifier = make_members(runs)
     assert (simclr.name, classifier.name) == ("SimCLR", "Classifier") and len(simclr.group.runs) == 2
-    found = table([simclr, classifier])
-    heads = [" ".join(head).strip() for head in found["heads"]]
-    cell = dict(zip(heads[1:], found["rows"][0]["cells"], strict=True))
+    numbers = compare_numbers([simclr, classifier])
+    heads = [" ".join(head).strip() for head in numbers["heads"]]
+    cell = dict(zip(heads[1:], numbers["rows"][0]["cells"], strict=True))
     assert cell["Probe test"]["text"] == "65.0 ± 7.1" and not cell["Probe test"]["best"]
-    assert cell["Seeds"]["text"] == "2" and found["rows"][1]["cells"][0]["best"]
+    assert cell["Seeds"]["text"] == "2" and numbers["rows"][1]["cells"][0]["best"]
 
 
 def test_names_tell_runs_apart(folders, tmp_path):
     longer = write_run(tmp_path / "longer" / "version_0", temperature=0.1)
-    found = members([read(folders[0]), read(longer)])
-    assert [m.name for m in found] == ["simclr", "longer"] and len({(m.color, m.shape) for m in found}) == 2
+    members = make_members([load_run(folders[0]), load_run(longer)])
+    assert [m.name for m in members] == ["simclr", "longer"] and len(
+        {(m.color, m.shape) for m in members}
+    ) == 2
 
 
 def test_scales_have_chance_floor_and_every_run(runs):
-    rows = {row["title"]: row for row in scales(members(runs))}
+    rows = {row["title"]: row for row in make_shared_scales(make_members(runs))}
     marks = {mark["text"] for mark in rows["Linear probe"]["marks"]}
     assert marks == {"chance 25", "untrained 31.0", "SimCLR 65.0", "Classifier 90.0"}
     assert (
         "*Classifier* leads by the linear probe on the test split: *90.0 %*, 25.0 points above SimCLR"
-        in leads(members(runs))
+        in describe_leader(make_members(runs))
     )
 
 
 def test_classes_are_ordered_by_what_tells_runs_apart(folders, runs):
     file = folders[2] / "figures" / "confusion" / "epoch=9.json"
-    said = json.loads(file.read_text())
-    usual = json.dumps(said)
-    said["counts"][3] = [12, 0, 0, 1]
-    file.write_text(json.dumps(said))
-    found = by_class(members(runs))
-    file.write_text(usual)
-    assert found["rows"][0]["name"] == "truck"
-    assert found["says"] == "They differ most on truck: SimCLR recognizes 77 %, Classifier 8 %."
+    facts = json.loads(file.read_text())
+    original = json.dumps(facts)
+    facts["counts"][3] = [12, 0, 0, 1]
+    file.write_text(json.dumps(facts))
+    comparison = compare_classes(make_members(runs))
+    file.write_text(original)
+    assert comparison["rows"][0]["name"] == "truck"
+    assert comparison["finding"] == "They differ most on truck: SimCLR recognizes 77 %, Classifier 8 %."
 
 
 def test_classes_of_other_splits_are_not_laid_side_by_side(folders, runs):
     file = folders[2] / "figures" / "confusion" / "epoch=9.json"
-    usual = file.read_text()
-    assert by_class(members(runs))["split"] == "validation"
-    file.write_text(json.dumps(json.loads(usual) | {"split": "test"}))
-    found = by_class(members(runs))
-    file.write_text(usual)
-    assert found is None
+    original = file.read_text()
+    assert compare_classes(make_members(runs))["split"] == "validation"
+    file.write_text(json.dumps(json.loads(original) | {"split": "test"}))
+    comparison = compare_classes(make_members(runs))
+    file.write_text(original)
+    assert comparison is None
 
 
 def test_other_classes_of_the_same_images_are_other_data(runs):
     names = runs[2].provenance["class_names"]
-    assert "several data sets" not in comparison.page(runs)
+    assert "several data sets" not in render_comparison(runs)
     runs[2].provenance["class_names"] = ["animals", "vehicles"]
-    html = comparison.page(runs)
+    html = render_comparison(runs)
     with pytest.raises(NoRunError, match="tells other classes apart"):
-        ceilings(runs[0], runs[2])
+        read_ceilings(runs[0], runs[2])
     runs[2].provenance["class_names"] = names
     assert "several data sets" in html and "leads by" not in html
 
 
 def test_the_spread_of_seeds_is_that_of_numbers_that_are_not_rounded(runs):
-    member = members(runs)[0]
-    found = [run.last("test/probe_top1") for run in member.group.runs]
-    assert member.percent(("probe", None), "test") == [100 * value for value in found] and len(found) == 2
+    member = make_members(runs)[0]
+    values = [run.last("test/probe_top1") for run in member.group.runs]
+    assert member.percent(("probe", None), "test") == [100 * value for value in values] and len(values) == 2
 
 
 def test_a_damaged_array_is_one_that_is_not_there(tmp_path):
@@ -298,21 +305,21 @@ def test_a_damaged_array_is_one_that_is_not_there(tmp_path):
     content = bytearray(file.read_bytes())
     content[600:660] = bytes(range(60))
     file.write_bytes(content)
-    assert load(file) == {}
+    assert load_npz(file) == {}
 
 
 def test_only_what_differs_is_shown(runs):
-    rows = differences(members(runs))
+    rows = list_differences(make_members(runs))
     assert [row["key"] for row in rows] == ["model.class_path", "model.label_smoothing"]
     assert rows[1]["values"] == [None, "0.1"]
     runs[0].config["data"]["init_args"]["views"].append({"gray": 1.0})
-    rows = differences(members([runs[0], runs[2]]))
+    rows = list_differences(make_members([runs[0], runs[2]]))
     runs[0].config["data"]["init_args"]["views"].pop()
     assert rows[0] == {"key": "data.views", "values": ["without color with probability 1", None]}
 
 
 def test_the_same_images_stand_side_by_side(runs):
-    html = comparison.page(runs)
+    html = render_comparison(runs)
     assert html.count('data-group="linked"') == 2 and html.count('id="atlas-tsne"') == 1
     assert "Where do they look?" in html and "Do their layers hold the same?" in html
     assert NAMES[2] not in html  # escaped
@@ -320,9 +327,9 @@ def test_the_same_images_stand_side_by_side(runs):
 
 def test_runs_on_different_data_share_no_scale(runs, tmp_path):
     folder = write_run(tmp_path / "other" / "version_0", "RotNet")
-    said = json.loads((folder / "provenance.json").read_text()) | {"data": "STL10"}
-    (folder / "provenance.json").write_text(json.dumps(said))
-    html = comparison.page([runs[0], read(folder)])
+    provenance = json.loads((folder / "provenance.json").read_text()) | {"data": "STL10"}
+    (folder / "provenance.json").write_text(json.dumps(provenance))
+    html = render_comparison([runs[0], load_run(folder)])
     assert (
         "accuracies are not drawn on one scale" in html
         and 'class="crow"' not in html
@@ -350,12 +357,12 @@ def test_the_verb_writes_one_page_or_the_other(folders, tmp_path, capsys):
 
 
 def test_a_report_stays_small(folders, tmp_path):
-    assert write(folders[0]).stat().st_size < 1_000_000
+    assert write_report(folders[0]).stat().st_size < 1_000_000
     large = write_run(tmp_path / "large")
     noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), dtype=np.uint8)
     (large / "figures" / "samples").mkdir()
     for epoch in range(6):  # of 1.5 MB
         Image.fromarray(np.roll(noise, epoch)).save(large / "figures" / "samples" / f"epoch={epoch}.png")
-    html = page(read(large))
+    html = render_report(load_run(large))
     assert len(html) < 4_000_000 and 'alt="Images drawn from the prior, epoch 5"' in html
     assert re.search(r"\d of 6 epochs, to keep this page small", html)

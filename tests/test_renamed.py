@@ -15,8 +15,8 @@ from common.renamed import (
     rename_config,
     rename_figure_keys,
 )
-from reports.groups import groups
-from reports.run import read
+from reports.groups import group_runs
+from reports.run import load_run
 from tests.conftest import command_line
 
 ROOT = Path(__file__).parent.parent
@@ -87,12 +87,12 @@ def test_the_command_line_and_yaml_take_old_names(tmp_path, capsys):
 
 
 def test_a_kept_run_and_a_new_one_that_differ_in_the_seed_are_one_row():
-    kept = read(ROOT / "results/simclr_cifar10/version_0")
+    kept = load_run(ROOT / "results/simclr_cifar10/version_0")
     raw = yaml.safe_load((kept.path / "config.yaml").read_text())
     assert "callbacks.knn.KNN" in yaml.safe_dump(raw)
     new = complete_config(raw) | {"seed_everything": 7}
     other = type(kept)(**{**vars(kept), "config": new, "provenance": kept.provenance | {"seed": 7}})
-    assert len(groups([kept, other])) == 1
+    assert len(group_runs([kept, other])) == 1
 
 
 def test_data_behind_figures_have_todays_keys():

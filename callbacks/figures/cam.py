@@ -14,7 +14,8 @@ from callbacks.measures.linear_probe import LinearProbe
 from callbacks.plotting.examples import evenly, examples
 from callbacks.plotting.overlay import draw_evidence
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import SPLITS, title
+from callbacks.plotting.style import title
+from common.splits import SPLITS
 
 
 class CAM(Eye):

@@ -15,7 +15,8 @@ from callbacks.measures.clusters import Cluster, Reduce, agreement, clustered, m
 from callbacks.plotting.examples import evenly, examples
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.scatter import NAMES, class_points, key, to_plane
-from callbacks.plotting.style import INK, SPLITS, class_colors, place, title
+from callbacks.plotting.style import INK, class_colors, place, title
+from common.splits import SPLITS
 
 Layer = Literal["features", "maps"]
 Plane = Literal["none", "pca", "tsne", "umap"]

@@ -15,7 +15,8 @@ from callbacks.evaluation.features import Features
 from callbacks.figures.base import Eye
 from callbacks.plotting.examples import thumbnails
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import ACCENT, INK, SPLITS, WRONG, place, shortened, title
+from callbacks.plotting.style import ACCENT, INK, WRONG, place, shortened, title
+from common.splits import SPLITS
 
 STRONGER = 3.4  # how much errors are exaggerated, so that rare ones show
 PAPER = "#f4f4f0"

@@ -1,7 +1,5 @@
 """Loss, accuracy and learning rate of the whole run, as a picture for paper."""
 
-import re
-
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
@@ -14,10 +12,11 @@ from callbacks.evaluation.epoch_means import EpochMeans
 from callbacks.loggers.csv import CSVLogger
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.style import ACCENT, FAINT, INK, PALETTE, title
+from common.metrics import read_name
 
 COLORS = {"train": PALETTE[0], "val": PALETTE[6], "test": PALETTE[4]}
-DASHES = {"": "-", "online_probe_": (0, (4, 1.5)), "bank_probe_": (0, (4, 1.5))}  # kNN and others: dotted
-TOP1 = re.compile(r"(train|val|test)/(.*)top1")
+DASHES = {"head": "-", "online_probe": (0, (4, 1.5)), "bank_probe": (0, (4, 1.5))}  # kNN and others: dotted
+LEARNING_RATES = ("learning_rate", "group_learning_rate")
 Series = dict[str, np.ndarray]  # metric -> (n, 3): epoch, step, value
 
 
@@ -34,10 +33,14 @@ def panels(series: Series, measured: list[str]) -> dict[str, list[str]]:
         measured: what the method reports besides its loss.
     """
     several = [name for name, rows in series.items() if len(rows) > 1]
+    known = {name: read_name(name) for name in several}
+    accuracies = [name for name, m in known.items() if m.is_top1 and m.split in COLORS and not m.floor]
     groups = {"loss": [f"{split}/loss" for split in COLORS]}
-    groups["accuracy, %"] = sorted(filter(TOP1.fullmatch, several), key=lambda name: name.split("/")[::-1])
-    groups |= {name: [f"{split}/{name}" for split in COLORS] for name in measured if "top1" not in name}
-    groups["learning rate"] = [name for name in several if re.fullmatch(r"lr([-/].*)?", name)]
+    groups["accuracy, %"] = sorted(accuracies, key=lambda name: name.split("/")[::-1])
+    groups |= {
+        name: [f"{split}/{name}" for split in COLORS] for name in measured if not read_name(name).is_top1
+    }
+    groups["learning rate"] = [name for name, m in known.items() if m.kind in LEARNING_RATES]
     found = {text: [name for name in names if name in several] for text, names in groups.items()}
     return {text: names for text, names in found.items() if names}
 
@@ -134,16 +137,15 @@ def zoom(axis: Axes, rows: np.ndarray) -> None:
 def draw_line(axis: Axes, name: str, rows: np.ndarray, length: int, factor: float) -> None:
     """`rows`: (n, 3), as of Series."""
     split, _, measure = name.rpartition("/")
-    kind = TOP1.fullmatch(name)
-    words = kind[2].replace("_", " ").strip() if kind else ""
+    metric = read_name(name)
     axis.plot(
         (rows[:, 1] + 1) / length,
         factor * rows[:, 2],
         color=COLORS.get(split, INK),
-        linestyle=DASHES.get(kind[2], ":") if kind else "-",
+        linestyle=DASHES.get(metric.kind, ":") if metric.is_top1 else "-",
         marker="." if len(rows) < 10 else None,
         linewidth=3 if split == "test" else 1.4,  # wide and pale, below the others: it may run along them
         alpha=0.35 if split == "test" else 1,
         zorder=1.5 if split == "test" else 2,
-        label=f"{split} {words}".strip() or measure,
+        label=f"{split} {metric.head}".strip() or measure,
     )

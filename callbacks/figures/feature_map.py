@@ -15,7 +15,8 @@ from callbacks.figures.base import Eye
 from callbacks.plotting.examples import evenly, thumbnails
 from callbacks.plotting.save import figure_path, save_figure
 from callbacks.plotting.scatter import NAMES, How, class_points, key, scatter, to_plane
-from callbacks.plotting.style import FAINT, SPLITS, class_colors, place, title
+from callbacks.plotting.style import FAINT, class_colors, place, title
+from common.splits import SPLITS
 
 NEAR = dict.fromkeys(["t-SNE", "UMAP"], "Near points have similar features; axes have no unit. ")
 

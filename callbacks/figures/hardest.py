@@ -14,7 +14,8 @@ from callbacks.evaluation.features import Features, FeatureSet, gather, looking
 from callbacks.figures.base import Eye
 from callbacks.plotting.examples import examples
 from callbacks.plotting.save import save_figure, save_table
-from callbacks.plotting.style import FAINT, INK, SPLITS, WRONG, class_name, place, shortened, show, title
+from callbacks.plotting.style import FAINT, INK, WRONG, class_name, place, shortened, show, title
+from common.splits import SPLITS
 
 
 class Hardest(Eye):

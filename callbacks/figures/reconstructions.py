@@ -10,7 +10,8 @@ from callbacks.evaluation.features import looking
 from callbacks.figures.base import Eye
 from callbacks.plotting.examples import examples
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import FAINT, SPLITS, grid, show, title
+from callbacks.plotting.style import FAINT, grid, show, title
+from common.splits import SPLITS
 
 
 def squared_error(rebuilt: Tensor, targets: Tensor) -> Tensor:

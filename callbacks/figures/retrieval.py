@@ -12,7 +12,8 @@ from callbacks.figures.base import Eye
 from callbacks.plotting.examples import evenly, examples
 from callbacks.plotting.neighbors import draw_images, draw_texts
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import SPLITS, title
+from callbacks.plotting.style import title
+from common.splits import SPLITS
 
 
 class Found(NamedTuple):

@@ -12,7 +12,8 @@ from torchmetrics.functional.regression import spearman_corrcoef
 
 from callbacks.loggers.csv import CSVLogger
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import PALETTE, SPLITS, title
+from callbacks.plotting.style import PALETTE, title
+from common.splits import SPLITS
 
 
 class Study(Callback):
@@ -58,9 +59,7 @@ def in_words(name: str) -> tuple[str, int]:
     split, _, measure = name.rpartition("/")
     text = measure.replace("top1", "accuracy").replace("mse", "error (mse)").replace("_", " ")
     share = text.endswith("accuracy")
-    return ", ".join(
-        filter(None, [text, (SPLITS | {"train": "training"}).get(split, split), "%" * share])
-    ), 100 if share else 1
+    return ", ".join(filter(None, [text, SPLITS.get(split, split), "%" * share])), 100 if share else 1
 
 
 def draw(

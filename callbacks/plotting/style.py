@@ -24,8 +24,6 @@ PALETTE = (
 OTHER = "#c9c9c4"  # classes beyond the palette
 ACCENT, WRONG, INK, FAINT = "#0a7558", "#bd1f01", "#1b1c1f", "#8a8a85"
 
-SPLITS = {"val": "validation", "test": "test", "bank": "training"}  # as captions call them
-
 
 def class_colors(labels: np.ndarray, count: int) -> list[str]:
     """A color for each of `count` classes; of more than ten, the nine most frequent in `labels` keep one."""

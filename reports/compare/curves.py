@@ -1,59 +1,57 @@
 """Curves of several runs on one chart: a line a run."""
 
-import re
-
 import numpy as np
 
-from reports.chart import Line, chart, number
+from common.metrics import select_metrics
+from reports.chart import Line, describe_ends, make_table, pack_chart
 from reports.compare.members import Member
-from reports.curves import table
-from reports.words import method
+from reports.description import name_method
 
-# accuracies only: losses of different methods have different units
+# kinds of metrics, split, title, what the axis shows; of any methods no losses, which have different units
 ACCURACIES = [
-    (r"val/knn(\d*)_top1", "kNN on validation", "per cent right"),
-    (r"val/(online|bank)_probe_top1", "Linear probe on validation, while training", "per cent right"),
-    (r"val/top1", "Classifier on validation", "per cent right"),
-    (r"train/top1", "Classifier on training", "per cent right"),
-    (r"val/effective_rank", "Effective rank", "how many directions the features use"),
+    (["knn"], "val", "kNN on validation", "per cent right"),
+    (["online_probe", "bank_probe"], "val", "Linear probe on validation, while training", "per cent right"),
+    (["head"], "val", "Classifier on validation", "per cent right"),
+    (["head"], "train", "Classifier on training", "per cent right"),
+    (["effective_rank"], "val", "Effective rank", "how many directions the features use"),
 ]
 # of one method: its own units
 LOSSES = [
-    (r"train/loss", "Loss on training", "the method's own unit"),
-    (r"val/loss", "Loss on validation", "the method's own unit"),
-    (r"train/reconstruction", "Reconstruction error on training", "the method's own unit"),
-    (r"val/reconstruction", "Reconstruction error on validation", "the method's own unit"),
+    (["loss"], "train", "Loss on training", "the method's own unit"),
+    (["loss"], "val", "Loss on validation", "the method's own unit"),
+    (["reconstruction"], "train", "Reconstruction error on training", "the method's own unit"),
+    (["reconstruction"], "val", "Reconstruction error on validation", "the method's own unit"),
 ]
 
 
-def curves(found: list[Member]) -> list[dict]:
+def draw_shared_curves(members: list[Member]) -> list[dict]:
     """Charts that at least two members are on, a line a member (its first seed)."""
-    charts, one_method = [], len({method(member.first) for member in found}) == 1
-    for pattern, title, unit in [*ACCURACIES, *(LOSSES if one_method else [])]:
-        lines, metrics = {}, {}
-        for member in found:
+    charts, has_one_method = [], len({name_method(member.first) for member in members}) == 1
+    for kinds, split, title, unit in [*ACCURACIES, *(LOSSES if has_one_method else [])]:
+        lines, names = {}, {}
+        for member in members:
             run = member.first
-            for metric, series in run.metrics.items():
+            for metric in select_metrics(run.metrics, split, *kinds):
+                series = run.metrics[metric.name]
                 finite = np.isfinite(series.value)
-                if re.fullmatch(pattern, metric) and finite.sum() > 1 and run.steps_per_epoch:
-                    factor = 100 if metric.endswith("top1") else 1
+                if finite.sum() > 1 and run.steps_per_epoch:
+                    factor = 100 if metric.family.is_percentage else 1
                     x, y = run.clock(series)[finite], factor * series.value[finite]
                     lines[member.name] = Line(member.name, x, y, "main", member.color, member.dash)
-                    metrics[metric] = None
+                    names[metric.name] = None
         if len(lines) > 1:
-            charts.append(one_chart(title, unit, lines, ", ".join(metrics)))
+            charts.append(_draw_lines(title, unit, lines, ", ".join(names)))
     return charts
 
 
-def one_chart(title: str, unit: str, lines: dict[str, Line], metrics: str) -> dict:
-    said = [f"{line.name} from {number(line.y[0])} to {number(line.y[-1])}" for line in lines.values()]
+def _draw_lines(title: str, unit: str, lines: dict[str, Line], metrics: str) -> dict:
     return {
         "title": title,
         "unit": unit,
         "best": "",
         "metrics": f"{metrics} of each run",
         "lost": 0,
-        "table": table(lines, "epoch"),
-        "says": f"{title} by epoch: {'; '.join(said)}.",
-        "data": chart(list(lines.values()), "epoch"),
+        "table": make_table(lines, "epoch"),
+        "alt": f"{title} by epoch: {describe_ends(lines, title)}.",
+        "data": pack_chart(list(lines.values()), "epoch"),
     }

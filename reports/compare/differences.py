@@ -3,7 +3,7 @@
 from typing import Any
 
 from reports.compare.members import Member
-from reports.words import recipe, words
+from reports.formatting import format_option, format_recipe
 
 UNINTERESTING = (
     "seed_everything",
@@ -15,36 +15,36 @@ UNINTERESTING = (
 )
 
 
-def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flatten_config(tree: Any, prefix: str = "") -> dict[str, Any]:
     """A config as dotted keys without `init_args`; lists stay one value, and what is not set is left out."""
     if not isinstance(tree, dict):
         return {} if tree is None else {prefix: tree}
-    found: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     for key, value in tree.items():
-        found |= flat(value, prefix if key == "init_args" else f"{prefix}.{key}".lstrip("."))
-    return found
+        options |= flatten_config(value, prefix if key == "init_args" else f"{prefix}.{key}".lstrip("."))
+    return options
 
 
-def differences(found: list[Member]) -> list[dict]:
+def list_differences(members: list[Member]) -> list[dict]:
     """A row a key: its value in each member, in words, None where it is not set; of lists, what not all have."""
-    flats = [flat(member.first.config) for member in found]
+    configs = [flatten_config(member.first.config) for member in members]
     rows = []
-    for key in dict.fromkeys(key for config in flats for key in config):
-        values = [config.get(key) for config in flats]
+    for key in dict.fromkeys(key for config in configs for key in config):
+        values = [config.get(key) for config in configs]
         if key.startswith(UNINTERESTING) or all(value == values[0] for value in values):
             continue
         if all(isinstance(value, list) for value in values):
             values = [
                 [item for item in value if not all(item in other for other in values)] for value in values
             ]
-        rows.append({"key": key, "values": [said(key, value) for value in values]})
+        rows.append({"key": key, "values": [describe_value(key, value) for value in values]})
     return rows
 
 
-def said(key: str, value: Any) -> str | None:
+def describe_value(key: str, value: Any) -> str | None:
     if value is None or value == []:
         return None
     if isinstance(value, list):
-        say = recipe if key.endswith("views") else words
-        return "; ".join(say(item) or "unchanged" for item in value)
-    return words(value)
+        format_item = format_recipe if key.endswith("views") else format_option
+        return "; ".join(format_item(item) or "unchanged" for item in value)
+    return format_option(value)

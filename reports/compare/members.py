@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from reports.facts import duration
-from reports.groups import Group, groups
-from reports.measures import Measure, chance, measures
-from reports.results import data
+from reports.accuracies import Accuracy, Protocol, compute_chance, rank_protocol, read_accuracies
+from reports.description import format_progress, name_method
+from reports.formatting import format_duration
+from reports.groups import Group, group_runs
+from reports.results import describe_data
 from reports.run import Run
-from reports.verdict import progress
-from reports.words import method
 
 # color (a CSS variable), shape, dash: the first three, then classes' colors with new shapes
 STYLES = [
@@ -41,50 +40,54 @@ class Member:
 
     @property
     def data(self) -> str:
-        return data(self.first)
+        return describe_data(self.first)
 
     @property
-    def measures(self) -> dict[tuple[str, int | None], list[Measure]]:
+    def accuracies(self) -> dict[Protocol, list[Accuracy]]:
         """By protocol, those of every seed that has it."""
-        found: dict[tuple[str, int | None], list[Measure]] = {}
+        accuracies: dict[Protocol, list[Accuracy]] = {}
         for run in self.group.runs:
-            for measure in measures(run):
-                found.setdefault(measure.key, []).append(measure)
-        return found
+            for accuracy in read_accuracies(run):
+                accuracies.setdefault(accuracy.key, []).append(accuracy)
+        return accuracies
 
-    def percent(self, key: tuple[str, int | None], split: str, of: str = "") -> list[float]:
-        found = [measure.found.get((of, split)) for measure in self.measures.get(key, [])]
-        return [100 * value for value in found if value is not None]
+    def percent(self, key: Protocol, split: str, floor: str = "") -> list[float]:
+        """What every seed that has the protocol reached, not rounded."""
+        values = [accuracy.values.get((floor, split)) for accuracy in self.accuracies.get(key, [])]
+        return [100 * value for value in values if value is not None]
 
     @property
-    def says(self) -> str:
-        """What it is, in a line under its name."""
-        said = self.first.provenance
-        parts = [
-            f"{self.first.experiment}/{', '.join(run.version for run in self.group.runs)}",
-            progress(self.first),
-        ]
-        if said.get("wall_s"):
-            parts.append(duration(said["wall_s"]))
-        if self.first.provenance.get("state") not in (None, "finished"):
-            parts.append(f"{said['state']}, so its numbers are not final")
+    def description(self) -> str:
+        """The line under its name: runs, epochs, time, and how they ended."""
+        record = self.first.provenance
+        versions = ", ".join(run.version for run in self.group.runs)
+        parts = [f"{self.first.experiment}/{versions}", format_progress(self.first)]
+        if record.get("wall_s"):
+            parts.append(format_duration(record["wall_s"]))
+        if record.get("state") not in (None, "finished"):
+            parts.append(f"{record['state']}, so its numbers are not final")
         return ", ".join(part for part in parts if part)
 
 
-def members(runs: list[Run]) -> list[Member]:
-    """In the order given; names are methods, and where that is not enough also experiments, then versions."""
-    found = groups(runs)
-    for naming in (lambda r: method(r), lambda r: r.experiment, lambda r: f"{r.experiment}/{r.version}"):
-        names = [naming(group.first) for group in found]
+def make_members(runs: list[Run]) -> list[Member]:
+    """Members in the order of their runs; names are methods, where that is not enough experiments, then versions."""
+    groups = group_runs(runs)
+    for name_run in (name_method, lambda run: run.experiment, lambda run: f"{run.experiment}/{run.version}"):
+        names = [name_run(group.first) for group in groups]
         if len(set(names)) == len(names) and all(names):
             break
     return [
         Member(f"run{k}", name, group, *STYLES[k % len(STYLES)])
-        for k, (name, group) in enumerate(zip(names, found, strict=True))
+        for k, (name, group) in enumerate(zip(names, groups, strict=True))
     ]
 
 
-def spread(values: list[float], digits: int = 1) -> tuple[str, float | None]:
+def list_protocols(members: list[Member]) -> list[Protocol]:
+    """The protocols that any member has, in the order of all tables."""
+    return sorted({key for member in members for key in member.accuracies}, key=rank_protocol)
+
+
+def average_seeds(values: list[float], digits: int = 1) -> tuple[str, float | None]:
     """'62.4 ± 0.3' over seeds, without ± for one; and the mean to sort by."""
     if not values:
         return "", None
@@ -92,7 +95,7 @@ def spread(values: list[float], digits: int = 1) -> tuple[str, float | None]:
     return text + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""), mean(values)
 
 
-def guess(found: list[Member]) -> float | None:
+def shared_chance(members: list[Member]) -> float | None:
     """Chance, where it is the same for all."""
-    levels = {chance(member.first) for member in found}
+    levels = {compute_chance(member.first) for member in members}
     return levels.pop() if len(levels) == 1 else None

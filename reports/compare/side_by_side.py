@@ -2,106 +2,110 @@
 
 import numpy as np
 
-from reports import data
+from common.splits import name_split
 from reports.compare.members import Member
-from reports.sections import evidence, map, neighbors, pictures
-from reports.sections.section import SPLITS
+from reports.figure_data import load_facts, load_npz
+from reports.sections.class_activation import load_examples
+from reports.sections.feature_map import MAPS, load_map
+from reports.sections.neighbors import load_queries
+from reports.sections.pictures import load_frames, name_figure
 from reports.similarity import linear_cka
 
 PICTURES = ("filters", "reconstructions", "samples", "class_samples", "clustering", "latent_map")
 
 
-def same(a: dict, b: dict) -> bool:
-    return a["data"]["index"] == b["data"]["index"] and a["data"]["split"] == b["data"]["split"]
-
-
-def maps(found: list[Member]) -> list[dict]:
+def match_maps(members: list[Member]) -> list[dict]:
     """Maps of one kind that at least two members have of the same examples."""
-    for kind in map.KINDS:
-        drawn = [(member, drawing) for member in found if (drawing := map.one(member.first, kind))]
-        alike = [(member, drawing) for member, drawing in drawn if same(drawing, drawn[0][1])]
-        if len(alike) > 1:
-            for k, (member, drawing) in enumerate(alike):
-                drawing["title"] = member.name
-                drawing["sub"] = drawing["says"] or drawing["sub"]
+    for name in MAPS:
+        maps = [(member, feature_map) for member in members if (feature_map := load_map(member.first, name))]
+        matching = [(m, feature_map) for m, feature_map in maps if _same_examples(feature_map, maps[0][1])]
+        if len(matching) > 1:
+            for k, (member, feature_map) in enumerate(matching):
+                feature_map["title"] = member.name
+                feature_map["caption"] = feature_map["finding"] or feature_map["caption"]
                 if k:  # the same pictures: once is enough
-                    drawing["atlas"] = ""
-            return [drawing for _, drawing in alike]
+                    feature_map["atlas"] = ""
+            return [feature_map for _, feature_map in matching]
     return []
 
 
-def nearest(found: list[Member]) -> dict | None:
+def _same_examples(a: dict, b: dict) -> bool:
+    return a["data"]["index"] == b["data"]["index"] and a["data"]["split"] == b["data"]["split"]
+
+
+def match_neighbors(members: list[Member]) -> dict | None:
     """The queries that members share, each with every member's neighbors, and one's by the raw input."""
-    seen = [(member, rows) for member in found if (rows := neighbors.rows(member.first))]
-    seen = [
-        (m, rows)
-        for m, rows in seen
-        if [r["query"]["index"] for r in rows] == [r["query"]["index"] for r in seen[0][1]]
-    ]
-    if len(seen) < 2:
+    queries_of = [(member, queries) for member in members if (queries := load_queries(member.first))]
+    if not queries_of:
         return None
-    queries = []
-    for k, first in enumerate(seen[0][1]):
-        kinds = [rows[k]["kinds"][0] | {"name": member.name} for member, rows in seen]
-        queries.append({"query": first["query"], "kinds": [*kinds, *first["kinds"][1:]]})
-    split = SPLITS.get(data.facts(seen[0][0].first, "retrieval").get("split"), "validation")
-    return {"queries": queries, "split": split, "source": "figures/retrieval of each run"}
+    (first, shared), *_ = queries_of
+    asked = [query["query"]["index"] for query in shared]
+    queries_of = [(m, qs) for m, qs in queries_of if [q["query"]["index"] for q in qs] == asked]
+    if len(queries_of) < 2:
+        return None
+    rows = []
+    for k, query in enumerate(shared):
+        kinds = [queries[k]["kinds"][0] | {"name": member.name} for member, queries in queries_of]
+        rows.append({"query": query["query"], "kinds": [*kinds, *query["kinds"][1:]]})
+    split = name_split(load_facts(first.first, "retrieval").get("split"))
+    return {"queries": rows, "split": split, "source": "figures/retrieval of each run"}
 
 
-def looks(found: list[Member]) -> dict | None:
-    """Evidence in the examples that every run shows, whatever it says of them."""
-    seen = [(member, rows) for member in found if (rows := evidence.examples(member.first)[1])]
-    splits = [data.facts(member.first, "cam").get("split") for member, _ in seen]
-    seen = [pair for pair, split in zip(seen, splits, strict=True) if split == splits[0]]
-    seen = [(m, rows) for m, rows in seen if [r["index"] for r in rows] == [r["index"] for r in seen[0][1]]]
-    if len(seen) < 2:
+def match_evidence(members: list[Member]) -> dict | None:
+    """Evidence in the examples that every run shows, right or wrong."""
+    rows_of = [(member, rows) for member in members if (rows := load_examples(member.first)[1])]
+    if not rows_of:
+        return None
+    splits = [load_facts(member.first, "cam").get("split") for member, _ in rows_of]
+    shared = rows_of[0][1]
+    indices = [row["index"] for row in shared]
+    rows_of = [
+        (member, rows)
+        for (member, rows), split in zip(rows_of, splits, strict=True)
+        if split == splits[0] and [row["index"] for row in rows] == indices
+    ]
+    if len(rows_of) < 2:
         return None
     groups = []
-    for k, first in enumerate(seen[0][1]):
-        rows = [rows[k] | {"member": member} for member, rows in seen]
-        groups.append(
-            {"name": first["name"], "picture": first["picture"], "index": first["index"], "rows": rows}
-        )
-    return {
-        "groups": groups,
-        "split": SPLITS.get(splits[0], "validation"),
-        "source": "figures/cam of each run",
-    }
+    for k, example in enumerate(shared):
+        rows = [rows[k] | {"member": member} for member, rows in rows_of]
+        groups.append({key: example[key] for key in ("name", "picture", "index")} | {"rows": rows})
+    return {"groups": groups, "split": name_split(splits[0]), "source": "figures/cam of each run"}
 
 
-def drawings(found: list[Member]) -> list[dict]:
+def match_pictures(members: list[Member]) -> list[dict]:
     """Figures that at least two members have, newest epoch, beside each other; of filters the first layer of each."""
     rows = []
     for kind in PICTURES:
         cells = []
-        for member in found:
+        for member in members:
             folders = sorted(name for name in member.first.figures if name.partition(".")[0] == kind)
-            shallow = min(folders, key=lambda name: ("stem" not in name, name), default=None)
-            drawn = pictures.frames(member.first, shallow, kind)[0] if shallow else None
-            if drawn:
-                cells.append({"member": member, "frame": drawn["frames"][-1]})
+            first_layer = min(folders, key=lambda name: ("stem" not in name, name), default=None)
+            figure = load_frames(member.first, first_layer, kind)[0] if first_layer else None
+            if figure:
+                cells.append({"member": member, "frame": figure["frames"][-1]})
         if len(cells) > 1:
-            rows.append({"title": pictures.title_of(kind), "cells": cells})
+            rows.append({"title": name_figure(kind), "cells": cells})
     return rows
 
 
-def layers(found: list[Member]) -> list[dict]:
+def compare_layers(members: list[Member]) -> list[dict]:
     """Linear CKA between the layers of the first member and those of each other, on the same examples."""
-    seen = []
-    for member in found:
-        features = data.load(member.first.path / "cka_features.npz")
+    features_of = []
+    for member in members:
+        features = load_npz(member.first.path / "cka_features.npz")
         index = features.pop("index", None)
-        if features and index is not None and (not seen or np.array_equal(index, seen[0][2])):
-            seen.append((member, features, index))
+        if features and index is not None and (not features_of or np.array_equal(index, features_of[0][2])):
+            features_of.append((member, features, index))
     matrices = []
-    for member, features, index in seen[1:]:
-        first, own, _ = seen[0]
-        values = np.array([[linear_cka(x, y) for y in features.values()] for x in own.values()])
+    for member, features, index in features_of[1:]:
+        first, rows, _ = features_of[0]
+        values = np.array([[linear_cka(x, y) for y in features.values()] for x in rows.values()])
         matrices.append(
             {
                 "a": first,
                 "b": member,
-                "rows": list(own),
+                "rows": list(rows),
                 "columns": list(features),
                 "values": values.tolist(),
                 "count": len(index),

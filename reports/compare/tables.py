@@ -1,160 +1,110 @@
-"""Numbers of several runs: scales, the table, and accuracy by class."""
-
-from statistics import mean
+"""Numbers of several runs: the table, and accuracy by class."""
 
 import numpy as np
 
-from reports import data
-from reports.compare.members import Member, guess, spread
-from reports.judgement import PAR
-from reports.measures import FLOORS, KINDS, SPLITS, Mark, Measure
+from common.metrics import read_name
+from common.splits import SPLITS, name_split
+from reports.compare.members import Member, average_seeds, list_protocols
+from reports.figure_data import load_facts
+from reports.thresholds import PAR
 
-# what tables have beside the protocol's accuracies: title, metric, factor, digits, which is best
-OTHERS = [
-    ("Precision at 10", "val/precision_at_10", 100, 1, max),
-    ("Cluster accuracy", "val/cluster_accuracy", 100, 1, max),
-    ("Reconstruction MSE", "val/reconstruction_mse", 1, 4, min),
-    ("Rotation accuracy", "test/rotation_top1", 100, 1, max),
-    ("Effective rank", "val/effective_rank", 1, 1, None),
-]
-
-
-def keys(found: list[Member]) -> list[tuple[str, int | None]]:
-    """The protocols that any member has, in the order of all tables."""
-    known = {key for member in found for key in member.measures}
-    return sorted(known, key=lambda key: (KINDS.index(key[0]), key[1] is not None, -(key[1] or 0)))
+OTHERS = {  # what the table has beside the protocol's accuracies, with the digits after the point
+    "val/precision_at_10": 1,
+    "val/cluster_accuracy": 1,
+    "val/reconstruction_mse": 4,
+    "test/rotation_top1": 1,
+    "val/effective_rank": 1,
+}
+BEST = {True: max, False: min, None: None}  # of a column, by whether larger is better
+MOST_CLASSES = 40
 
 
-def scales(found: list[Member]) -> list[dict]:
-    """A row a protocol that two members have: chance, floor and all members on one line, by the split all have."""
-    rows = []
-    for key in keys(found):
-        split = "test" if all(m.percent(key, "test") for m in found if m.measures.get(key)) else "val"
-        values = {m.id: mean(m.percent(key, split)) for m in found if m.percent(key, split)}
-        if len(values) < 2:
-            continue
-        marks = [] if (level := guess(found)) is None else [Mark("chance", level, f"chance {level:.0f}")]
-        for of in FLOORS:  # of one network and one data set there is one floor; of several, none is drawn
-            floors = {round(mean(m.percent(key, split, of)), 1) for m in found if m.percent(key, split, of)}
-            if len(floors) == 1:
-                marks.append(Mark(of, level := floors.pop(), f"{of} {level:.1f}"))
-        marks = [{"kind": m.kind, "at": m.at, "text": m.text, "own": False} for m in marks]
-        for member in found:
-            if member.id in values:
-                at = values[member.id]
-                marks.append({"kind": member.id, "at": at, "text": f"{member.name} {at:.1f}", "own": True})
-        place(marks)
-        rows.append(
-            {
-                "title": Measure(*key).title,
-                "protocol": f"{Measure(*key).protocol}; {SPLITS[split]} split",
-                "marks": marks,
-                "above": max((m["row"] for m in marks if m["own"]), default=0),
-                "below": max((m["row"] for m in marks if not m["own"]), default=0),
-                "says": ", ".join(m["text"] for m in sorted(marks, key=lambda m: -m["at"])),
-            }
-        )
-    return rows
-
-
-def place(marks: list[dict]) -> None:
-    """Rows of their own for labels that would touch: members above the line, floors below.
-
-    A letter is about 2 % of a phone's width.
-    """
-    for own in (True, False):
-        ends: list[float] = []
-        for mark in sorted((m for m in marks if m["own"] == own), key=lambda m: m["at"]):
-            width = 2.1 * len(mark["text"])
-            mark["side"] = "start" if mark["at"] < 6 else "end" if mark["at"] > 92 else "middle"
-            left = mark["at"] - {"start": 0, "middle": width / 2, "end": width}[mark["side"]]
-            mark["row"] = next((row for row, end in enumerate(ends) if left > end + 1), len(ends))
-            ends[mark["row"] : mark["row"] + 1] = [left + width]
-
-
-def table(found: list[Member]) -> dict:
+def compare_numbers(members: list[Member]) -> dict:
     """Heads and rows; a cell: text, value to sort by, whether it is the best of its column."""
     heads, columns = [("Run", "")], []
-    for key in keys(found):
+    for key in list_protocols(members):
         for split in ("test", "val"):
-            cells = [spread(member.percent(key, split)) for member in found]
+            cells = [average_seeds(member.percent(key, split)) for member in members]
             if any(value is not None for _, value in cells):
-                heads.append((short(*key), SPLITS[split]))
+                heads.append((shorten_protocol(*key), SPLITS[split]))
                 columns.append((cells, max))
-    for title, metric, factor, digits, best in OTHERS:
-        values = [[factor * v for run in m.group.runs if (v := run.last(metric)) is not None] for m in found]
+    for name, digits in OTHERS.items():
+        metric = read_name(name)
+        factor = 100 if metric.family.is_percentage else 1
+        values = [[factor * v for run in m.group.runs if (v := run.last(name)) is not None] for m in members]
         if any(values):
-            heads.append((title, SPLITS[metric.partition("/")[0]]))
-            columns.append(([spread(value, digits) for value in values], best))
-    for title, unit, of in (
+            heads.append((metric.title, SPLITS[metric.split]))
+            cells = [average_seeds(seeds, digits) for seeds in values]
+            columns.append((cells, BEST[metric.family.larger_is_better]))
+    for title, unit, read_cost in (
         ("Minutes", "of training", lambda run: run.provenance.get("wall_s", 0) / 60),
         ("Per second", "examples", lambda run: run.per_second),
     ):
-        values = [[value for run in m.group.runs if (value := of(run))] for m in found]
+        values = [[cost for run in member.group.runs if (cost := read_cost(run))] for member in members]
         heads.append((title, unit))
-        columns.append(([spread(value, 0) for value in values], None))
+        columns.append(([average_seeds(seeds, 0) for seeds in values], None))
     heads.append(("Seeds", ""))
-    columns.append(([(str(len(m.group.runs)), len(m.group.runs)) for m in found], None))
-    rows = []
-    for k, member in enumerate(found):
-        cells = []
-        for column_cells, best in columns:
-            text, value = column_cells[k]
-            known = [v for _, v in column_cells if v is not None]
-            top = best is not None and value is not None and len(known) > 1 and value == best(known)
-            cells.append({"text": text, "value": value, "best": top})
-        rows.append({"member": member, "cells": cells})
+    columns.append(([(str(len(m.group.runs)), len(m.group.runs)) for m in members], None))
+    columns = [_mark_best(cells, best) for cells, best in columns]
+    rows = [
+        {"member": m, "cells": list(cells)}
+        for m, cells in zip(members, zip(*columns, strict=True), strict=True)
+    ]
     return {"heads": heads, "rows": rows}
 
 
-def short(kind: str, n: int | None) -> str:
+def _mark_best(cells: list[tuple[str, float | None]], best) -> list[dict]:
+    """The cells of a column; `best`: max, min, or None where no value is better than others."""
+    values = [value for _, value in cells if value is not None]
+    top = best(values) if best and len(values) > 1 else None
+    return [{"text": text, "value": value, "best": top is not None and value == top} for text, value in cells]
+
+
+def shorten_protocol(kind: str, number: int | None) -> str:
     if kind == "probe":
-        return f"Probe, {n} a class" if n else "Probe"
+        return f"Probe, {number} a class" if number else "Probe"
     return "kNN" if kind == "knn" else "Classifier"
 
 
-def by_class(found: list[Member]) -> dict | None:
+def compare_classes(members: list[Member]) -> dict | None:
     """Share of each class that is recognized, the largest gap first; of members that tell the same classes apart."""
-    seen = []
-    for member in found:
-        said = data.facts(member.first, "confusion")
-        if (
-            "counts" in said
-            and (not seen or said["classes"] == seen[0][1]["classes"])
-            and (not seen or said.get("split") == seen[0][1].get("split"))
-            and len(said["classes"]) <= 40
-        ):
-            seen.append((member, said))
-    if len(seen) < 2:
+    facts_of = []
+    for member in members:
+        facts = load_facts(member.first, "confusion")
+        if "counts" not in facts or len(facts["classes"]) > MOST_CLASSES:
+            continue
+        first = facts_of[0][1] if facts_of else facts
+        if facts["classes"] == first["classes"] and facts.get("split") == first.get("split"):
+            facts_of.append((member, facts))
+    if len(facts_of) < 2:
         return None
-    recalls = []
-    for _, said in seen:
-        counts = np.array(said["counts"])
-        recalls.append(100 * counts.diagonal() / counts.sum(1).clip(min=1))
-    recalls = np.array(recalls)
-    order = np.argsort(-(recalls.max(0) - recalls.min(0)), kind="stable")
-    names = seen[0][1]["classes"]
+    counts = [np.array(facts["counts"]) for _, facts in facts_of]
+    recalls = np.array([100 * c.diagonal() / c.sum(1).clip(min=1) for c in counts])
+    names = facts_of[0][1]["classes"]
     rows = [
         {
             "name": names[k],
-            "dots": [{"member": m, "at": float(recalls[j, k])} for j, (m, _) in enumerate(seen)],
+            "dots": [{"member": m, "at": float(recalls[j, k])} for j, (m, _) in enumerate(facts_of)],
             "low": float(recalls[:, k].min()),
             "high": float(recalls[:, k].max()),
         }
-        for k in order
+        for k in np.argsort(-(recalls.max(0) - recalls.min(0)), kind="stable")
     ]
-    heads = ", ".join(f"{member.name}: {said['head']}" for member, said in seen)
-    top = rows[0]
-    by = {dot["member"].name: dot["at"] for dot in top["dots"]}
-    best, worst = max(by, key=by.get), min(by, key=by.get)
-    says = (
-        f"They differ most on {top['name']}: {best} recognizes {by[best]:.0f} %, {worst} {by[worst]:.0f} %."
-    )
-    if by[best] - by[worst] <= PAR:
-        says = "They recognize every class about equally often."
     return {
         "rows": rows,
-        "heads": heads,
-        "says": says,
-        "split": SPLITS.get(seen[0][1].get("split"), "validation"),
+        "heads": ", ".join(f"{member.name}: {facts['head']}" for member, facts in facts_of),
+        "finding": _describe_gap(rows[0]),
+        "split": name_split(facts_of[0][1].get("split")),
     }
+
+
+def _describe_gap(row: dict) -> str:
+    """The class on which members differ most, in words."""
+    recalls = {dot["member"].name: dot["at"] for dot in row["dots"]}
+    best, worst = max(recalls, key=recalls.get), min(recalls, key=recalls.get)
+    if recalls[best] - recalls[worst] <= PAR:
+        return "They recognize every class about equally often."
+    return (
+        f"They differ most on {row['name']}: {best} recognizes {recalls[best]:.0f} %, "
+        f"{worst} {recalls[worst]:.0f} %."
+    )

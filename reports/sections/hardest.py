@@ -2,46 +2,50 @@
 
 import numpy as np
 
-from reports import data, images
+from common.splits import name_split
+from reports.figure_data import load_arrays, load_facts, newest_source
+from reports.images import encode_picture
 from reports.run import Run
-from reports.sections.section import SPLITS
 
-NAMES = ("hardest", "hardest_training")
+FIGURES = ("hardest", "hardest_training")
 TITLES = {"hardest": "Hardest: the largest loss", "easiest": "Easiest: the lowest loss"}
 
 
-def hardest(run: Run, name: str) -> dict | None:
-    """Those of `figures/NAME`, with what they are taken for; None where there are neither images nor texts."""
-    said, shown = data.facts(run, name), data.arrays(run, name)
-    texts = "text" in (said.get("hardest") or [{}])[0]
-    if "hardest" not in said or not (texts or TITLES.keys() <= shown.keys()):
+def load_extremes(run: Run, name: str) -> dict | None:
+    """The examples of `figures/NAME`, with what they are taken for; None where there are neither images nor texts."""
+    facts, arrays = load_facts(run, name), load_arrays(run, name)
+    has_texts = "text" in (facts.get("hardest") or [{}])[0]
+    if "hardest" not in facts or not (has_texts or TITLES.keys() <= arrays.keys()):
         return None
-    names = said.get("classes") or []
+    classes = facts.get("classes") or []
     groups = [
         {
             "title": title,
-            "rows": [row(entry, names, shown.get(kind), k) for k, entry in enumerate(said[kind])],
+            "rows": [
+                make_extreme_row(entry, classes, arrays.get(kind), k) for k, entry in enumerate(facts[kind])
+            ],
         }
         for kind, title in TITLES.items()
     ]
     return {
         "name": name,
-        "title": f"By {said['loss']}, {SPLITS.get(said.get('split'), 'validation')} examples",
+        "title": f"By {facts['loss']}, {name_split(facts.get('split'))} examples",
         "groups": groups,
-        "source": f"figures/{name}/epoch={data.epochs(run, name, 'json')[-1]}.json",
+        "source": newest_source(run, name, "json"),
     }
 
 
-def row(entry: dict, names: list, pictures: np.ndarray | None, k: int) -> dict:
+def make_extreme_row(entry: dict, classes: list, pictures: np.ndarray | None, k: int) -> dict:
+    """Example number k, with its class and what it is taken for."""
     label, predicted = entry.get("label"), entry.get("pred")
-    known = label is not None and label >= 0
+    has_label = label is not None and label >= 0
     return {
         "index": entry["index"],
         "loss": f"{entry['loss']:.2g}",
-        "picture": None if pictures is None else images.picture(pictures[k]),
+        "picture": None if pictures is None else encode_picture(pictures[k]),
         "text": entry.get("text"),
-        "name": str(names[label]) if known else "",
-        "says": "" if predicted is None else str(names[predicted]),
+        "name": str(classes[label]) if has_label else "",
+        "predicted": "" if predicted is None else str(classes[predicted]),
         "prob": entry.get("prob"),
-        "wrong": known and predicted is not None and predicted != label,
+        "wrong": has_label and predicted is not None and predicted != label,
     }

@@ -1,8 +1,11 @@
-"""Figures shown as they were drawn, all their epochs; each kind under the question that it answers."""
+"""Figures as the callbacks drew them, in all their epochs; each kind under the question that it answers."""
 
-from reports import data, images
+from common.splits import SPLITS
+from reports.figure_data import load_arrays, load_facts
+from reports.formatting import format_fraction
+from reports.images import encode_png
 from reports.run import Run
-from reports.sections.section import Section, percent
+from reports.sections.section import Section
 
 MOST = 1_500_000  # bytes of a figure, all epochs together
 # id, entry of the contents, question, and its figures with their titles
@@ -34,8 +37,8 @@ QUESTIONS = [
         {"cka": "Similarity of layers", "study": "Two measures, checkpoint by checkpoint"},
     ),
 ]
-# of sections that are drawn from data; the picture stands in where those are missing
-OTHERS = {
+# of sections that are drawn from data, where those are missing
+SUBSTITUTES = {
     "tsne": "Map of features",
     "umap": "Map of features by UMAP",
     "pca": "Map of features by PCA",
@@ -49,95 +52,89 @@ OTHERS = {
 }
 
 
-def sections(run: Run, drawn: set[str]) -> tuple[list[Section], list[str]]:
-    """A section a question that has a figure, the rest under one of their own; and files that are no whole PNG.
+def make_picture_sections(run: Run, drawn: set[str]) -> tuple[list[Section], list[str]]:
+    """A section a question that has a figure, all others under one of their own; and files that are no whole PNG.
 
     Args:
         drawn: figures that the page has already shown from their data.
     """
-    known = {kind for *_, kinds in QUESTIONS for kind in kinds}
-    rest = {name.partition(".")[0]: "" for name in run.figures} | OTHERS
-    questions = [
+    asked = {kind for *_, kinds in QUESTIONS for kind in kinds}
+    kinds = [*(name.partition(".")[0] for name in run.figures), *SUBSTITUTES]
+    others = {kind: SUBSTITUTES.get(kind, "") for kind in kinds if kind not in asked}
+    sections, broken = [], []
+    for key, nav, question, titles in [
         *QUESTIONS,
-        (
-            "others",
-            "More pictures",
-            "What else was drawn?",
-            {k: OTHERS.get(k, "") for k in rest if k not in known},
-        ),
-    ]
-    found, broken = [], []
-    for key, nav, title, kinds in questions:
+        ("others", "More pictures", "What else was drawn?", others),
+    ]:
         figures = []
-        for kind, name in kinds.items():
+        for kind, title in titles.items():
             for folder in sorted(run.figures):
                 if folder.partition(".")[0] == kind and folder not in drawn:
-                    figure, lost = frames(run, folder, name or kind.replace("_", " "))
+                    figure, broken_files = load_frames(run, folder, title or kind.replace("_", " "))
                     figures += [figure] if figure else []
-                    broken += lost
+                    broken += broken_files
         if figures:
-            says = SENTENCES[key](run) if key in SENTENCES else ""
-            found.append(Section(key, nav, title, "pictures.html", says, data={"figures": figures}))
-    return found, broken
+            answer = ANSWERS[key](run) if key in ANSWERS else ""
+            section = Section(key, nav, question, "pictures.html", answer, data={"figures": figures})
+            sections.append(section)
+    return sections, broken
 
 
-def title_of(kind: str) -> str:
-    return next((kinds[kind] for *_, kinds in QUESTIONS if kind in kinds), OTHERS.get(kind, kind))
+def name_figure(kind: str) -> str:
+    return next((titles[kind] for *_, titles in QUESTIONS if kind in titles), SUBSTITUTES.get(kind, kind))
 
 
-def frames(run: Run, folder: str, title: str) -> tuple[dict | None, list[str]]:
-    """Every epoch of a figure, oldest first."""
-    shown, broken = [], []
-    _, _, part = folder.partition(".")  # "filters.encoder.stem.0": one of several
+def load_frames(run: Run, folder: str, title: str) -> tuple[dict | None, list[str]]:
+    """The epochs of a figure, oldest first; and its files that are no whole PNG."""
+    frames, broken = [], []
     for epoch, file in run.figures[folder]:
         source = f"figures/{folder}/{file.name}"
-        if (found := images.png_file(file)) is None:
+        if (png := encode_png(file)) is None:
             broken.append(source)
             continue
-        uri, width, height = found
-        shown.append({"epoch": epoch, "uri": uri, "source": source, "width": width, "height": height})
-    if not shown:
+        uri, width, height = png
+        frames.append({"epoch": epoch, "uri": uri, "source": source, "width": width, "height": height})
+    if not frames:
         return None, broken
-    found = len(shown)
-    while len(shown) > 1 and sum(len(frame["uri"]) for frame in shown) > MOST:
-        shown = shown[::-2][::-1]  # every second one, and always the newest
-    return {
-        "name": folder,
-        "title": title + (f" of {part}" if part else ""),
-        "frames": shown,
-        "found": found,
-    }, broken
+    count = len(frames)
+    while len(frames) > 1 and sum(len(frame["uri"]) for frame in frames) > MOST:
+        frames = frames[::-2][::-1]  # every second one, and always the newest
+    _, _, part = folder.partition(".")  # "filters.encoder.stem.0": one of several
+    title += f" of {part}" if part else ""
+    return {"name": folder, "title": title, "frames": frames, "count": count}, broken
 
 
-def rebuilt(run: Run) -> str:
-    said = data.facts(run, "reconstructions")
-    if "train_mse" not in said:
+def describe_reconstructions(run: Run) -> str:
+    facts = load_facts(run, "reconstructions")
+    if "train_mse" not in facts:
         return ""
-    means = {"training": said["train_mse"], "validation": said.get("val_mse"), "test": said.get("test_mse")}
-    known = [f"{value:.3g} on the {name} split" for name, value in means.items() if value is not None]
-    return f"Mean squared error of pixels in [0, 1]: {', '.join(known)}."
+    errors = {split: facts.get(f"{split}_mse") for split in ("train", "val", "test")}
+    parts = [f"{mse:.3g} on the {SPLITS[split]} split" for split, mse in errors.items() if mse is not None]
+    return f"Mean squared error of pixels in [0, 1]: {', '.join(parts)}."
 
 
-def drawn_images(run: Run) -> str:
-    said = data.facts(run, "samples")
-    if "distance" not in said:
-        return ""
-    text = f"{said['measure']} to {said['compared']:,} real images: {said['distance']:.3g}"
-    return text + f"; real images among themselves: {said['real_distance']:.3g}."
-
-
-def clusters(run: Run) -> str:
-    said = data.facts(run, "clustering")
-    if "cluster_accuracy" not in said:
+def describe_samples(run: Run) -> str:
+    facts = load_facts(run, "samples")
+    if "distance" not in facts:
         return ""
     return (
-        f"{said['clusters']} clusters match the classes for {percent(said['cluster_accuracy'])} of the examples "
-        f"under the best matching (NMI {said['nmi']:.2f}, ARI {said['ari']:.2f})."
+        f"{facts['measure']} to {facts['compared']:,} real images: {facts['distance']:.3g}; "
+        f"real images among themselves: {facts['real_distance']:.3g}."
     )
 
 
-def layers(run: Run) -> str:
-    names, matrix = data.facts(run, "cka").get("layers"), data.arrays(run, "cka").get("cka")
+def describe_clusters(run: Run) -> str:
+    facts = load_facts(run, "clustering")
+    if "cluster_accuracy" not in facts:
+        return ""
+    return (
+        f"{facts['clusters']} clusters match the classes for {format_fraction(facts['cluster_accuracy'])} "
+        f"of the examples under the best matching (NMI {facts['nmi']:.2f}, ARI {facts['ari']:.2f})."
+    )
+
+
+def describe_layers(run: Run) -> str:
+    names, matrix = load_facts(run, "cka").get("layers"), load_arrays(run, "cka").get("cka")
     if not names or matrix is None or matrix.shape != (len(names),) * 2 or len(names) < 2:
         return ""
     return (
@@ -146,4 +143,9 @@ def layers(run: Run) -> str:
     )
 
 
-SENTENCES = {"reconstructions": rebuilt, "samples": drawn_images, "clusters": clusters, "layers": layers}
+ANSWERS = {
+    "reconstructions": describe_reconstructions,
+    "samples": describe_samples,
+    "clusters": describe_clusters,
+    "layers": describe_layers,
+}

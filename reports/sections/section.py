@@ -1,23 +1,20 @@
-"""What a page shows of the figures: each section answers a question, from the data behind the figures."""
+"""What a report shows of the figures: each section answers a question, from the data behind the figures."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-SPLITS = {"val": "validation", "test": "test", "bank": "training"}
-
 
 @dataclass
 class Section:
-    """A question, one computed sentence that answers it, and what `templates/sections/TEMPLATE` draws."""
+    """A question, one computed sentence that answers it, and what `templates/sections/TEMPLATE` draws.
+
+    `nav` is its entry in the contents; `figures` are those of which it shows all there is.
+    """
 
     id: str
     nav: str
     title: str
     template: str
-    says: str = ""
-    shows: set[str] = field(default_factory=set)  # figures of which it shows all there is
+    answer: str = ""
+    figures: set[str] = field(default_factory=set)
     data: dict[str, Any] = field(default_factory=dict)
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.0f} %"

@@ -1,0 +1,81 @@
+"""Four questions that every run is asked, each with an answer in a word and the evidence."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from common.splits import SPLITS
+from reports.accuracies import read_accuracies
+from reports.curves import read_pair
+from reports.formatting import format_points
+from reports.run import Run
+from reports.thresholds import PAR, detect_collapse, find_trend
+
+FINE, LOOK, UNKNOWN = "fine", "look", "unknown"  # states of an answer
+
+
+class Check(NamedTuple):
+    """An answer: whether it is fine, calls for a look or is unknown; in a word; and why."""
+
+    question: str
+    state: str
+    answer: str
+    evidence: str
+
+
+def check_run(run: Run) -> list[Check]:
+    return [
+        Check("Better than random?", *check_floor(run)),
+        Check("Collapsed?", *check_collapse(run)),
+        Check("Converged?", *check_convergence(run)),
+        Check("Overfitting?", *check_overfitting(run)),
+    ]
+
+
+def check_floor(run: Run) -> tuple[str, str, str]:
+    accuracies = [accuracy for accuracy in read_accuracies(run) if accuracy.gain("untrained") is not None]
+    if not accuracies:
+        return UNKNOWN, "Not known", "The untrained encoder was not measured."
+    main = accuracies[0]
+    evidence = f"{main.title}: {main.percent():.1f} % against {main.percent('untrained'):.1f} % for the same network "
+    evidence += f"untrained ({SPLITS[main.split]})."
+    if main.gain("untrained") > PAR:
+        return FINE, "Yes", evidence
+    return LOOK, "No" if main.gain("untrained") < -PAR else "Hardly", evidence
+
+
+def check_collapse(run: Run) -> tuple[str, str, str]:
+    if (collapse := detect_collapse(run)) is None:
+        return UNKNOWN, "Not known", "Nobody measured the spread of features."
+    has_collapsed, evidence = collapse
+    state, answer = (LOOK, "Yes") if has_collapsed else (FINE, "No")
+    return state, answer, f"{evidence.capitalize()}."
+
+
+def check_convergence(run: Run) -> tuple[str, str, str]:
+    if (trend := find_trend(run)) is None:
+        return UNKNOWN, "Not known", "Too few validations to tell."
+    epochs = f"{trend.epochs} epochs" if trend.epochs > 1 else "epoch"
+    evidence = f"{format_points(trend.gain)} points on validation for {trend.owner} in the last {epochs}."
+    if trend.is_flat:
+        return FINE, "Leveled off", evidence
+    if trend.gain > 0:
+        return LOOK, "Not yet", f"{evidence} Train longer."
+    return LOOK, "Getting worse", evidence
+
+
+def check_overfitting(run: Run) -> tuple[str, str, str]:
+    """By the classifier's accuracies, else by the losses, on training and on validation at the end."""
+    if pair := read_pair(run, "train/top1", "val/top1"):
+        (train, val), best = pair[0], pair[1].max()
+        evidence = f"Accuracy {100 * train:.1f} % on training, {100 * val:.1f} % on validation"
+        if best - val > PAR / 100:
+            return LOOK, "Past its best", f"{evidence}, {100 * best:.1f} % at best."
+        return (LOOK, "Some", f"{evidence}.") if train - val > 0.1 else (FINE, "No", f"{evidence}.")
+    if pair := read_pair(run, "train/loss", "val/loss"):
+        (train, val), best = pair[0], pair[1].min()
+        evidence = f"Loss {train:.3g} on training, {val:.3g} on validation"
+        if val - best > 0.05 * abs(best):
+            return LOOK, "Past its best", f"{evidence}, {best:.3g} at best."
+        return FINE, "No", f"{evidence}, lowest at the end." if np.isclose(val, best) else f"{evidence}."
+    return UNKNOWN, "Not known", "The method has no loss on validation to compare."
