@@ -43,7 +43,8 @@ def test_examples_a_second_are_those_of_all_epochs(make_run):  # noqa: F811
 
 
 def test_a_table_that_cannot_be_written_is_one_line(write_seed, tmp_path, capsys):
-    for output in (tmp_path, tmp_path / "nope" / "x.md"):
+    (tmp_path / "file").touch()
+    for output in (tmp_path, tmp_path / "file" / "x.md"):
         assert command_line("results", write_seed(1, version=str(output)[-1:]), "--output", output) == 2
         assert capsys.readouterr().err.count("\n") == 1
 
