@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from common.hints import nearest_names
-from launch.examples import examples
+from launch.examples import format_examples
 from launch.threads import set_spin_count
 
 ROOT = Path(__file__).parent
@@ -23,13 +23,13 @@ HELP = f"""usage: python cli.py VERB [options]
 
 {chr(10).join(f"  {verb:<10}{words}" for verb, words in VERBS.items())}
 
-{examples()}
+{format_examples()}
 
 `python cli.py VERB --help` lists a verb's options, `--print_config` prints the whole configuration.
 """
 
 
-def inspect(file: str) -> int:
+def print_layers(file: str) -> int:
     """Print a plain list of layers, from a YAML file, as a network."""
     import torch
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -55,22 +55,24 @@ def main(args: list[str] | None = None) -> int:
         print(HELP)
         return 0
     if args[0] in ("report", "results"):
-        from launch import pages
+        from launch import report_commands
 
-        return getattr(pages, args[0])(args[1:])
+        run_command = getattr(report_commands, f"run_{args[0]}")
+        return run_command(args[1:])
     if args[0] == "inspect" and args[1:2] == ["--layers"] and len(args) == 3:
-        return inspect(args[2])
+        return print_layers(args[2])
     if args[0] not in VERBS:
         near = nearest_names(args[0], VERBS)
         hint = f", did you mean {near[0]!r}?" if near else f": one of {', '.join(VERBS)}"
         print(f"error: no verb {args[0]!r}{hint}", file=sys.stderr)
         return 2
     if args[0] == "export":
-        from launch.export import run
-    else:
-        from launch.lightning_cli import run
+        from launch.export import run_export
 
-    return run(args)
+        return run_export(args)
+    from launch.lightning_cli import run_verb
+
+    return run_verb(args)
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
     python benchmarks/house.py                       # of this checkout
     python benchmarks/house.py --root CHECKOUT       # of another one
 
-One-word names: functions at the top of a module, outside tests and benchmarks, whose name has no underscore. Names with
-two meanings: functions and classes at the top of modules, outside tests and benchmarks, that more than one file defines.
-Words that say what happened to a thing: how often a name is assigned or a parameter called `found`, `said` and so on,
-each once a function. Arrows: imports between files of callbacks/.
+Outside tests and benchmarks: one-word names are functions at the top of a module without an underscore in their name;
+names with two meanings are functions and classes at the top of modules that more than one file defines; words that say
+what happened to a thing are variables and parameters called `found`, `said` and so on, each counted once a function.
+Arrows are imports between files of callbacks/.
 """
 
 import argparse
@@ -116,13 +116,14 @@ def main() -> None:
     args = parser.parse_args()
     house = measure_house(args.root)
     one_word, largest, base = house["one_word_functions"], house["largest_class"], house["SSLModule"]
+    count = house["functions"]
     rows = {f"lines of {room}": f"{lines:,}" for room, lines in house["lines"].items()}
     rows |= {
         "largest class": f"{largest['name']}, {largest['lines']} lines, {largest['methods']} methods",
         "SSLModule": f"{base['lines']} lines, {base['methods']} methods",
-        "functions with a one-word name": f"{len(one_word)} of {house['functions']}, {len(one_word) / house['functions']:.0%}",
+        "functions with a one-word name": f"{len(one_word)} of {count}, {len(one_word) / count:.0%}",
         "names with two meanings": len(house["two_meanings"]),
-        f"names {', '.join(WORDS)}": f"{sum(house['words'].values())} ({', '.join(f'{w} {n}' for w, n in house['words'].items() if n)})",
+        f"names {', '.join(WORDS)}": sum(house["words"].values()),
         "arrows between files of callbacks": house["callback_arrows"],
         "tests": f"{house['tests']:,}, {house['tests_over_60_letters']:,} with 60 letters or more",
     }

@@ -30,7 +30,7 @@ EXAMPLES = {
 }
 
 
-def examples(*verbs: str) -> str:
+def format_examples(*verbs: str) -> str:
     """Those of some verbs, of all if none are given."""
     lines = [
         f"  python cli.py {verb} {words}".rstrip() for verb in verbs or EXAMPLES for words in EXAMPLES[verb]

@@ -15,18 +15,18 @@ from torch import Tensor, nn
 
 from common.checkpoint import encoder_weights, read_checkpoint
 from common.metrics import read_name
-from launch.examples import examples
+from launch.allowed_classes import restrict_classes
+from launch.examples import format_examples
 from launch.folders import atomic_output
 from launch.onnx_file import write_onnx
-from launch.parser import Help, Parser, explain, one_line
-from launch.trust import only_known_classes
+from launch.parser import Help, Parser, explain_parse_error, join_lines
 from reports.run import NoRunError, Run, get_nested, load_run
 from ssl_modules.weights import state_dict_mismatch
 
 ROOT = Path(__file__).parent.parent
 
 
-def export(
+def export_encoder(
     ckpt_path: Path,
     output: Path,
     config: Path | None = None,
@@ -47,30 +47,32 @@ def export(
     checkpoint, config = read_checkpoint(ckpt_path, "cpu"), config or ckpt_path.parent.parent / "config.yaml"
     plan, run = read_config(config), read_run(config.parent)
     spec = encoder_spec(plan, config)
-    encoder = build(spec, nn.Module).eval()
+    encoder = build_class(spec, nn.Module).eval()
     load_weights(encoder, checkpoint, ckpt_path)
-    shape = {"input": inputs(plan, checkpoint, run)}
+    shape = {"input": describe_inputs(plan, checkpoint, run)}
     with atomic_output(output / "encoder.safetensors") as path:
         save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, path)
     with atomic_output(output / "card.json") as path:
-        card = {"encoder": spec | {"dim": encoder.dim}, **shape, **origin(plan, checkpoint, run)}
+        card = {"encoder": spec | {"dim": encoder.dim}, **shape, **describe_origin(plan, checkpoint, run)}
         path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     print(
         f"{output / 'encoder.safetensors'}: {spec['class_path']}, {encoder.dim} features\n{output / 'card.json'}"
     )
     if onnx:
-        write_onnx(encoder, example(shape["input"]), output / "encoder.onnx")
+        write_onnx(encoder, make_example_views(shape["input"]), output / "encoder.onnx")
         print(output / "encoder.onnx")
 
 
-def run(args: list[str]) -> int:
+def run_export(args: list[str]) -> int:
     """Exit status of `cli.py export ARGS`; what a user can put right is said in one line."""
     sys.argv[1:] = args
-    only_known_classes(ROOT, args)
-    parser = Parser(prog="cli.py export", epilog=examples("export"), formatter_class=Help, allow_abbrev=False)
-    parser.add_function_arguments(export)
+    restrict_classes(ROOT, args)
+    parser = Parser(
+        prog="cli.py export", epilog=format_examples("export"), formatter_class=Help, allow_abbrev=False
+    )
+    parser.add_function_arguments(export_encoder)
     try:
-        export(**vars(parser.parse_args(args[1:])))
+        export_encoder(**vars(parser.parse_args(args[1:])))
     except MisconfigurationException as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -85,7 +87,7 @@ def read_config(path: Path) -> dict:
     try:
         plan = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError) as error:
-        raise MisconfigurationException(f"{path} is not valid YAML: {one_line(str(error))}") from error
+        raise MisconfigurationException(f"{path} is not valid YAML: {join_lines(str(error))}") from error
     return plan if isinstance(plan, dict) else {}
 
 
@@ -110,7 +112,7 @@ def encoder_spec(plan: dict, config: Path) -> dict:
     return {"class_path": spec["class_path"], "init_args": arguments}
 
 
-def build(spec: dict, base: type) -> Any:
+def build_class(spec: dict, base: type) -> Any:
     """class_path and init_args -> the object, of a subclass of `base`, as the command line would."""
     parser = Parser(exit_on_error=False)
     parser.add_subclass_arguments(base, "it")
@@ -118,7 +120,7 @@ def build(spec: dict, base: type) -> Any:
         return parser.instantiate_classes(parser.parse_object({"it": spec})).it
     except (ArgumentError, TypeError, ValueError) as error:
         raise MisconfigurationException(
-            f"cannot build {spec['class_path']} as the config says: {explain(str(error), [], parser)}"
+            f"cannot build {spec['class_path']} as the config says: {explain_parse_error(str(error), [], parser)}"
         ) from error
 
 
@@ -131,9 +133,9 @@ def load_weights(encoder: nn.Module, checkpoint: dict, path: Path) -> None:
     encoder.load_state_dict(weights)
 
 
-def inputs(plan: dict, checkpoint: dict, run: Run | None) -> dict:
+def describe_inputs(plan: dict, checkpoint: dict, run: Run | None) -> dict:
     """What the encoder reads: shape and type of a view, and the data module's state, such as mean and std."""
-    data = build(plan["data"], LightningDataModule) if get_nested(plan, "data", "class_path") else None
+    data = build_class(plan["data"], LightningDataModule) if get_nested(plan, "data", "class_path") else None
     state = checkpoint.get(type(data).__qualname__) or {}
     if "mean" not in state:
         return {"shape": ["B", "T"], "dtype": "int64", **state}
@@ -142,7 +144,7 @@ def inputs(plan: dict, checkpoint: dict, run: Run | None) -> dict:
     return {"shape": ["B", len(state["mean"]), side, side], "dtype": "float32", **state}
 
 
-def origin(plan: dict, checkpoint: dict, run: Run | None) -> dict:
+def describe_origin(plan: dict, checkpoint: dict, run: Run | None) -> dict:
     """Method, data, and where the numbers come from; of these only what was measured at the checkpoint's step."""
     step, said = checkpoint.get("global_step"), run.provenance if run else {}
     columns = run.metrics if run else {}
@@ -163,7 +165,7 @@ def origin(plan: dict, checkpoint: dict, run: Run | None) -> dict:
     }
 
 
-def example(reads: dict) -> Tensor:
+def make_example_views(reads: dict) -> Tensor:
     """Two views of the shape on the card."""
     if reads["dtype"] == "int64":
         return torch.full((2, 9), ord("a"))

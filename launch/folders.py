@@ -16,15 +16,19 @@ from common.checkpoint import read_checkpoint
 from common.files import atomic_write, readable_os_errors
 
 
-def versions(experiment: Path) -> list[Path]:
+def list_versions(experiment: Path) -> list[Path]:
     """Its runs, oldest first."""
     found = [p for p in experiment.glob("version_*") if re.fullmatch(r"version_\d+", p.name)]
     return sorted(found, key=lambda p: int(p.name.removeprefix("version_")))
 
 
-def claim(experiment: Path) -> Path:
+def make_new_version(experiment: Path) -> Path:
     """Make the next version's folder. Two processes that ask at once get two."""
-    number = int(versions(experiment)[-1].name.removeprefix("version_")) + 1 if versions(experiment) else 0
+    number = (
+        int(list_versions(experiment)[-1].name.removeprefix("version_")) + 1
+        if list_versions(experiment)
+        else 0
+    )
     while True:
         folder = experiment / f"version_{number}"
         try:
@@ -38,7 +42,7 @@ def claim(experiment: Path) -> Path:
             ) from error
 
 
-def hold(folder: Path) -> FileLock:
+def lock_run(folder: Path) -> FileLock:
     """Mark a run as one that is being trained until the lock is released or this process ends, however it ends.
 
     Raises:
@@ -59,14 +63,14 @@ def hold(folder: Path) -> FileLock:
     return lock
 
 
-def unfinished(experiment: Path, seed: int | bool | None = None) -> tuple[Path, Path]:
+def find_latest_unfinished(experiment: Path, seed: int | bool | None = None) -> tuple[Path, Path]:
     """The newest run of a seed that did not finish, and its newest checkpoint that can be read."""
-    for folder in reversed(versions(experiment)):
-        if state(folder) == "finished" or seed_of(folder) not in (None, seed):
+    for folder in reversed(list_versions(experiment)):
+        if read_state(folder) == "finished" or read_seed(folder) not in (None, seed):
             continue
         for name in ("last.ckpt", "previous.ckpt"):
             path = folder / "checkpoints" / name
-            if path.is_file() and readable(path):
+            if path.is_file() and is_readable(path):
                 return folder, path
     raise MisconfigurationException(
         f"--ckpt_path last: no unfinished run with a checkpoint and seed {seed} in {experiment.absolute()}; "
@@ -74,7 +78,7 @@ def unfinished(experiment: Path, seed: int | bool | None = None) -> tuple[Path, 
     )
 
 
-def state(folder: Path) -> str | None:
+def read_state(folder: Path) -> str | None:
     """Of a run, as its provenance.json says; None where that is missing, or cut short by a crash of the system."""
     try:
         return json.loads((folder / "provenance.json").read_text()).get("state")
@@ -82,7 +86,7 @@ def state(folder: Path) -> str | None:
         return None
 
 
-def seed_of(folder: Path) -> int | bool | None:
+def read_seed(folder: Path) -> int | bool | None:
     """Of a run, as its config.yaml says; None where that is missing or cut short."""
     try:
         return yaml.safe_load((folder / "config.yaml").read_text())["seed_everything"]
@@ -90,7 +94,7 @@ def seed_of(folder: Path) -> int | bool | None:
         return None
 
 
-def readable(path: Path) -> bool:
+def is_readable(path: Path) -> bool:
     """Whether a checkpoint is whole; says so where not."""
     try:
         with ZipFile(path) as file:
@@ -103,7 +107,7 @@ def readable(path: Path) -> bool:
     return not damaged
 
 
-def wandb_id(ckpt_path: str | Path | None, folder: Path) -> str | None:
+def find_wandb_id(ckpt_path: str | Path | None, folder: Path) -> str | None:
     """What W&B calls the run that goes on in its own folder; None for a run of its own."""
     if not ckpt_path or Path(ckpt_path).parent.parent != folder:
         return None

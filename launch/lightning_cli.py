@@ -15,21 +15,21 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from callbacks.checkpointing.checkpoints import kept
+from callbacks.checkpointing.checkpoints import list_kept_checkpoints
 from callbacks.evaluation.epoch_means import EpochMeans
 from common.checkpoint import read_checkpoint
 from common.renamed import rename_argument
-from launch.accidents import explained
-from launch.examples import examples
-from launch.folders import claim, hold, unfinished, wandb_id
-from launch.parser import Help, Parser, one_line
+from launch.allowed_classes import check_class_rights, restrict_classes
+from launch.examples import format_examples
+from launch.exit_messages import explain_exit
+from launch.folders import find_latest_unfinished, find_wandb_id, lock_run, make_new_version
+from launch.parser import Help, Parser, join_lines
 from launch.preflight import Preflight
 from launch.requeue import Requeued
 from launch.run_folder import RunFolder
-from launch.slurm import answer_signals, check_started_by_srun, of_this_job, requeue
-from launch.switches import chosen, class_name, current_names
+from launch.slurm import check_started_by_srun, find_requeued_run, install_requeue_handler, requeue_job
 from launch.trainer import Trainer, fast_precision
-from launch.trust import check_trust, only_known_classes
+from launch.without import current_names, drop_by_name, short_class_name
 from reports.report import write_report
 
 ROOT = Path(__file__).parent.parent
@@ -63,7 +63,7 @@ class CLI(LightningCLI):
             auto_configure_optimizers=False,
             seed_everything_default=0,
             parser_kwargs={"allow_abbrev": False, "formatter_class": Help}
-            | {verb: DEFAULTS | {"epilog": examples(verb)} for verb in VERBS},
+            | {verb: DEFAULTS | {"epilog": format_examples(verb)} for verb in VERBS},
         )
 
     def add_arguments_to_parser(self, parser: Parser) -> None:
@@ -89,7 +89,7 @@ class CLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
-        check_trust(config)
+        check_class_rights(config)
         self.fill_in(config)
         self.leave_out(config)
         if self.subcommand in FOLDERLESS:
@@ -111,14 +111,14 @@ class CLI(LightningCLI):
         loggers = trainer.logger if isinstance(trainer.logger, list) else []
         without = current_names(config.without, [*(trainer.callbacks or []), *loggers])
         no_bar = [] if trainer.enable_progress_bar in (None, True) else ["TQDMProgressBar"]
-        trainer.callbacks = chosen(trainer.callbacks or [], without + no_bar)
+        trainer.callbacks = drop_by_name(trainer.callbacks or [], without + no_bar)
         if loggers:
-            trainer.logger = chosen(loggers, without)
+            trainer.logger = drop_by_name(loggers, without)
         config.without = []  # done: the stored config has what is left
 
     def run_alone(self, trainer: Any) -> None:
         """One process without loggers, and without callbacks but for the progress bar."""
-        bar = [item for item in trainer.callbacks if class_name(item) == "TQDMProgressBar"]
+        bar = [item for item in trainer.callbacks if short_class_name(item) == "TQDMProgressBar"]
         trainer.callbacks, trainer.logger = bar, False
         trainer.devices, trainer.num_nodes, trainer.strategy = 1, 1, "auto"
         if self.subcommand == "inspect":
@@ -132,12 +132,12 @@ class CLI(LightningCLI):
         text = self._parser(self.subcommand).dump(stored, skip_none=False)
         folder = self.run_folder(config)
         if self.subcommand == "fit" and not _get_rank():
-            self.lock = hold(folder)
+            self.lock = lock_run(folder)
         trainer.default_root_dir = str(folder)
         for logger in trainer.logger if isinstance(trainer.logger, list) else []:
             logger.init_args.save_dir = str(folder)
             if "id" in logger.init_args and self.subcommand == "fit":
-                logger.init_args.id = wandb_id(config.ckpt_path, folder)
+                logger.init_args.id = find_wandb_id(config.ckpt_path, folder)
             if "name" in logger.init_args and logger.init_args.name is None:
                 logger.init_args.name = f"{folder.parent.name}/{folder.name}"
         self.run = RunFolder(folder, text, yaml.safe_load(text))
@@ -146,7 +146,7 @@ class CLI(LightningCLI):
         """A new version, with `ckpt_path: last` the newest unfinished one, or the one that this job began before Slurm
         queued it again. Only the first rank makes folders."""
         experiment = Path(config.runs_dir) / config.experiment
-        if self.subcommand == "fit" and (begun := of_this_job(experiment)):
+        if self.subcommand == "fit" and (begun := find_requeued_run(experiment)):
             folder, saved = begun
             if saved or config.ckpt_path != "last":
                 config.ckpt_path = saved or config.ckpt_path
@@ -156,27 +156,27 @@ class CLI(LightningCLI):
                 raise MisconfigurationException(
                     f"--ckpt_path last goes on with a training: give {self.subcommand} RUN/checkpoints/last.ckpt"
                 )
-            folder, config.ckpt_path = unfinished(experiment, config.seed_everything)
+            folder, config.ckpt_path = find_latest_unfinished(experiment, config.seed_everything)
             return folder
         if config.ckpt_path and Path(config.ckpt_path).is_dir() and self.subcommand == "validate":
-            if not kept(Path(config.ckpt_path)):
+            if not list_kept_checkpoints(Path(config.ckpt_path)):
                 raise MisconfigurationException(
                     f"--ckpt_path {config.ckpt_path}: no epoch=N.ckpt in it; train with keep_every_n_epochs of "
                     "callbacks.checkpointing.checkpoints.Checkpoints"
                 )
         elif config.ckpt_path:
             read_checkpoint(Path(config.ckpt_path))
-        return claim(experiment) if not _get_rank() else experiment / "of_rank_0"
+        return make_new_version(experiment) if not _get_rank() else experiment / "of_rank_0"
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (ValueError, RuntimeError) as error:  # what Lightning says of options that do not go together
-            raise MisconfigurationException(one_line(str(error))) from error
+            raise MisconfigurationException(join_lines(str(error))) from error
         if self.subcommand not in FOLDERLESS:
             trainer.callbacks[:0] = [self.run, Preflight(), EpochMeans()]
         if self.subcommand == "fit":
-            answer_signals(trainer)
+            install_requeue_handler(trainer)
         return trainer
 
     def after_fit(self) -> None:
@@ -200,17 +200,17 @@ class CLI(LightningCLI):
         return {verb: verbs[verb] for verb in VERBS}
 
 
-def run(args: list[str]) -> int:
+def run_verb(args: list[str]) -> int:
     """Exit status; what a user can put right is said in one line."""
     quiet_lightning()
     args = [rename_argument(arg) for arg in args]
     sys.argv[1:] = args  # LightningCLI reads them there, and so do the processes that Lightning starts
-    only_known_classes(ROOT, args)
+    restrict_classes(ROOT, args)
     cli = CLI()
     try:
         cli.start()
     except BaseException as error:
-        said = explained(cli, error)
+        said = explain_exit(cli, error)
         if said is None:
             raise
         print(f"error: {said[0]}", file=sys.stderr)
@@ -219,13 +219,13 @@ def run(args: list[str]) -> int:
         if cli.lock:
             cli.lock.release()
         if cli.run and not _get_rank():
-            leave(cli.run.folder)
+            close_run_folder(cli.run.folder)
             if isinstance(cli.run.exception, Requeued):
-                requeue()
+                requeue_job()
     return 0
 
 
-def leave(folder: Path) -> None:
+def close_run_folder(folder: Path) -> None:
     """The last look at a run folder, however the run ended: write the report, or remove a folder that stayed empty."""
     try:
         if not any(folder.iterdir()):

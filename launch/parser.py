@@ -16,7 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from common.hints import nearest_hint, nearest_names
 from common.renamed import rename_config
-from launch.trust import FLAG, LIBRARIES
+from launch.allowed_classes import FLAG, LIBRARIES
 
 UNKNOWN = re.compile(r"Option '([^']+)' is not accepted|not accept option '([^']+)'|arguments: --([\w.+]+)")
 BAD_CLASS = re.compile(r"class_path '([^']+)':\s+(.*)")
@@ -36,16 +36,16 @@ class Parser(LightningArgumentParser):
     """LightningCLI's parser; an error is one line on stderr and exit status 2."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        print(f"error: {explain(message, sys.argv[2:], self)}", file=sys.stderr)
+        print(f"error: {explain_parse_error(message, sys.argv[2:], self)}", file=sys.stderr)
         sys.exit(2)
 
 
-def explain(message: str, args: list[str], parser: LightningArgumentParser) -> str:
+def explain_parse_error(message: str, args: list[str], parser: LightningArgumentParser) -> str:
     """jsonargparse's message in one line that says what to put right."""
     if found := UNKNOWN.search(message):
         bad = next(filter(None, found.groups()))
-        settings = list(given(args))
-        known = names(parser, (value for *_, value in settings))
+        settings = list(read_settings(args))
+        known = list_accepted_keys(parser, (value for *_, value in settings))
         wrong = next((part for part in bad.split(".") if part not in known), bad)
         place = next((f"{key} in {source}" for key, source, _ in settings if wrong in key.split(".")), bad)
         return f"unknown key {wrong!r} ({place}){nearest_hint(wrong, known, 'known one')}"
@@ -56,29 +56,31 @@ def explain(message: str, args: list[str], parser: LightningArgumentParser) -> s
         )
     if found := BAD_CLASS.search(message):
         path, why = found.groups()
-        hint = nearest_hint(path.rsplit(".", 1)[-1], siblings(path), "known one")
+        hint = nearest_hint(path.rsplit(".", 1)[-1], list_siblings(path), "known one")
         return f"cannot use class_path {path!r}: {why}{hint}"
     if found := NO_NAME.search(message):
         module, name = found.groups()
-        return f"there is no {module}.{name}{nearest_hint(name, siblings(f'{module}.{name}'), 'known one')}"
+        return (
+            f"there is no {module}.{name}{nearest_hint(name, list_siblings(f'{module}.{name}'), 'known one')}"
+        )
     if "Problems parsing config" in message:
         files = [args[i + 1] for i, arg in enumerate(args[:-1]) if arg in ("--config", "-c")]
         files += [arg.removeprefix("--config=") for arg in args if arg.startswith("--config=")]
-        return f"{' or '.join(files)} is not valid YAML: {one_line(message)}"
+        return f"{' or '.join(files)} is not valid YAML: {join_lines(message)}"
     if "Does not validate" in message:
         words = ("class_path", "init_args")
-        for key, source, _ in given(args):
+        for key, source, _ in read_settings(args):
             for part in key.split("."):
                 if part not in words and nearest_names(part, words):
                     return f"unknown key {part!r} ({key} in {source}){nearest_hint(part, words, 'known one')}"
-    return one_line(message)
+    return join_lines(message)
 
 
-def one_line(message: str) -> str:
+def join_lines(message: str) -> str:
     return re.sub(r"\s*\n\s*", " ", message).strip()
 
 
-def given(args: list[str]) -> Iterator[tuple[str, str, Any]]:
+def read_settings(args: list[str]) -> Iterator[tuple[str, str, Any]]:
     """What the user set: (dotted key, where, value), from the command line and the YAML files it names."""
     for i, arg in enumerate(args):
         if arg.startswith("--"):
@@ -87,20 +89,21 @@ def given(args: list[str]) -> Iterator[tuple[str, str, Any]]:
             yield key, "the command line", value
             if key == "config" and Path(value).is_file():
                 yield from (
-                    (inner, value, leaf) for inner, leaf in flatten(yaml.safe_load(Path(value).read_text()))
+                    (inner, value, leaf)
+                    for inner, leaf in flatten_tree(yaml.safe_load(Path(value).read_text()))
                 )
 
 
-def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten_tree(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """A tree of dicts and lists -> (dotted key, leaf)"""
     if isinstance(tree, dict | list):
         for key, branch in tree.items() if isinstance(tree, dict) else enumerate(tree):
-            yield from flatten(branch, f"{prefix}.{key}" if prefix else str(key))
+            yield from flatten_tree(branch, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield prefix, tree
 
 
-def names(parser: LightningArgumentParser, values: Iterable[Any]) -> set[str]:
+def list_accepted_keys(parser: LightningArgumentParser, values: Iterable[Any]) -> set[str]:
     """Every key that would be accepted somewhere: options, and parameters of the classes among `values`."""
     actions = list(parser._actions)
     for action in parser._actions:
@@ -111,13 +114,18 @@ def names(parser: LightningArgumentParser, values: Iterable[Any]) -> set[str]:
         module, _, name = str(value).rpartition(".")
         cls = getattr(import_module(module), name, None) if module in sys.modules else None
         for base in inspect.getmro(cls) if inspect.isclass(cls) else ():
-            for parameter, hint in hints(base.__init__).items():
+            for parameter, hint in read_parameter_types(base.__init__).items():
                 known.add(parameter)
-                known |= {field.name for part in parts(hint) if is_dataclass(part) for field in fields(part)}
+                known |= {
+                    field.name
+                    for part in list_inner_types(hint)
+                    if is_dataclass(part)
+                    for field in fields(part)
+                }
     return known - {"return", "shared"}
 
 
-def hints(function: Callable) -> dict[str, Any]:
+def read_parameter_types(function: Callable) -> dict[str, Any]:
     """Types of its parameters, as text where they were imported for type checkers alone."""
     try:
         return get_type_hints(function)
@@ -125,14 +133,14 @@ def hints(function: Callable) -> dict[str, Any]:
         return dict(function.__annotations__)
 
 
-def parts(hint: Any) -> Iterator[Any]:
+def list_inner_types(hint: Any) -> Iterator[Any]:
     """A type and all types inside it."""
     yield hint
     for inner in get_args(hint):
-        yield from parts(inner)
+        yield from list_inner_types(inner)
 
 
-def siblings(path: str) -> list[str]:
+def list_siblings(path: str) -> list[str]:
     """Names beside a class in its module, or nothing where the module is the wrong part."""
     module = sys.modules.get(path.rpartition(".")[0])
     return [name for name in vars(module) if not name.startswith("_")] if module else []

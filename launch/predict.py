@@ -16,10 +16,10 @@ from datamodules.base import DataModule
 from datamodules.images import ImageDataModule
 from datamodules.loading.loader import BatchLoader
 from datamodules.storage.image_files import OnBadImage
-from launch.parts import Parts, about_of, same
+from launch.feature_shards import FeatureShards, check_same, read_metadata
 
 
-def predict(
+def write_features(
     trainer: pl.Trainer,
     model: pl.LightningModule,
     data: DataModule,
@@ -40,7 +40,7 @@ def predict(
     read_checkpoint(ckpt)
     data.prepare_data()
     data.setup("predict")
-    loader, names = source(data, split, Path(images) if images else None, on_bad_image)
+    loader, names = open_source(data, split, Path(images) if images else None, on_bad_image)
     what = Path(images).absolute().name if images else split
     target = Path(output) if output else ckpt.with_name(f"{ckpt.stem}_{what}.npz")
     if target.suffix != ".npz":
@@ -53,19 +53,19 @@ def predict(
         "data": type(data).__name__,
         "split": str(Path(images).absolute()) if images else split,
         "examples": len(loader.dataset),
-        "first_and_last": looks(data, loader),
+        "first_and_last": fingerprint_views(data, loader),
         "batch_size": loader.batch_size,
         "precision": str(trainer.precision),
     }
     if target.is_file():
-        same(target, about, about_of(target))
+        check_same(target, about, read_metadata(target))
         rank_zero_info(f"{target} is complete and left as it is")
         return
-    parts = Parts(target.with_suffix(".parts"), about)
+    parts = FeatureShards(target.with_suffix(".parts"), about)
     if parts.done:
         rank_zero_info(f"{parts.folder}: going on after {parts.done} of {len(loader)} batches")
     if parts.done < len(loader):
-        data.predict_dataloader = lambda: Rest(loader, parts.done)
+        data.predict_dataloader = lambda: RemainingBatches(loader, parts.done)
         trainer.callbacks.append(parts)
         weights = {"ckpt_path": ckpt, "weights_only": True}
         pl.Trainer.predict(trainer, model, datamodule=data, return_predictions=False, **weights)
@@ -75,7 +75,7 @@ def predict(
         rank_zero_info(f"{parts.folder} has {parts.done} of {len(loader)} batches: the same command goes on")
 
 
-def source(
+def open_source(
     data: DataModule, split: str, images: Path | None, on_bad_image: OnBadImage
 ) -> tuple[BatchLoader, list[str] | None]:
     """What to read, in order, and the name of each example if it has one."""
@@ -92,7 +92,7 @@ def source(
     return BatchLoader(files, data.batch_size, num_workers=data.num_workers), files.names
 
 
-def looks(data: DataModule, loader: BatchLoader) -> str:
+def fingerprint_views(data: DataModule, loader: BatchLoader) -> str:
     """A fingerprint of the first and the last view: other data, sizes or normalizations have another."""
     ends = np.array([0, len(loader.dataset) - 1])
     stored = *loader.dataset.__getitems__(ends), BatchKey.single(0, len(ends))
@@ -100,7 +100,7 @@ def looks(data: DataModule, loader: BatchLoader) -> str:
     return hashlib.sha256(view.numpy().tobytes()).hexdigest()
 
 
-class Rest:
+class RemainingBatches:
     """The batches of a loader from number `first` on."""
 
     def __init__(self, loader: BatchLoader, first: int):

@@ -24,7 +24,7 @@ from common.files import atomic_write
 PACKAGES = ("torch", "lightning", "torchvision", "torchmetrics", "numpy", "scikit-learn", "timm", "wandb")
 
 
-def commit() -> tuple[str | None, bool | None]:
+def read_commit() -> tuple[str | None, bool | None]:
     """Of the project's checkout, and whether files differ from it; (None, None) outside git."""
     here = Path(__file__).parent
 
@@ -45,7 +45,7 @@ def cpu_name() -> str:
     return names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
 
 
-def hardware() -> dict:
+def describe_hardware() -> dict:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
@@ -56,7 +56,7 @@ def hardware() -> dict:
     }
 
 
-def stages(ckpt: str | None) -> list[dict]:
+def read_lineage(ckpt: str | None) -> list[dict]:
     """What led to the encoder of a checkpoint in a run folder, oldest first: each run's name, config and provenance.
 
     Nothing where its folder does not say, or not any more.
@@ -99,7 +99,7 @@ class RunFolder(Callback):
             self.wall_before = before.get("wall_s") or 0.0
         (self.folder / "config.yaml").write_text(self.config)
         self.collect_warnings()
-        sha, dirty = commit()
+        sha, dirty = read_commit()
         self.facts = {
             "verb": trainer.state.fn.value,
             "command": shlex.join(["python", *sys.argv]),
@@ -107,7 +107,7 @@ class RunFolder(Callback):
             "commit": sha,
             "dirty": dirty,
             "host": platform.node(),
-            "hardware": hardware(),
+            "hardware": describe_hardware(),
             "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
             "seed": self.hparams["seed_everything"],
             "precision": str(trainer.precision),
@@ -125,7 +125,7 @@ class RunFolder(Callback):
             self.facts |= {"unit": "images", "image_size": list(rows.images.shape[1:])}
         else:
             self.facts["unit"] = "examples"
-        if found := stages(self.hparams["model"]["init_args"].get("ckpt")):
+        if found := read_lineage(self.hparams["model"]["init_args"].get("ckpt")):
             self.facts["stages"] = found
         for logger in trainer.loggers:
             logger.log_hyperparams(self.hparams | {"commit": sha, "uncommitted_changes": dirty})

@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from launch.folders import readable, versions
+from launch.folders import is_readable, list_versions
 from launch.requeue import Requeue
 
 
@@ -26,7 +26,7 @@ def check_started_by_srun() -> None:
         )
 
 
-def answer_signals(trainer: Trainer) -> None:
+def install_requeue_handler(trainer: Trainer) -> None:
     """Under Slurm, requeue in our way and not in Lightning's."""
     # strategies of one device do not have it
     environment = trainer._accelerator_connector.cluster_environment
@@ -35,27 +35,27 @@ def answer_signals(trainer: Trainer) -> None:
         trainer.callbacks.append(Requeue())
 
 
-def of_this_job(experiment: Path) -> tuple[Path, Path | None] | None:
+def find_requeued_run(experiment: Path) -> tuple[Path, Path | None] | None:
     """The run that the same command began before this job was queued again, and its newest checkpoint, if any."""
     if not int(os.environ.get("SLURM_RESTART_COUNT", 0)):
         return None
-    for folder in reversed(versions(experiment)):
+    for folder in reversed(list_versions(experiment)):
         try:
             facts = json.loads((folder / "provenance.json").read_text())
         except (FileNotFoundError, ValueError):  # ended before, or while, it was written
             continue
-        if facts.get("slurm_job") == os.environ["SLURM_JOB_ID"] and facts["command"] == command():
+        if facts.get("slurm_job") == os.environ["SLURM_JOB_ID"] and facts["command"] == format_command():
             saved = (folder / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt"))
-            return folder, next((path for path in saved if path.is_file() and readable(path)), None)
+            return folder, next((path for path in saved if path.is_file() and is_readable(path)), None)
     return None
 
 
-def command() -> str:
+def format_command() -> str:
     """As provenance.json has it."""
     return shlex.join(["python", *sys.argv])
 
 
-def requeue() -> None:
+def requeue_job() -> None:
     """The last thing a process does: Slurm ends the job within milliseconds."""
     job = os.environ["SLURM_JOB_ID"]
     print(f"job {job} goes back to the queue and will go on from here", flush=True)

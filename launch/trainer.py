@@ -9,9 +9,9 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.trainer.connectors.accelerator_connector import _PRECISION_INPUT
 
-from callbacks.checkpointing.checkpoints import kept
+from callbacks.checkpointing.checkpoints import list_kept_checkpoints
 from common.checkpoint import read_checkpoint
-from launch.predict import predict
+from launch.predict import write_features
 from model_summary.summary import table, trace
 
 
@@ -54,7 +54,9 @@ class Trainer(pl.Trainer):
 
     def validate(self, *args: Any, ckpt_path: str | Path | None = None, **kwargs: Any) -> list[dict]:
         """A checkpoint, or each `epoch=N.ckpt` of a folder in turn, at the epoch and step where it was taken."""
-        self.checkpoints = kept(Path(ckpt_path)) if ckpt_path and Path(ckpt_path).is_dir() else []
+        self.checkpoints = (
+            list_kept_checkpoints(Path(ckpt_path)) if ckpt_path and Path(ckpt_path).is_dir() else []
+        )
         results = []
         for path in self.checkpoints or [ckpt_path]:
             self.go_to(path)
@@ -109,7 +111,7 @@ class Trainer(pl.Trainer):
             output: the file; CHECKPOINT_SPLIT.npz beside the checkpoint if not given.
             on_bad_image: what to do about images of the folder that cannot be decoded.
         """
-        predict(self, model, datamodule, ckpt_path, split, images, output, on_bad_image)
+        write_features(self, model, datamodule, ckpt_path, split, images, output, on_bad_image)
 
     def go_to(self, ckpt_path: str | Path | None) -> None:
         """Count from a checkpoint's epoch and step, which figures and metrics go by; Lightning does so only in fit."""

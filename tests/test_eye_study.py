@@ -9,7 +9,7 @@ import pytest
 import yaml
 from lightning.pytorch import Callback
 
-from callbacks.checkpointing.checkpoints import Checkpoints, kept
+from callbacks.checkpointing.checkpoints import Checkpoints, list_kept_checkpoints
 from callbacks.figures.base import Eye
 from callbacks.figures.cka import CKA
 from callbacks.figures.clustering import Clustering
@@ -68,7 +68,7 @@ def test_checkpoints_are_kept_on_a_disk_without_links(tmp_path, monkeypatch):
 def test_kept_checkpoints_are_found_in_the_order_of_their_epochs(tmp_path):
     for name in ("epoch=10.ckpt", "epoch=9.ckpt", "last.ckpt", "epoch=9-v1.ckpt", "epoch=11.ckpt.part"):
         (tmp_path / name).touch()
-    assert [path.name for path in kept(tmp_path)] == ["epoch=9.ckpt", "epoch=10.ckpt"]
+    assert [path.name for path in list_kept_checkpoints(tmp_path)] == ["epoch=9.ckpt", "epoch=10.ckpt"]
 
 
 def test_all_checkpoints_of_a_run_in_one_picture(run, tmp_path):

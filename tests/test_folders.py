@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from launch.folders import claim, unfinished
+from launch.folders import find_latest_unfinished, make_new_version
 
 
 def run_with(folder, state: str, **checkpoints: bytes | int):
@@ -23,14 +23,14 @@ def run_with(folder, state: str, **checkpoints: bytes | int):
 
 def test_runs_that_start_in_the_same_second_get_a_folder_each(tmp_path):
     with ThreadPoolExecutor(8) as pool:
-        folders = list(pool.map(lambda _: claim(tmp_path / "experiment"), range(16)))
+        folders = list(pool.map(lambda _: make_new_version(tmp_path / "experiment"), range(16)))
     assert sorted(int(folder.name.removeprefix("version_")) for folder in folders) == list(range(16))
 
 
 def test_versions_are_counted_as_numbers(tmp_path):
     (tmp_path / "version_9").mkdir()
     (tmp_path / "version_10").mkdir()
-    assert claim(tmp_path).name == "version_11"
+    assert make_new_version(tmp_path).name == "version_11"
 
 
 def test_last_is_the_newest_unfinished_run_that_has_a_checkpoint(tmp_path):
@@ -39,15 +39,15 @@ def test_last_is_the_newest_unfinished_run_that_has_a_checkpoint(tmp_path):
         ("running", {"last": 2}),
         ("finished", {"last": 3}),
     ]:
-        run_with(claim(tmp_path), state, **checkpoints)
-    run_with(claim(tmp_path), "running")
-    folder, checkpoint = unfinished(tmp_path)
+        run_with(make_new_version(tmp_path), state, **checkpoints)
+    run_with(make_new_version(tmp_path), "running")
+    folder, checkpoint = find_latest_unfinished(tmp_path)
     assert folder.name == "version_1" and checkpoint == folder / "checkpoints/last.ckpt"
 
 
 @pytest.mark.parametrize("damage", ["cut short", "a hole", "empty", "not one"])
 def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path, damage):
-    folder = claim(tmp_path)
+    folder = make_new_version(tmp_path)
     run_with(folder, "running", last=2, previous=1)
     last = folder / "checkpoints/last.ckpt"
     whole = last.read_bytes()
@@ -60,18 +60,18 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path, damage):
     }
     last.write_bytes(damaged[damage])
     with pytest.warns(UserWarning, match=r"last.ckpt cannot be read"):
-        assert unfinished(tmp_path)[1].name == "previous.ckpt"
+        assert find_latest_unfinished(tmp_path)[1].name == "previous.ckpt"
 
 
 @pytest.mark.parametrize("content", ["", '{"state": "fin'])
 def test_a_provenance_cut_short_by_a_crash_is_that_of_an_unfinished_run(tmp_path, content):
-    folder = claim(tmp_path)
+    folder = make_new_version(tmp_path)
     run_with(folder, "running", last=2)
     (folder / "provenance.json").write_text(content)
-    assert unfinished(tmp_path)[0] == folder
+    assert find_latest_unfinished(tmp_path)[0] == folder
 
 
 def test_nothing_to_go_on_with_is_an_error(tmp_path):
-    run_with(claim(tmp_path), "finished", last=1)
+    run_with(make_new_version(tmp_path), "finished", last=1)
     with pytest.raises(MisconfigurationException, match="no unfinished run"):
-        unfinished(tmp_path)
+        find_latest_unfinished(tmp_path)

@@ -400,7 +400,7 @@ def test_help_of_a_verb_lists_its_options_and_ends_with_an_example(verb, capsys)
 
 
 def test_an_eye_given_twice_replaces_the_first_unless_it_has_a_name_of_its_own():
-    from launch.switches import chosen
+    from launch.without import drop_by_name
 
     def item(path, **options):
         return Namespace(class_path=path, init_args=Namespace(**options))
@@ -410,10 +410,10 @@ def test_an_eye_given_twice_replaces_the_first_unless_it_has_a_name_of_its_own()
         item("callbacks.figures.feature_map.FeatureMap", name=None),
     )
     other = item("callbacks.figures.feature_map.FeatureMap", name="latent_map")
-    assert chosen([first, again, other], []) == [again, other]
+    assert drop_by_name([first, again, other], []) == [again, other]
     loggers = [
         item("a.WandbLogger", name=None, save_dir="."),
         item("a.WandbLogger", name="mine", save_dir="."),
     ]
-    assert chosen(loggers, []) == loggers[1:]
-    assert chosen([first, other], ["FeatureMap"]) == []
+    assert drop_by_name(loggers, []) == loggers[1:]
+    assert drop_by_name([first, other], ["FeatureMap"]) == []

@@ -7,12 +7,12 @@ import torch
 import yaml
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from launch.folders import claim, hold, unfinished
+from launch.folders import find_latest_unfinished, lock_run, make_new_version
 from launch.lightning_cli import CLI
 from tests.conftest import command_line
+from tests.test_allowed_classes import one_error
 from tests.test_folders import run_with
 from tests.test_house import DIGITS, ROOT
-from tests.test_trust import one_error
 
 pytestmark = pytest.mark.usefixtures("untouched_process")
 
@@ -68,7 +68,7 @@ def test_a_config_that_is_no_yaml_is_named_however_it_is_given(tmp_path, capsys)
 
 @pytest.mark.parametrize("verb", ["test", "validate"])
 def test_only_a_training_goes_on_with_the_last_run(verb, tmp_path, capsys):
-    run = claim(tmp_path / "simclr_digits")
+    run = make_new_version(tmp_path / "simclr_digits")
     run_with(run, "interrupted", last=1)
     before = (run / "provenance.json").read_text()
     args = "--config", DIGITS, "--runs_dir", tmp_path, "--ckpt_path", "last"
@@ -77,25 +77,25 @@ def test_only_a_training_goes_on_with_the_last_run(verb, tmp_path, capsys):
 
 
 def test_a_run_is_trained_by_one_process(tmp_path, capsys):
-    run = claim(tmp_path / "simclr_digits")
+    run = make_new_version(tmp_path / "simclr_digits")
     run_with(run, "running", last=1)
     before = (run / "provenance.json").read_text()
     args = "--config", DIGITS, "--runs_dir", tmp_path, "--ckpt_path", "last"
-    lock = hold(run)
+    lock = lock_run(run)
     assert "is being trained by another process" in one_error(capsys, "fit", *args)
     assert (run / "provenance.json").read_text() == before
     lock.release()
-    hold(run).release()
+    lock_run(run).release()
 
 
 def test_last_is_of_the_same_seed(tmp_path):
     for seed in (0, 1):
-        run = claim(tmp_path)
+        run = make_new_version(tmp_path)
         run_with(run, "interrupted", last=1)
         (run / "config.yaml").write_text(yaml.safe_dump({"seed_everything": seed}))
-    assert [unfinished(tmp_path, seed)[0].name for seed in (0, 1)] == ["version_0", "version_1"]
+    assert [find_latest_unfinished(tmp_path, seed)[0].name for seed in (0, 1)] == ["version_0", "version_1"]
     with pytest.raises(MisconfigurationException, match="seed 2"):
-        unfinished(tmp_path, 2)
+        find_latest_unfinished(tmp_path, 2)
 
 
 def test_a_job_that_is_queued_again_before_its_first_checkpoint_starts_from_what_it_was_given(
@@ -103,7 +103,7 @@ def test_a_job_that_is_queued_again_before_its_first_checkpoint_starts_from_what
 ):
     run = tmp_path / "x" / "version_0"
     given = SimpleNamespace(runs_dir=tmp_path, experiment="x", ckpt_path="a/checkpoints/last.ckpt")
-    monkeypatch.setattr("launch.lightning_cli.of_this_job", lambda experiment: (run, None))
+    monkeypatch.setattr("launch.lightning_cli.find_requeued_run", lambda experiment: (run, None))
     assert CLI.run_folder(SimpleNamespace(subcommand="fit"), given) == run
     assert given.ckpt_path == "a/checkpoints/last.ckpt"
 

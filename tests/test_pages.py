@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from callbacks.figures import cka
-from launch.run_folder import stages
+from launch.run_folder import read_lineage
 from reports import images
 from reports.accuracies import read_ceilings
 from reports.compare.differences import list_differences
@@ -216,20 +216,20 @@ def test_every_stage_that_led_to_the_encoder_is_told(runs, tmp_path):
 def test_a_run_remembers_the_stages_before_it(tmp_path):
     first = write_run(tmp_path / "simclr" / "version_0")
     ckpt = first / "checkpoints" / "last.ckpt"
-    (stage,) = stages(str(ckpt))
+    (stage,) = read_lineage(str(ckpt))
     assert stage["run"] == "simclr/version_0" and stage["provenance"]["method"] == "SimCLR"
     second = write_run(tmp_path / "tuned" / "version_3", "Classifier")
     provenance = json.loads((second / "provenance.json").read_text()) | {"stages": [stage]}
     (second / "provenance.json").write_text(json.dumps(provenance))
-    assert [s["run"] for s in stages(str(second / "checkpoints" / "best.ckpt"))] == [
+    assert [s["run"] for s in read_lineage(str(second / "checkpoints" / "best.ckpt"))] == [
         "simclr/version_0",
         "tuned/version_3",
     ]
-    assert stages(None) == stages(str(tmp_path / "alone.ckpt")) == []
+    assert read_lineage(None) == read_lineage(str(tmp_path / "alone.ckpt")) == []
     (first / "provenance.json").write_text(
         '{"state": "fin'
     )  # cut short: the run on top of it starts all the same
-    assert stages(str(ckpt)) == []
+    assert read_lineage(str(ckpt)) == []
 
 
 def test_seeds_are_one_member_with_a_spread(runs):

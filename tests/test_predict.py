@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from PIL import Image
 
-import launch.parts
+import launch.feature_shards
 import launch.predict
 from datamodules.image_folder import ImageFolder
 from tests.conftest import command_line
@@ -80,7 +80,7 @@ def test_cut_off_it_goes_on_where_it_stopped(text, ckpts, data_dir, tmp_path, mo
     whole = features_of(
         ckpts[text], data_dir, tmp_path, text, split="train", output=str(tmp_path / "whole.npz")
     )
-    monkeypatch.setattr(launch.parts, "EVERY", 0.0)
+    monkeypatch.setattr(launch.feature_shards, "EVERY", 0.0)
     kind, calls = type(model_of(LSTM if text else RESNET, text)), []
     step = kind.predict_step
 
@@ -105,9 +105,9 @@ def test_cut_off_it_goes_on_where_it_stopped(text, ckpts, data_dir, tmp_path, mo
 
 KILLED = """
 import os, signal, sys
-import launch.parts
+import launch.feature_shards
 from ssl_modules.rotnet import RotNet
-launch.parts.EVERY, step, calls = 0.0, RotNet.predict_step, []
+launch.feature_shards.EVERY, step, calls = 0.0, RotNet.predict_step, []
 def deadly(self, batch, batch_idx):
     calls.append(batch_idx)
     if len(calls) == 4:

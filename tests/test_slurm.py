@@ -18,7 +18,7 @@ import yaml
 
 import cli
 import launch.requeue
-from launch.slurm import of_this_job
+from launch.slurm import find_requeued_run
 from tests.conftest import PICTURES, command_line
 
 ROOT = Path(cli.__file__).parent
@@ -100,14 +100,14 @@ def test_another_job_another_command_and_a_first_start_begin_a_new_run(job, tmp_
     facts = {"slurm_job": "77", "command": "python cli.py fit --config mine.yaml"}
     (tmp_path / "version_0" / "provenance.json").write_text(json.dumps(facts))
     monkeypatch.setattr(sys, "argv", ["cli.py", "fit", "--config", "mine.yaml"])
-    assert of_this_job(tmp_path) is None
+    assert find_requeued_run(tmp_path) is None
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert of_this_job(tmp_path) == (tmp_path / "version_0", None)
+    assert find_requeued_run(tmp_path) == (tmp_path / "version_0", None)
     monkeypatch.setattr(sys, "argv", ["cli.py", "fit", "--config", "other.yaml"])
-    assert of_this_job(tmp_path) is None
+    assert find_requeued_run(tmp_path) is None
     monkeypatch.setattr(sys, "argv", ["cli.py", "fit", "--config", "mine.yaml"])
     monkeypatch.setenv("SLURM_JOB_ID", "78")
-    assert of_this_job(tmp_path) is None
+    assert find_requeued_run(tmp_path) is None
 
 
 def test_a_job_that_saved_nothing_begins_again_in_its_folder(job, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from callbacks.checkpointing.checkpoint_file import Direct, set_aside
 from common.files import atomic_write
 
 
-def kept(folder: Path) -> list[Path]:
+def list_kept_checkpoints(folder: Path) -> list[Path]:
     """The `epoch=N.ckpt` in a folder, oldest first."""
     numbered = {path.stem.removeprefix("epoch="): path for path in folder.glob("epoch=*.ckpt")}
     return [numbered[n] for n in sorted(filter(str.isdigit, numbered), key=int)]

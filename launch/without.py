@@ -8,7 +8,7 @@ from common.hints import nearest_hint
 from common.renamed import CLASSES
 
 
-def class_name(item: Any) -> str:
+def short_class_name(item: Any) -> str:
     return item.class_path.rsplit(".", 1)[-1]
 
 
@@ -19,7 +19,7 @@ def current_names(without: list[str], items: list) -> list[str]:
         MisconfigurationException: no callback or logger is called so.
     """
     without = [CLASSES.get(name, name) for name in without]
-    known = [class_name(item) for item in items]
+    known = [short_class_name(item) for item in items]
     for name in without:
         if name not in known:
             hint = nearest_hint(name, known, "known one")
@@ -27,14 +27,14 @@ def current_names(without: list[str], items: list) -> list[str]:
     return without
 
 
-def figures_name(item: Any) -> str | None:
+def read_figure_name(item: Any) -> str | None:
     """The option `name` of a callback; what a logger calls a run is no name of figures."""
     is_logger = "save_dir" in (item.get("init_args") or {})
     return None if is_logger else (item.get("init_args") or {}).get("name")
 
 
-def chosen(items: list, without: list[str]) -> list:
+def drop_by_name(items: list, without: list[str]) -> list:
     """Callbacks or loggers, less those switched off by name. Of a class given twice the later one counts, but an eye
     that gets another `name` for its figures stands beside the first."""
-    latest = {(item.class_path, figures_name(item)): item for item in items}
-    return [item for item in latest.values() if class_name(item) not in without]
+    latest = {(item.class_path, read_figure_name(item)): item for item in items}
+    return [item for item in latest.values() if short_class_name(item) not in without]

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from torch.utils.data import DataLoader, Dataset
 
-from launch.accidents import told
+from launch.exit_messages import explain_error
 
 
 class Broken(Dataset):
@@ -69,7 +69,7 @@ ERRORS = {  # name: (the error, exit status, what the line says)
 def test_an_accident_is_one_line_with_advice_and_what_is_kept(name, tmp_path):
     error, status, says = ERRORS[name]
     run = tmp_path / "run"
-    line, found = told(error, run, 64, 1)
+    line, found = explain_error(error, run, 64, 1)
     assert (
         found == status
         and says in line
@@ -78,24 +78,24 @@ def test_an_accident_is_one_line_with_advice_and_what_is_kept(name, tmp_path):
     )
     (run / "checkpoints").mkdir(parents=True)
     (run / "checkpoints/previous.ckpt").touch()
-    assert told(error, run)[0].endswith(
+    assert explain_error(error, run)[0].endswith(
         "previous.ckpt is kept, the same command with --ckpt_path last goes on"
     )
-    assert "checkpoint" not in told(error, None)[0]
+    assert "checkpoint" not in explain_error(error, None)[0]
 
 
 def test_memory_that_the_processor_has_not_is_told():
     error = raised(lambda: torch.empty(10**15))
-    assert told(error, None, 3, 4)[0].endswith("batch_size 1 --trainer.accumulate_grad_batches 8")
+    assert explain_error(error, None, 3, 4)[0].endswith("batch_size 1 --trainer.accumulate_grad_batches 8")
 
 
 def test_what_a_data_worker_says_is_told_without_its_traceback():
     error = raised(lambda: list(DataLoader(Broken(), num_workers=1)))
-    assert "Traceback" in str(error) and told(error, Path("run")) == ("data/x.npy: too short", 2)
+    assert "Traceback" in str(error) and explain_error(error, Path("run")) == ("data/x.npy: too short", 2)
 
 
 @pytest.mark.parametrize(
     "error", [KeyError("x"), RuntimeError("shapes"), FileNotFoundError(errno.ENOENT, "x"), SystemExit(2)]
 )
 def test_a_bug_is_not_explained_away(error):
-    assert told(error, Path("run")) is None
+    assert explain_error(error, Path("run")) is None

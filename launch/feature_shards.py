@@ -18,7 +18,7 @@ from launch.folders import atomic_output
 EVERY = 30.0  # seconds between two parts: what a crash may cost
 
 
-def about_of(file: Path) -> dict:
+def read_metadata(file: Path) -> dict:
     """What an .npz file says of itself; empty if that is nothing."""
     try:
         return json.loads(str(np.load(file)["about"]))
@@ -26,7 +26,7 @@ def about_of(file: Path) -> dict:
         return {}
 
 
-def same(place: Path, wanted: dict, found: dict) -> None:
+def check_same(place: Path, wanted: dict, found: dict) -> None:
     """Raises where a file or folder was not made of what is wanted now. A checkpoint may lie elsewhere."""
     if other := [name for name in wanted if wanted[name] != found.get(name) and name != "path"]:
         raise MisconfigurationException(
@@ -34,7 +34,7 @@ def same(place: Path, wanted: dict, found: dict) -> None:
         )
 
 
-class Parts(Callback):
+class FeatureShards(Callback):
     """Features in a folder, a file for the batches of each half minute, whole or not there.
 
     Args:
@@ -46,7 +46,7 @@ class Parts(Callback):
         self.folder, self.about = folder, about
         self.note = folder / "about.json"
         if self.note.is_file():
-            same(folder, about, json.loads(self.note.read_text(encoding="utf-8")))
+            check_same(folder, about, json.loads(self.note.read_text(encoding="utf-8")))
         self.done = max((int(path.stem.split("-")[1]) for path in self.files()), default=0)
         self.rows: list[tuple[np.ndarray, ...]] = []
         self.saved = perf_counter()

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 FLAG = "--allow_any_class"
 LIBRARIES = ("lightning", "sklearn", "timm", "torch", "torchmetrics", "torchvision")
 # what of these runs files or commands, or fetches code
-NEVER = tuple(
+DENIED_MODULES = tuple(
     f"torch.{name}"
     for name in (
         "distributed.rpc",
@@ -28,27 +28,29 @@ NEVER = tuple(
 )
 
 
-def only_known_classes(root: Path, args: list[str]) -> None:
+def restrict_classes(root: Path, args: list[str]) -> None:
     """Refuse every other class in a config before its module is imported, unless the command line says `FLAG true`.
 
     jsonargparse looks at the path that is given and at where the object is defined: `torch.os.system` is refused, too.
     A config cannot grant itself the right, since only the command line is asked.
     """
-    if granted(args):
+    if is_unrestricted(args):
         return
-    own = {name for folder in (root, Path.cwd()) for name in modules(folder)}
-    set_parsing_settings(import_path_denylist=["*", *NEVER], import_path_allowlist=[*LIBRARIES, *sorted(own)])
+    own = {name for folder in (root, Path.cwd()) for name in list_modules(folder)}
+    set_parsing_settings(
+        import_path_denylist=["*", *DENIED_MODULES], import_path_allowlist=[*LIBRARIES, *sorted(own)]
+    )
 
 
-def granted(args: list[str]) -> bool:
+def is_unrestricted(args: list[str]) -> bool:
     """Whether the command line allows any class."""
     words = [word for arg in args for word in arg.split("=", 1)]
     return [FLAG, "true"] in [[word, value.lower()] for word, value in pairwise(words)]
 
 
-def check_trust(config: Any) -> None:
+def check_class_rights(config: Any) -> None:
     """No config can grant itself more than its reader did."""
-    if config.allow_any_class and not granted(sys.argv):
+    if config.allow_any_class and not is_unrestricted(sys.argv):
         raise MisconfigurationException(
             "allow_any_class: a config cannot allow this, only the command line can"
         )
@@ -59,7 +61,7 @@ def check_trust(config: Any) -> None:
     config.allow_any_class = False  # the stored config does not hand it on
 
 
-def modules(folder: Path) -> list[str]:
+def list_modules(folder: Path) -> list[str]:
     """Names of the modules and packages that lie in a folder, less those that Python has itself or pip installed."""
     if folder.name in ("site-packages", "dist-packages"):
         return []

@@ -4,21 +4,23 @@ import argparse
 import sys
 from pathlib import Path
 
-from launch.examples import examples
+from launch.examples import format_examples
 
 
-def parser(verb: str, about: str, count: str = "+") -> argparse.ArgumentParser:
+def make_parser(verb: str, about: str, count: str = "+") -> argparse.ArgumentParser:
     style = argparse.RawDescriptionHelpFormatter
     made = argparse.ArgumentParser(
-        f"cli.py {verb}", description=about, epilog=examples(verb), formatter_class=style
+        f"cli.py {verb}", description=about, epilog=format_examples(verb), formatter_class=style
     )
     made.add_argument("runs", nargs=count, metavar="RUN_FOLDER", help="runs/EXPERIMENT/VERSION")
     return made
 
 
-def report(args: list[str]) -> int:
+def run_report(args: list[str]) -> int:
     """Write report.html of a run folder, or the page that compares several."""
-    made = parser("report", "One run folder: its report.html. Several: a page that lays them side by side.")
+    made = make_parser(
+        "report", "One run folder: its report.html. Several: a page that lays them side by side."
+    )
     made.add_argument(
         "--ceiling", metavar="RUN_FOLDER", help="a run on the same data that shows how much can be reached"
     )
@@ -45,9 +47,9 @@ def report(args: list[str]) -> int:
     return 0
 
 
-def results(args: list[str]) -> int:
+def run_results(args: list[str]) -> int:
     """The results of run folders as Markdown; or what is kept of runs, and the page that is made of it."""
-    made = parser(
+    made = make_parser(
         "results", "Numbers of several runs as tables in Markdown, mean and spread over seeds.", "*"
     )
     made.add_argument(
@@ -68,7 +70,7 @@ def results(args: list[str]) -> int:
     if given.pictures and not given.keep:
         made.error("--pictures goes with --keep")
     if given.runs and not given.keep:
-        return show(given.runs, given.output)
+        return print_tables(given.runs, given.output)
     from reports.archive import archive_runs, write_archive
     from reports.run import load_run
 
@@ -84,7 +86,7 @@ def results(args: list[str]) -> int:
     return 0
 
 
-def show(folders: list[str], output: Path | None) -> int:
+def print_tables(folders: list[str], output: Path | None) -> int:
     """Print the tables of some runs, or write them to a file."""
     from reports.results import render_results, write_results
     from reports.run import load_run

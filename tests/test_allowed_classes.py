@@ -19,7 +19,7 @@ from datamodules.arrays import Arrays
 from datamodules.cifar10 import CIFAR10
 from datamodules.mnist import MNIST
 from datamodules.stl10 import STL10
-from launch.trust import LIBRARIES, granted
+from launch.allowed_classes import LIBRARIES, is_unrestricted
 from ssl_modules.weights import load_encoder
 from tests.conftest import command_line
 from tests.test_readme import FILES
@@ -241,7 +241,7 @@ def test_the_command_line_can_and_hands_it_on_to_no_stored_config(tmp_path, caps
     "args, allowed", [("", False), ("=true", True), (" True", True), (" false", False), ("=false", False)]
 )
 def test_the_right_is_granted_by_the_word_true_alone(args, allowed):
-    assert granted(["fit", *f"--allow_any_class{args}".split(), "--x", "true"]) is allowed
+    assert is_unrestricted(["fit", *f"--allow_any_class{args}".split(), "--x", "true"]) is allowed
 
 
 def test_the_readmes_examples_in_the_users_folder_need_no_right(tmp_path, monkeypatch, capsys):

@@ -25,17 +25,17 @@ WORKER = re.compile(r"DataLoader worker .*(killed by signal: (\w+)|exited unexpe
 NO_KERNEL = re.compile(r"could not create a primitive descriptor for the (.+?) primitive")  # oneDNN's words
 
 
-def explained(cli: Any, error: BaseException) -> tuple[str, int] | None:
+def explain_exit(cli: Any, error: BaseException) -> tuple[str, int] | None:
     """What `told` says of what ended a LightningCLI's run. Lightning turns Ctrl-C into an exit."""
     run, data = getattr(cli, "run", None), getattr(cli, "datamodule", None)
     if isinstance(error, SystemExit) and run and isinstance(run.exception, KeyboardInterrupt):
         error = run.exception
-    error = reason(error)
+    error = find_cause(error)
     sizes = (data.batch_size, cli.trainer.accumulate_grad_batches) if data and hasattr(cli, "trainer") else ()
-    return told(error, run.folder if run else None, *sizes)
+    return explain_error(error, run.folder if run else None, *sizes)
 
 
-def reason(error: BaseException) -> BaseException:
+def find_cause(error: BaseException) -> BaseException:
     """The user's mistake that an error was raised from: jsonargparse wraps what the classes of a config say."""
     found: BaseException | None = error
     while found and not isinstance(found, MisconfigurationException):
@@ -43,7 +43,7 @@ def reason(error: BaseException) -> BaseException:
     return found or error
 
 
-def told(
+def explain_error(
     error: BaseException, folder: Path | None, batch_size: int = 2, accumulated: int = 1
 ) -> tuple[str, int] | None:
     """One line and the exit status; None for what needs a traceback.
@@ -55,7 +55,7 @@ def told(
     """
     text, status = str(error), 2
     if isinstance(error, MisconfigurationException):
-        return original(text), status  # it says itself what to do
+        return strip_traceback(text), status  # it says itself what to do
     if isinstance(error, KeyboardInterrupt):
         line, status = "stopped by Ctrl-C", 130
     elif isinstance(error, SIGTERMException):
@@ -79,17 +79,17 @@ def told(
         )
     else:
         return None
-    return f"{line}; {kept(folder)}" if folder else line, status
+    return f"{line}; {advise_resume(folder)}" if folder else line, status
 
 
-def original(text: str) -> str:
+def strip_traceback(text: str) -> str:
     """The message of an error, also where a data worker wrapped it into a traceback."""
     if "DataLoader worker" not in text:
         return text
     return text.strip().splitlines()[-1].partition("MisconfigurationException: ")[2] or text
 
 
-def kept(folder: Path) -> str:
+def advise_resume(folder: Path) -> str:
     """What a run can go on from."""
     for name in ("last.ckpt", "previous.ckpt"):
         if (path := folder / "checkpoints" / name).is_file():
