@@ -14,7 +14,7 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from callbacks.checkpointing.checkpoints import kept
+from callbacks.checkpointing.checkpoints import numbered_checkpoints
 from common.renamed import rename_argument
 from launch.accidents import explained
 from launch.examples import examples
@@ -129,7 +129,7 @@ class CLI(LightningCLI):
             folder, config.ckpt_path = unfinished(experiment, config.seed_everything)
             return folder
         if config.ckpt_path and Path(config.ckpt_path).is_dir() and self.subcommand == "validate":
-            if not kept(Path(config.ckpt_path)):
+            if not numbered_checkpoints(Path(config.ckpt_path)):
                 raise MisconfigurationException(
                     f"--ckpt_path {config.ckpt_path}: no epoch=N.ckpt in it; train with keep_every_n_epochs of "
                     "callbacks.checkpointing.checkpoints.Checkpoints"

@@ -9,10 +9,10 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.trainer.connectors.accelerator_connector import _PRECISION_INPUT
 
-from callbacks.checkpointing.checkpoints import kept
+from callbacks.checkpointing.checkpoints import numbered_checkpoints
 from launch.folders import read_checkpoint
 from launch.predict import predict
-from model_summary.summary import table, trace
+from model_summary.summary import format_summary, trace_layers
 
 
 def fast_precision() -> str:
@@ -54,7 +54,9 @@ class Trainer(pl.Trainer):
 
     def validate(self, *args: Any, ckpt_path: str | Path | None = None, **kwargs: Any) -> list[dict]:
         """A checkpoint, or each `epoch=N.ckpt` of a folder in turn, at the epoch and step where it was taken."""
-        self.checkpoints = kept(Path(ckpt_path)) if ckpt_path and Path(ckpt_path).is_dir() else []
+        self.checkpoints = (
+            numbered_checkpoints(Path(ckpt_path)) if ckpt_path and Path(ckpt_path).is_dir() else []
+        )
         results = []
         for path in self.checkpoints or [ckpt_path]:
             self.go_to(path)
@@ -87,7 +89,7 @@ class Trainer(pl.Trainer):
         view, views = batch[0][0], len(batch[0])
         what = f"{type(model).__name__} on {type(datamodule).__name__}"
         print(f"{what}; multiply-adds of one example, {views} view{'s' * (views > 1)}, forward with the loss")
-        print(table(trace(model, view, lambda: model.training_step(batch, 0)), view))
+        print(format_summary(trace_layers(model, view, lambda: model.training_step(batch, 0)), view))
 
     def predict(
         self,

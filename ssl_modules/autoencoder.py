@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from ssl_modules.base import SSLModule
-from ssl_modules.rotation import turns
+from ssl_modules.rotation import rotate_four_ways
 
 # what follows the decoder, and the range that it can reach
 OUTPUTS = {"sigmoid": (torch.sigmoid, (0, 1)), "tanh": (torch.tanh, (-1, 1)), "linear": (nn.Identity(), None)}
@@ -79,7 +79,7 @@ class Autoencoder(SSLModule):
             return self.step(images)
         rows, own = self.share(len(images))
         drawn = torch.randint(4, (rows,), generator=self.noise(key))[own].to(images.device)
-        copies, named = turns(images)  # (4B, C, S, S), (4B,)
+        copies, named = rotate_four_ways(images)  # (4B, C, S, S), (4B,)
         rows = drawn * len(images) + torch.arange(len(images), device=images.device)
         return self.step(copies[rows], named[rows])
 

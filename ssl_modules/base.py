@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from ssl_modules.compiled import compile_networks
+from ssl_modules.networks.conv import speed_up_convolutions
 from ssl_modules.optim import parameter_groups, warmup_cosine
 from ssl_modules.weights import load_encoder, misfit
 
@@ -79,6 +80,7 @@ class SSLModule(LightningModule):
         return self.all_gather(z, sync_grads=True).flatten(0, 1)
 
     def setup(self, stage: str) -> None:
+        speed_up_convolutions(self)
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_modules.base import SSLModule
-from ssl_modules.rotation import turns
+from ssl_modules.rotation import rotate_four_ways
 
 
 class RotNet(SSLModule):
@@ -25,12 +25,12 @@ class RotNet(SSLModule):
 
     def training_step(self, batch: tuple, batch_idx: int) -> dict:
         (view, *_), *_ = batch
-        copies, targets = turns(view)  # (4B, C, S, S), (4B,)
+        copies, targets = rotate_four_ways(view)  # (4B, C, S, S), (4B,)
         return self.classify(self.encode(copies), targets)
 
     def validation_step(self, batch: tuple, batch_idx: int) -> dict:
         (view, *_), *_ = batch
-        copies, targets = turns(view)
+        copies, targets = rotate_four_ways(view)
         features = [
             self.encode(turned) for turned in copies.chunk(4)
         ]  # a call each: upright ones as `encode(view)`

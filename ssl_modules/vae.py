@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from ssl_modules.base import SSLModule
-from ssl_modules.gaussians import Gaussian, class_gaussians, draw
+from ssl_modules.gaussians import Gaussian, class_gaussians, reparameterize
 from ssl_modules.losses.elbo import bernoulli_nll, free_bits, gaussian_nll, kl_to_standard_normal
 
 
@@ -100,7 +100,7 @@ class VAE(SSLModule):
         mean, log_variance = self.encoder.posterior(images)
         rows, own = self.share(len(images))
         noise = torch.randn(rows, self.encoder.dim, generator=self.noise(key))[own].to(mean.device)
-        outputs = self.decode(draw(mean, log_variance, noise), labels)
+        outputs = self.decode(reparameterize(mean, log_variance, noise), labels)
         errors = self.negative_log_likelihood(outputs, images)  # (B,)
         kl = kl_to_standard_normal(mean, log_variance)  # (B, D)
         loss = errors.mean() + beta * free_bits(self.gather(kl) if floor else kl, floor)
@@ -135,5 +135,5 @@ class VAE(SSLModule):
         if gaussian is None:
             z = torch.randn(count, self.encoder.dim, generator=generator)
         else:
-            z = gaussian.draw(count, generator)
+            z = gaussian.sample(count, generator)
         return self.decode(z.to(self.device), labels).sigmoid()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
-from ssl_modules.gaussians import aggregate, class_gaussians, draw
+from ssl_modules.gaussians import aggregate_posterior, class_gaussians, reparameterize
 from ssl_modules.losses.elbo import bernoulli_nll, free_bits, gaussian_nll, kl_to_standard_normal
 
 
@@ -162,7 +162,7 @@ def test_kl_is_exact_where_the_posterior_is_almost_the_prior():
 def test_kl_and_draw_are_finite_for_a_wide_and_a_narrow_posterior():
     log_variance = torch.tensor([[-100.0, -30.0, 30.0, 80.0]], requires_grad=True)
     loss = kl_to_standard_normal(torch.zeros(1, 4), log_variance).sum()
-    (loss + draw(torch.zeros(1, 4), log_variance, torch.ones(1, 4)).sum()).backward()
+    (loss + reparameterize(torch.zeros(1, 4), log_variance, torch.ones(1, 4)).sum()).backward()
     assert loss.isfinite() and log_variance.grad.isfinite().all()
 
 
@@ -212,18 +212,18 @@ def test_below_the_floor_information_costs_nothing_and_above_it_its_price():
 def test_a_draw_is_the_mean_and_noise_in_units_of_sigma_and_lets_gradients_through():
     mean, log_variance = (t.requires_grad_() for t in gaussians())
     noise = torch.randn(5, 3, generator=seeded(4))
-    z = draw(mean, log_variance, noise)
+    z = reparameterize(mean, log_variance, noise)
     torch.testing.assert_close(z, mean + (log_variance / 2).exp() * noise)
     by_mean, by_log_variance = torch.autograd.grad(z.sum(), (mean, log_variance))
     assert torch.equal(by_mean, torch.ones(5, 3))
     torch.testing.assert_close(by_log_variance, noise * (log_variance / 2).exp() / 2)
-    assert draw(mean.bfloat16(), log_variance, noise).dtype == torch.float32
+    assert reparameterize(mean.bfloat16(), log_variance, noise).dtype == torch.float32
 
 
 def test_draws_have_the_moments_of_the_posterior():
     mean, log_variance = torch.tensor([[1.0, -2.0]]), torch.tensor([[0.0, math.log(9)]])
     noise = torch.randn(200_000, 2, generator=seeded())
-    z = draw(mean.expand(200_000, -1), log_variance.expand(200_000, -1), noise)
+    z = reparameterize(mean.expand(200_000, -1), log_variance.expand(200_000, -1), noise)
     torch.testing.assert_close(z.mean(0), mean[0], atol=0.03, rtol=0)
     torch.testing.assert_close(z.std(0), torch.tensor([1.0, 3.0]), atol=0.03, rtol=0)
 
@@ -233,7 +233,7 @@ def test_the_aggregate_has_mean_and_covariance_of_the_mixture():
     center, second = sum(mean) / 7, torch.zeros(3, 3).double()
     for m, v in zip(mean, log_variance, strict=True):  # E[z z^T] of each posterior
         second += (torch.outer(m, m) + v.exp().diag()) / 7
-    found = aggregate(mean, log_variance)
+    found = aggregate_posterior(mean, log_variance)
     torch.testing.assert_close(found.mean.double(), center, atol=1e-6, rtol=1e-5)
     covariance = (found.factor @ found.factor.T).double()
     torch.testing.assert_close(covariance, second - torch.outer(center, center), atol=1e-5, rtol=1e-5)
@@ -242,16 +242,16 @@ def test_the_aggregate_has_mean_and_covariance_of_the_mixture():
 
 def test_what_the_aggregate_draws_has_the_moments_of_draws_from_the_posteriors():
     mean, log_variance = gaussians(4, 3)
-    ours = aggregate(mean, log_variance).draw(200_000, seeded())
+    ours = aggregate_posterior(mean, log_variance).sample(200_000, seeded())
     noise = torch.randn(200_000, mean.shape[1], generator=seeded(1))
-    theirs = draw(mean.repeat(50_000, 1), log_variance.repeat(50_000, 1), noise)
+    theirs = reparameterize(mean.repeat(50_000, 1), log_variance.repeat(50_000, 1), noise)
     torch.testing.assert_close(ours.mean(0), theirs.mean(0), atol=0.03, rtol=0)
     torch.testing.assert_close(ours.T.cov(), theirs.T.cov(), atol=0.05, rtol=0.02)
 
 
 def test_the_aggregate_of_one_image_is_its_posterior_however_many_latents():
     mean, log_variance = gaussians(1, 64)
-    found = aggregate(mean, log_variance)
+    found = aggregate_posterior(mean, log_variance)
     assert torch.equal(found.mean, mean[0])
     torch.testing.assert_close(found.factor, (log_variance[0] / 2).exp().diag())
 
@@ -262,5 +262,5 @@ def test_each_class_has_the_aggregate_of_its_own_images():
     found = class_gaussians(mean, log_variance, labels)
     assert list(found) == [0, 2]
     for label, rows in {0: [2], 2: [0, 3, 5]}.items():
-        expected = aggregate(mean[rows], log_variance[rows])
+        expected = aggregate_posterior(mean[rows], log_variance[rows])
         assert all(torch.equal(a, b) for a, b in zip(found[label], expected, strict=True))

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import cli
 from callbacks.loggers.csv import CSVLogger
-from callbacks.loggers.wandb import WandbLogger, logged, online, records
+from callbacks.loggers.wandb import WandbLogger, can_go_online, read_logged_metrics, read_records
 from callbacks.plotting.save import save_table
 from tests.conftest import PICTURES, command_line
 
@@ -52,7 +52,7 @@ def rows(folder: Path, metric: str) -> dict[int, float]:
 def wandb_records(folder: Path) -> list:
     """The records of the one offline run in a run folder."""
     (path,) = folder.glob("wandb/offline-run-*/*.wandb")
-    return list(records(path))
+    return list(read_records(path))
 
 
 def as_dict(items) -> dict:
@@ -110,7 +110,7 @@ def test_wandb_offline_has_config_metrics_and_pictures(no_account, tmp_path):
 def test_without_a_key_wandb_is_offline(no_account, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:  # it would answer
         monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
-        assert not online()
+        assert not can_go_online()
 
 
 def test_a_key_without_a_server_goes_offline_and_says_so(no_account, monkeypatch):
@@ -120,7 +120,7 @@ def test_a_key_without_a_server_goes_offline_and_says_so(no_account, monkeypatch
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
     said = []
     monkeypatch.setattr("callbacks.loggers.wandb.rank_zero_info", said.append)
-    assert not online() and said == ["W&B: 127.0.0.1 does not answer, logging offline"]
+    assert not can_go_online() and said == ["W&B: 127.0.0.1 does not answer, logging offline"]
 
 
 @pytest.mark.slow
@@ -134,7 +134,7 @@ def test_a_server_that_never_answers_costs_less_than_ten_seconds(no_account, mon
         wandb.finish()
         wandb.teardown()  # its process writes last
         (run,) = folder.glob("wandb/offline-run-*")
-        assert (3, "loss") in logged(folder, run.name.rsplit("-", 1)[1])
+        assert (3, "loss") in read_logged_metrics(folder, run.name.rsplit("-", 1)[1])
         return seconds
 
     offline = started(tmp_path / "offline")
@@ -154,7 +154,7 @@ def test_a_resumed_run_joins_and_has_every_row_once_though_a_kill_took_some(no_a
     wandb.teardown()
     folder = tmp_path / "simclr_digits/version_0"
     (first,) = folder.glob("wandb/offline-run-*/*.wandb")
-    rows = [record for record in records(first) if record.WhichOneof("record_type") == "history"]
+    rows = [record for record in read_records(first) if record.WhichOneof("record_type") == "history"]
     content, lost = first.read_bytes(), rows[-2].history.SerializeToString()
     first.write_bytes(content[: content.index(lost) + 5])  # cut off in the middle of the last row but one
     fit(tmp_path, eyes, "--trainer.callbacks+", save, "--ckpt_path", "last")
@@ -163,10 +163,10 @@ def test_a_resumed_run_joins_and_has_every_row_once_though_a_kill_took_some(no_a
     fragments = sorted(folder.glob("wandb/offline-run-*/*.wandb"))
     assert len(fragments) == 2 and len({path.name for path in fragments}) == 1  # the id
     found = []
-    for row in (as_dict(record.history.item) for path in fragments for record in records(path)):
+    for row in (as_dict(record.history.item) for path in fragments for record in read_records(path)):
         names = [name for name in row if "/" in name and name != "trainer/global_step"]
         found += [(row["trainer/global_step"], name, row[name]) for name in names]
-    logged_rows = CSVLogger(str(folder)).rows()[1]
+    logged_rows = CSVLogger(str(folder)).read_rows()[1]
     wanted = [
         (int(row["step"]), name, float(row[name]))
         for row in logged_rows

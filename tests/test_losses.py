@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssl_modules.losses import contrastive
+from ssl_modules.losses import blockwise
 from ssl_modules.losses.barlow import barlow_twins
-from ssl_modules.losses.contrastive import nt_xent
+from ssl_modules.losses.contrastive import nt_xent, plain_nt_xent
 
 
 def pair(images=6, dim=5, spread=0.5, dtype=torch.float32):
@@ -17,7 +17,7 @@ def pair(images=6, dim=5, spread=0.5, dtype=torch.float32):
     return z1.to(dtype), z2.to(dtype)
 
 
-def paper(z1, z2, temperature):
+def nt_xent_in_loops(z1, z2, temperature):
     """Equation 1 of the paper, one pair of views at a time, in float64."""
     z = torch.cat([z1, z2]).double()
     views, images = len(z), len(z1)
@@ -33,10 +33,10 @@ def paper(z1, z2, temperature):
     return loss
 
 
-@pytest.fixture(params=[contrastive.BLOCK, 30, 1], ids=["at once", "in blocks", "view by view"])
+@pytest.fixture(params=[blockwise.BLOCK, 30, 1], ids=["at once", "in blocks", "view by view"])
 def block(request, monkeypatch):
     """How many similarities are in memory at a time."""
-    monkeypatch.setattr(contrastive, "BLOCK", request.param)
+    monkeypatch.setattr(blockwise, "BLOCK", request.param)
     return request.param
 
 
@@ -46,11 +46,20 @@ def test_it_is_the_equation_of_the_paper_and_so_is_its_gradient(images, temperat
     ours, theirs = (
         [z.requires_grad_() for z in pair(images, dtype=d)] for d in (torch.float32, torch.float64)
     )
-    loss, expected = nt_xent(*ours, temperature), paper(*theirs, temperature)
+    loss, expected = nt_xent(*ours, temperature), nt_xent_in_loops(*theirs, temperature)
     torch.testing.assert_close(loss.double(), expected, atol=1e-5, rtol=1e-5)
     gradients, expected = torch.autograd.grad(loss, ours), torch.autograd.grad(expected, theirs)
     for gradient, other in zip(gradients, expected, strict=True):
         torch.testing.assert_close(gradient.double(), other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("images", [1, 2, 7, 50])
+def test_it_is_its_plain_form_and_so_is_its_gradient(images, block):
+    ours, plain = ([z.requires_grad_() for z in pair(images)] for _ in range(2))
+    loss, expected = nt_xent(*ours, 0.2), plain_nt_xent(*plain, 0.2)
+    torch.testing.assert_close(loss, expected)
+    gradients, expected = torch.autograd.grad(loss, ours), torch.autograd.grad(expected, plain)
+    torch.testing.assert_close(gradients, expected)
 
 
 @pytest.mark.parametrize("images", [1, 4, 33])
@@ -123,7 +132,7 @@ def test_autocast_around_it_changes_not_one_bit():
 @pytest.mark.parametrize("world", [1, 2, 3, 6])
 def test_the_mean_over_processes_is_the_whole_batch_gradients_too(world, block):
     whole, shards = ([z.requires_grad_() for z in pair()] for _ in range(2))
-    loss = paper(*whole, 0.2).float()
+    loss = nt_xent_in_loops(*whole, 0.2).float()
     loss.backward()
     count = len(whole[0]) // world
     gradients = [torch.zeros_like(z) for z in shards]
@@ -151,7 +160,8 @@ def test_its_gradient_is_that_of_finite_differences_also_by_candidates(block):
     views, others = views[:4].requires_grad_(), others.requires_grad_()
     itself, partner = torch.tensor([2, 3, 7, 8]), torch.tensor([7, 8, 2, 3])
     assert torch.autograd.gradcheck(
-        lambda views, others: contrastive.Surprise.apply(views, others, itself, partner, 0.7), (views, others)
+        lambda views, others: blockwise.BlockwiseInfoNCE.apply(views, others, itself, partner, 0.7),
+        (views, others),
     )
 
 
@@ -172,7 +182,7 @@ class Largest(TorchDispatchMode):
 def test_similarities_of_a_large_batch_are_never_in_memory_all_at_once(monkeypatch):
     z1, z2 = (z.requires_grad_() for z in pair(images=64))  # 128 x 128 similarities
     for block, largest in [(2**14, 2**14), (2**12, 2**12), (1, 128 * 5)]:
-        monkeypatch.setattr(contrastive, "BLOCK", block)
+        monkeypatch.setattr(blockwise, "BLOCK", block)
         with Largest() as found:
             nt_xent(z1, z2, 0.2).backward()
         assert found.numbers == largest
@@ -189,7 +199,7 @@ def test_inputs_stay_as_they_were_and_nothing_is_drawn(block):
 # --- Barlow Twins
 
 
-def barlow_paper(z1, z2, weight, center):
+def barlow_in_loops(z1, z2, weight, center):
     """Equations 1 and 2 of the paper, one pair of dimensions at a time, in float64."""
     z1, z2 = z1.double(), z2.double()
     if center:
@@ -222,7 +232,7 @@ def white(images=12, dim=4):
 def test_barlow_is_the_equation_of_the_paper_and_so_is_its_gradient(images, dim, weight, center):
     ours = [z.requires_grad_() for z in shifted_pair(images=images, dim=dim)]
     theirs = [z.detach().double().requires_grad_() for z in ours]
-    loss, expected = barlow_twins(*ours, weight, center), barlow_paper(*theirs, weight, center)
+    loss, expected = barlow_twins(*ours, weight, center), barlow_in_loops(*theirs, weight, center)
     torch.testing.assert_close(loss.double(), expected, atol=1e-5, rtol=1e-5)
     gradients, expected = torch.autograd.grad(loss, ours), torch.autograd.grad(expected, theirs)
     for gradient, other in zip(gradients, expected, strict=True):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from ssl_modules.rotation import turns
+from ssl_modules.rotation import rotate_four_ways
 from ssl_modules.rotnet import RotNet
 from tests.methods import METHODS, build, train
 from tests.test_methods import tiny
@@ -24,7 +24,7 @@ def images(count=5, channels=3, side=8):
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_turns_are_numpys_pixel_by_pixel(side, dtype, layout):
     x = images(side=side).mul(50).to(dtype).contiguous(memory_format=layout)
-    copies, targets = turns(x)
+    copies, targets = rotate_four_ways(x)
     assert copies.dtype == dtype and copies.shape == (20, 3, side, side)
     for k in range(4):
         turned = np.rot90(x.float().numpy(), k, axes=(2, 3))  # counter-clockwise
@@ -35,20 +35,20 @@ def test_turns_are_numpys_pixel_by_pixel(side, dtype, layout):
 def test_a_quarter_turn_brings_the_right_edge_to_the_top():
     x = torch.zeros(1, 1, 3, 3)
     x[..., 2] = 1  # the right column
-    _, quarter, half, three_quarters = turns(x)[0]
+    _, quarter, half, three_quarters = rotate_four_ways(x)[0]
     assert quarter[0, 0].all() and half[0, :, 0].all() and three_quarters[0, 2].all()
 
 
 def test_images_that_are_not_square_are_refused_in_one_line():
     with pytest.raises(MisconfigurationException, match="24x32") as error:
-        turns(torch.zeros(2, 3, 24, 32))
+        rotate_four_ways(torch.zeros(2, 3, 24, 32))
     assert "\n" not in str(error.value)
 
 
 def test_images_stay_as_they_were_and_nothing_is_drawn():
     x, state = images(), torch.get_rng_state()
     copy = x.clone()
-    turns(x)[0].add_(1)
+    rotate_four_ways(x)[0].add_(1)
     assert torch.equal(x, copy) and torch.equal(torch.get_rng_state(), state)
 
 

@@ -7,7 +7,6 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from ssl_modules.networks.conv import Conv2d
 from ssl_modules.networks.vae import VAEMLP, ResidualBlock, VAEConv
 
 
@@ -50,7 +49,7 @@ def test_five_convolutions_4x4_start_at_32_filters_and_double_and_so_back(residu
     encoder = VAEConv(64, residual=residual)
     decoder = encoder.decoder()
     for net, kind, widths in [
-        (encoder, Conv2d, [3, 32, 64, 128, 256, 512]),
+        (encoder, nn.Conv2d, [3, 32, 64, 128, 256, 512]),
         (decoder, nn.ConvTranspose2d, [512, 256, 128, 64, 32, 3]),
     ]:
         layers = [m for m in net.modules() if isinstance(m, kind) and m.kernel_size == (4, 4)]

@@ -1,3 +1,5 @@
+"""Encoders of timm, by name."""
+
 from difflib import get_close_matches
 
 import timm
@@ -23,8 +25,9 @@ class Timm(nn.Module):
     ):
         super().__init__()
         if not timm.is_model(name):
-            near = ", ".join(get_close_matches(name, timm.list_models()))
-            raise MisconfigurationException(f"timm has no model {name!r}{near and f'; near: {near}'}")
+            names = ", ".join(get_close_matches(name, timm.list_models()))
+            hint = f"; near: {names}" if names else ""
+            raise MisconfigurationException(f"timm has no model {name!r}{hint}")
         size = {} if img_size is None else {"img_size": img_size}
         self.model = timm.create_model(
             name, pretrained=pretrained, in_chans=in_channels, num_classes=0, **size
@@ -36,7 +39,7 @@ class Timm(nn.Module):
         self.pooled = plain_mean and self.model.num_features == self.dim
 
     def maps(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> what the model has before pooling: (B, dim, h, w) where `pooled`, tokens of a ViT."""
+        """(B, C, H, W) -> the last maps before pooling: (B, dim, h, w) where `pooled`, tokens of a ViT."""
         maps = self.model.forward_features(x)
         channels_last = getattr(self.model, "output_fmt", None) == "NHWC"  # e.g. Swin
         return maps.permute(0, 3, 1, 2) if channels_last else maps
