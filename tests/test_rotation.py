@@ -15,7 +15,7 @@ from tests.test_methods import tiny
 CASE = next(case for case in METHODS if case.method is RotNet)
 
 
-def images(count=5, channels=3, side=8):
+def make_images(count=5, channels=3, side=8):
     return torch.randn(count, channels, side, side, generator=torch.Generator().manual_seed(0))
 
 
@@ -23,7 +23,7 @@ def images(count=5, channels=3, side=8):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_turns_are_numpys_pixel_by_pixel(side, dtype, layout):
-    x = images(side=side).mul(50).to(dtype).contiguous(memory_format=layout)
+    x = make_images(side=side).mul(50).to(dtype).contiguous(memory_format=layout)
     copies, targets = rotate_four_ways(x)
     assert copies.dtype == dtype and copies.shape == (20, 3, side, side)
     for k in range(4):
@@ -46,7 +46,7 @@ def test_images_that_are_not_square_are_refused_in_one_line():
 
 
 def test_images_stay_as_they_were_and_nothing_is_drawn():
-    x, state = images(), torch.get_rng_state()
+    x, state = make_images(), torch.get_rng_state()
     copy = x.clone()
     rotate_four_ways(x)[0].add_(1)
     assert torch.equal(x, copy) and torch.equal(torch.get_rng_state(), state)
@@ -72,19 +72,19 @@ def test_loss_and_accuracy_are_those_of_all_four_turns_of_each_image(batch_of_on
 
 @pytest.fixture
 def batch_of_one_view():
-    return [images(count=6, side=16)], torch.full((6,), -1), torch.arange(6), 7
+    return [make_images(count=6, side=16)], torch.full((6,), -1), torch.arange(6), 7
 
 
 def test_rotation_accuracy_is_logged_for_each_split(data_dir, tmp_path):
     method, data = build(CASE), tiny(data_dir, CASE)
     trainer = train(method, data, tmp_path)
-    found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     tester = Trainer(accelerator="cpu", use_distributed_sampler=False, default_root_dir=tmp_path, **quiet)
     tester.test(method, data, verbose=False)
-    found |= {name: float(value) for name, value in tester.callback_metrics.items()}
+    metrics |= {name: float(value) for name, value in tester.callback_metrics.items()}
     for split in ("train", "val", "test"):
-        assert 0 <= found[f"{split}/rotation_top1"] <= 1 and found[f"{split}/loss"] > 0, split
+        assert 0 <= metrics[f"{split}/rotation_top1"] <= 1 and metrics[f"{split}/loss"] > 0, split
 
 
 def test_it_learns_which_way_is_up():
@@ -99,5 +99,5 @@ def test_it_learns_which_way_is_up():
         loss.backward()
         optimizer.step()
     method.eval()
-    method.validation_step(([sky + 0.5 * images(32, side=16)], None, None, 0), 0)
+    method.validation_step(([sky + 0.5 * make_images(32, side=16)], None, None, 0), 0)
     assert method.means["val/rotation_top1"].compute() > 0.9
