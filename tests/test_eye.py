@@ -26,7 +26,7 @@ from callbacks.plotting.style import (
     OTHER,
     PALETTE,
     class_colors,
-    class_name,
+    label_name,
     make_axes_grid,
     show_example,
     write_title,
@@ -206,7 +206,7 @@ def test_pictures_and_texts_are_shown():
     show_example(axes[0, 1], "it is a text")
     write_title(figure, "Both", "an image and a text")
     assert [t.get_text() for t in axes[0, 1].texts] == ["it is a text"] and len(axes[0, 0].images) == 1
-    assert class_name(["a", "b"], -1) == "?" and class_name(["a", "b"], 1) == "b"
+    assert label_name(["a", "b"], -1) == "?" and label_name(["a", "b"], 1) == "b"
 
 
 @pytest.mark.slow

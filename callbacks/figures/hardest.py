@@ -20,7 +20,7 @@ from callbacks.plotting.style import (
     INK,
     SPLITS,
     WRONG,
-    class_name,
+    label_name,
     place_axes,
     show_example,
     truncate_text,
@@ -188,5 +188,5 @@ def words(entry: dict[str, Any], names: list[str] | None) -> list[tuple[str, str
     if "pred" in entry:
         if entry["label"] not in (-1, entry["pred"]):
             lines.insert(0, (f"\N{BALLOT X} {truncate_text(names[entry['pred']], 16)}", WRONG))
-        lines.insert(0, (truncate_text(class_name(names, entry["label"]), 18), INK))
+        lines.insert(0, (truncate_text(label_name(names, entry["label"]), 18), INK))
     return lines

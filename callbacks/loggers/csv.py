@@ -1,4 +1,4 @@
-"""The logger of metrics.csv: each row is on disk as soon as it is logged, and a resumed run continues the file."""
+"""The logger of metrics.csv: each row is on disk at once, and a resumed run continues the file."""
 
 import csv
 import os

@@ -50,12 +50,11 @@ def draw_activations(
             caption = f"{names[int(classes[row, k])]}: {100 * prob[row, k]:.0f} %"
             cells.append((*overlay_activation(image, maps[row, k]), caption))
         groups.append(cells)
+    correct, mistakes, same = groups[:right], groups[right : right + wrong], groups[right + wrong :]
     sections = {
-        "Confident and right: the surest of a class, and what speaks for it and for others": groups[:right],
-        "Confident and wrong: the surest mistakes, and what speaks for the answer and for the truth": groups[
-            right : right + wrong
-        ],
-        "The same images in every run, whatever it says of them": groups[right + wrong :],
+        "Confident and right: the surest of a class, and what speaks for it and for others": correct,
+        "Confident and wrong: the surest mistakes, and what speaks for the answer and for the truth": mistakes,
+        "The same images in every run, whatever it says of them": same,
     }
     return lay_out_groups({heading: section for heading, section in sections.items() if section})
 

@@ -88,6 +88,6 @@ def truncate_text(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def class_name(names: Sequence[str], label: int) -> str:
+def label_name(names: Sequence[str], label: int) -> str:
     """Name of a class; '?' where unlabeled."""
     return names[label] if label >= 0 else "?"

@@ -41,7 +41,7 @@ def nt_xent(
         first: row of `candidates` that row 0 of `z1` is.
 
     Returns:
-        Scalar float32, the mean over the 2B local views. log(2N - 1) when all views look alike.
+        Scalar float32, the mean over the 2B local views. log(2N - 1) when all views are equal.
 
     Chen et al. 2020, eq. 1, https://arxiv.org/abs/2002.05709
     """

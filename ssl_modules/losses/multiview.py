@@ -22,7 +22,7 @@ def cross_modal(
         first: row of `candidates` that row 0 of `z1` is.
 
     Returns:
-        Scalar float32, the mean over images and both ways: half of the paper's sum. log N when all look alike.
+        Scalar float32, the mean over images and both ways: half of the paper's sum. log N when all are equal.
 
     Tian et al. 2019, section 3.2, with the rest of the batch as negatives, https://arxiv.org/abs/1906.05849
     """
@@ -52,7 +52,7 @@ def bank_contrast(
         temperature: divides the cosine similarities.
 
     Returns:
-        Scalar float32, the mean over images and both ways. log(M + 1) when all look alike and no negative is of the
+        Scalar float32, the mean over images and both ways. log(M + 1) when all are equal and no negative is of the
         batch.
 
     Tian et al. 2019, sections 3.2 and 3.4, https://arxiv.org/abs/1906.05849; the bank: Wu et al. 2018,
