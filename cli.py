@@ -34,16 +34,16 @@ def print_layers(file: str) -> int:
     import torch
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-    from model_summary.layer_list import network, read
-    from model_summary.summary import table, trace
+    from model_summary.layer_list import build_network, read_layer_list
+    from model_summary.summary import format_summary, trace_layers
 
     try:
-        layers, shape = network(read(Path(file)))
+        layers, shape = build_network(read_layer_list(Path(file)))
     except MisconfigurationException as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     view = torch.zeros(1, *shape)
-    print(table(trace(layers, view), view))
+    print(format_summary(trace_layers(layers, view), view))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from ssl_modules.networks.conv import speed_up_convolutions
 from ssl_modules.networks.pooled_resnet import PooledResNet
 from ssl_modules.networks.resnet import ResNet
 
@@ -9,7 +10,9 @@ NAMES = ("pooled", "wide3", "resnet20", "resnet18")
 
 
 def build(name: str) -> nn.Module:
-    return PooledResNet() if name == "pooled" else ResNet(name)
+    encoder = PooledResNet() if name == "pooled" else ResNet(name)
+    speed_up_convolutions(encoder)  # as training does
+    return encoder
 
 
 def options(name: str) -> dict[str, str]:

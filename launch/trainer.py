@@ -12,7 +12,7 @@ from lightning.pytorch.trainer.connectors.accelerator_connector import _PRECISIO
 from callbacks.checkpointing.checkpoints import list_kept_checkpoints
 from common.checkpoint import read_checkpoint
 from launch.predict import write_features
-from model_summary.summary import table, trace
+from model_summary.summary import format_summary, trace_layers
 
 
 def fast_precision() -> str:
@@ -88,7 +88,7 @@ class Trainer(pl.Trainer):
         view, views = batch.views[0], len(batch.views)
         what = f"{type(model).__name__} on {type(datamodule).__name__}"
         print(f"{what}; multiply-adds of one example, {views} view{'s' * (views > 1)}, forward with the loss")
-        print(table(trace(model, view, lambda: model.training_step(batch, 0)), view))
+        print(format_summary(trace_layers(model, view, lambda: model.training_step(batch, 0)), view))
 
     def predict(
         self,

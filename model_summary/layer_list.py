@@ -1,4 +1,4 @@
-"""A plain list of layers, as an exercise or a paper gives it -> a network."""
+"""Networks built from a plain list of layers, as an exercise or a paper gives it."""
 
 from pathlib import Path
 from typing import Any
@@ -8,26 +8,26 @@ import yaml
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from model_summary.receptive_field import pair
+from model_summary.receptive_field import to_pair
 
 KINDS = {"conv": {"kernel", "stride", "bias"}, "pool": {"stride"}, "linear": {"bias"}}
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A plan from a YAML file."""
+def read_layer_list(path: Path) -> dict[str, Any]:
+    """Read a plan from a YAML file."""
     try:
         plan = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise refused(f"{path}: {error.strerror}") from error
+        raise layer_list_error(f"{path}: {error.strerror}") from error
     except yaml.YAMLError as error:
-        raise refused(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise layer_list_error(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(plan, dict):
-        raise refused(f"{path} holds no keys: it needs input and layers")
+        raise layer_list_error(f"{path} holds no keys: it needs input and layers")
     return plan
 
 
-def network(plan: dict[str, Any]) -> tuple[nn.Sequential, tuple[int, int, int]]:
-    """The network and its input's shape (C, H, W).
+def build_network(plan: dict[str, Any]) -> tuple[nn.Sequential, tuple[int, int, int]]:
+    """Build the network; also returns its input's shape (C, H, W).
 
     Args:
         plan: `input: [C, H, W]`; `padding: same` or `none`, of convolutions; `bias: true` or `false`; `layers`, a list
@@ -37,37 +37,41 @@ def network(plan: dict[str, Any]) -> tuple[nn.Sequential, tuple[int, int, int]]:
     With `padding: same` a convolution of stride 1 keeps its input's size, by (kernel - 1) / 2 zeros on each side.
 
     Raises:
-        MisconfigurationException: what is no such plan, or a layer that is larger than its input.
+        MisconfigurationException: the plan has another form, or a layer is larger than its input.
     """
     unknown = plan.keys() - {"input", "padding", "bias", "layers"}
     if unknown or not {"input", "layers"} <= plan.keys():
-        raise refused(
+        raise layer_list_error(
             f"the keys are input, layers, padding and bias, not {', '.join(sorted(unknown or plan.keys()))}"
         )
     sizes, layers = plan["input"], plan["layers"]
     if not (isinstance(sizes, list) and len(sizes) == 3 and all(type(n) is int and n > 0 for n in sizes)):
-        raise refused(f"input is {sizes}: give [channels, height, width]")
+        raise layer_list_error(f"input is {sizes}: give [channels, height, width]")
     if not (isinstance(layers, list) and all(isinstance(layer, dict) for layer in layers)):
-        raise refused(f"layers is {layers}: give a list such as [{{conv: 8, kernel: 3}}, {{linear: 10}}]")
+        raise layer_list_error(
+            f"layers is {layers}: give a list such as [{{conv: 8, kernel: 3}}, {{linear: 10}}]"
+        )
     if plan.get("padding", "none") not in ("same", "none"):
-        raise refused(f"padding is {plan['padding']}: same or none")
-    built: list[nn.Module] = []
+        raise layer_list_error(f"padding is {plan['padding']}: same or none")
+    modules: list[nn.Module] = []
     x = torch.empty(1, *sizes, device="meta")
     for number, layer in enumerate(layers, start=1):
         try:
-            for part in parts(layer, number, x, plan):
+            for part in build_layer(layer, number, x, plan):
                 x = part.to("meta")(x)
-                built.append(part)
+                modules.append(part)
         except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
-            raise refused(f"layer {number}, {layer}, does not fit {tuple(x.shape[1:])}: {error}") from error
-    return nn.Sequential(*built).to_empty(device="cpu"), tuple(sizes)
+            raise layer_list_error(
+                f"layer {number}, {layer}, does not fit {tuple(x.shape[1:])}: {error}"
+            ) from error
+    return nn.Sequential(*modules).to_empty(device="cpu"), tuple(sizes)
 
 
-def parts(layer: dict[str, Any], number: int, x: torch.Tensor, plan: dict[str, Any]) -> list[nn.Module]:
-    """The modules of one layer of the list, for an input like `x`."""
+def build_layer(layer: dict[str, Any], number: int, x: torch.Tensor, plan: dict[str, Any]) -> list[nn.Module]:
+    """Build the modules of one layer of the list, for an input like `x`."""
     kind = next((kind for kind in KINDS if kind in layer), None)
     if kind is None or layer.keys() - KINDS[kind] - {kind}:
-        raise refused(
+        raise layer_list_error(
             f"layer {number}, {layer}: it is a conv (kernel, stride), a pool (stride) or a linear one"
         )
     bias = layer.get("bias", plan.get("bias", True))
@@ -75,16 +79,16 @@ def parts(layer: dict[str, Any], number: int, x: torch.Tensor, plan: dict[str, A
         flat = [nn.Flatten()] if x.ndim > 2 else []
         return [*flat, nn.Linear(x[0].numel(), layer["linear"], bias=bias)]
     if kind == "pool":
-        size = pair(layer["pool"])
-        return [nn.MaxPool2d(size, pair(layer.get("stride", size)))]
+        size = to_pair(layer["pool"])
+        return [nn.MaxPool2d(size, to_pair(layer.get("stride", size)))]
     if "kernel" not in layer:
-        raise refused(f"layer {number}, {layer}: a conv needs its kernel")
-    kernel = pair(layer["kernel"])
+        raise layer_list_error(f"layer {number}, {layer}: a conv needs its kernel")
+    kernel = to_pair(layer["kernel"])
     if plan.get("padding") == "same" and not all(k % 2 for k in kernel):
-        raise refused(f"layer {number}, {layer}: padding same needs an odd kernel")
+        raise layer_list_error(f"layer {number}, {layer}: padding same needs an odd kernel")
     padding = tuple((k - 1) // 2 for k in kernel) if plan.get("padding") == "same" else 0
-    return [nn.Conv2d(x.shape[1], layer["conv"], kernel, pair(layer.get("stride", 1)), padding, bias=bias)]
+    return [nn.Conv2d(x.shape[1], layer["conv"], kernel, to_pair(layer.get("stride", 1)), padding, bias=bias)]
 
 
-def refused(why: str) -> MisconfigurationException:
+def layer_list_error(why: str) -> MisconfigurationException:
     return MisconfigurationException(f"list of layers: {why}")

@@ -1,4 +1,4 @@
-"""Receptive fields: which pixels can reach one cell of a map, followed through every operation of a network.
+"""Receptive fields: the pixels that can reach one cell of a map, followed through every operation of a network.
 
 Araujo et al. 2019, https://distill.pub/2019/computing-receptive-fields
 """
@@ -12,82 +12,91 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 
-class Field(NamedTuple):
+class ReceptiveField(NamedTuple):
     """Receptive field of a cell in pixels (height, width), and jump: pixels from one cell to the next."""
 
     size: tuple[float, float]
     jump: tuple[float, float]
 
-    def windowed(self, kernel: Any, stride: Any, dilation: Any = 1) -> "Field":
-        """Of a convolution or a pooling on these cells."""
-        kernel, stride, dilation = pair(kernel), pair(stride), pair(dilation)
+    def after_window(self, kernel: Any, stride: Any, dilation: Any = 1) -> "ReceptiveField":
+        """Return the field of a convolution or a pooling on these cells."""
+        kernel, stride, dilation = to_pair(kernel), to_pair(stride), to_pair(dilation)
         size = [
             s + (k - 1) * d * j for s, k, d, j in zip(self.size, kernel, dilation, self.jump, strict=True)
         ]
-        return Field(tuple(size), tuple(j * s for j, s in zip(self.jump, stride, strict=True)))
+        return ReceptiveField(tuple(size), tuple(j * s for j, s in zip(self.jump, stride, strict=True)))
 
-    def spread(self, kernel: Any, stride: Any) -> "Field":
-        """Of a transposed convolution: a cell hears at most ceil(kernel / stride) cells, which lie `jump` apart."""
-        kernel, stride = pair(kernel), pair(stride)
-        heard = [math.ceil(k / s) for k, s in zip(kernel, stride, strict=True)]
-        size = [s + (h - 1) * j for s, h, j in zip(self.size, heard, self.jump, strict=True)]
-        return Field(tuple(size), tuple(j / s for j, s in zip(self.jump, stride, strict=True)))
+    def after_transposed(self, kernel: Any, stride: Any) -> "ReceptiveField":
+        """Return the field of a transposed convolution.
+
+        A cell of it reads at most ceil(kernel / stride) cells, which lie `jump` apart.
+        """
+        kernel, stride = to_pair(kernel), to_pair(stride)
+        cells = [math.ceil(k / s) for k, s in zip(kernel, stride, strict=True)]
+        size = [s + (n - 1) * j for s, n, j in zip(self.size, cells, self.jump, strict=True)]
+        return ReceptiveField(tuple(size), tuple(j / s for j, s in zip(self.jump, stride, strict=True)))
 
 
-WHOLE = Field((math.inf, math.inf), (math.inf, math.inf))  # every pixel of the input
+WHOLE_IMAGE = ReceptiveField((math.inf, math.inf), (math.inf, math.inf))  # every pixel of the input
 
 
-def pair(value: Any) -> tuple[int, int]:
+def to_pair(value: Any) -> tuple[int, int]:
+    """An option of a layer as (height, width): one number, or a sequence of one or two."""
     if isinstance(value, int):
         return value, value
-    first, *rest = value
-    return first, rest[0] if rest else first
+    first, *others = value
+    return first, others[0] if others else first
 
 
-class Fields(TorchFunctionMode):
-    """While active, knows the field of each map (..., h, w) made from `image`; of what is flat or pooled, `WHOLE`."""
+class FieldTracker(TorchFunctionMode):
+    """While active, notes the field of each map (..., h, w) made from `image`: `WHOLE_IMAGE` where flat or pooled."""
 
     def __init__(self, image: Tensor):
         super().__init__()
-        self.known = WeakTensorKeyDictionary()
-        self.known[image] = Field((1, 1), (1, 1))
+        self.fields = WeakTensorKeyDictionary()
+        self.fields[image] = ReceptiveField((1, 1), (1, 1))
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         outputs = function(*args, **(kwargs or {}))
-        inputs = [tensor for tensor in tensors((args, kwargs)) if tensor in self.known]
+        inputs = [tensor for tensor in iterate_tensors((args, kwargs)) if tensor in self.fields]
         if inputs:
-            field = self.after(getattr(function, "__name__", ""), inputs, args, kwargs or {})
-            for output in tensors(outputs):
-                if output not in self.known:  # in place, or a view of itself
+            field = self.output_field(getattr(function, "__name__", ""), inputs, args, kwargs or {})
+            for output in iterate_tensors(outputs):
+                if output not in self.fields:  # in place, or a view of itself
                     spatial = output.ndim == 4 or output.shape[-2:] == inputs[0].shape[-2:]
-                    self.known[output] = field if spatial else WHOLE
+                    self.fields[output] = field if spatial else WHOLE_IMAGE
         return outputs
 
-    def after(self, name: str, inputs: list[Tensor], args: tuple, kwargs: dict) -> Field:
-        """The field of what a function returns."""
-        fields = [self.known[tensor] for tensor in inputs]
-        field = Field(
-            *(tuple(map(max, *both)) if len(fields) > 1 else both[0] for both in zip(*fields, strict=True))
-        )
-        if WHOLE in fields:
-            return WHOLE
+    def output_field(self, name: str, inputs: list[Tensor], args: tuple, kwargs: dict) -> ReceptiveField:
+        """Return the field of what a function returns."""
+        fields = [self.fields[tensor] for tensor in inputs]
+        if WHOLE_IMAGE in fields:
+            return WHOLE_IMAGE
+        sizes, jumps = zip(*fields, strict=True)
+        field = ReceptiveField(*(tuple(map(max, zip(*sides, strict=True))) for sides in (sizes, jumps)))
         options = dict(zip(SIGNATURES.get(name, ()), args, strict=False)) | kwargs
         if name == "conv2d":
             kernel = options["weight"].shape[2:]
-            return field.windowed(kernel, options.get("stride", 1), options.get("dilation", 1))
+            return field.after_window(kernel, options.get("stride", 1), options.get("dilation", 1))
         if name == "conv_transpose2d":
-            return field.spread(options["weight"].shape[2:], options.get("stride", 1))
+            return field.after_transposed(options["weight"].shape[2:], options.get("stride", 1))
         if name in ("max_pool2d", "avg_pool2d"):
             kernel = options["kernel_size"]
-            return field.windowed(kernel, options.get("stride") or kernel, options.get("dilation", 1))
+            return field.after_window(kernel, options.get("stride") or kernel, options.get("dilation", 1))
         if name == "pixel_shuffle":
-            return field.spread(1, options["upscale_factor"])
-        return WHOLE if name in GLOBAL else field
+            return field.after_transposed(1, options["upscale_factor"])
+        return WHOLE_IMAGE if name in GLOBAL else field
 
 
-GLOBAL = ("adaptive_avg_pool2d", "adaptive_max_pool2d", "mean", "amax", "scaled_dot_product_attention")
+GLOBAL = (  # functions whose every output reads the whole map
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
+    "mean",
+    "amax",
+    "scaled_dot_product_attention",
+)
 SIGNATURES = {  # of functions that move or widen a field
     "conv2d": ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
     "conv_transpose2d": (
@@ -106,12 +115,12 @@ SIGNATURES = {  # of functions that move or widen a field
 }
 
 
-def tensors(tree: Any) -> Iterator[Tensor]:
-    """All tensors in nested lists, tuples and dicts."""
+def iterate_tensors(tree: Any) -> Iterator[Tensor]:
+    """Yield all tensors in nested lists, tuples and dicts."""
     if isinstance(tree, Tensor):
         yield tree
     elif isinstance(tree, dict):
-        yield from tensors(list(tree.values()))
+        yield from iterate_tensors(list(tree.values()))
     elif isinstance(tree, list | tuple):
         for branch in tree:
-            yield from tensors(branch)
+            yield from iterate_tensors(branch)

@@ -1,4 +1,4 @@
-"""A network layer by layer: kernel, stride, output, receptive field, parameters, multiply-adds."""
+"""The summary of a network layer by layer: kernel, stride, output, receptive field, parameters, multiply-adds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from model_summary.receptive_field import WHOLE, Field, Fields, pair
+from model_summary.receptive_field import WHOLE_IMAGE, FieldTracker, ReceptiveField, to_pair
 
-RECURRENT = ("RNN", "LSTM", "GRU")  # one kernel each, which the counter does not know
+RECURRENT = ("RNN", "LSTM", "GRU")  # torch runs each as one kernel, which the counter does not count
 
 
 @dataclass
@@ -23,29 +23,28 @@ class Layer:
     kernel: tuple[int, int] | None
     stride: tuple[int, int] | None
     output: tuple[int, ...]
-    field: Field | None
+    receptive_field: ReceptiveField | None
     parameters: int
     multiply_adds: int
 
 
-def trace(network: nn.Module, view: Tensor, run: Callable[[], Any] | None = None) -> list[Layer]:
-    """Every layer of `network` that the view (B, ...) passes, in that order; in eval mode, without gradients.
+def trace_layers(network: nn.Module, view: Tensor, run: Callable[[], Any] | None = None) -> list[Layer]:
+    """Trace every layer of `network` that the view (B, ...) passes, in order, in eval mode and without gradients.
 
     Layers that neither have parameters nor change the shape are left out; weights used twice are counted once.
 
     Args:
         run: what to run in place of `network(view)`.
     """
-    recorder, fields = Recorder(view), Fields(view)
-    recorder.fields = fields
+    recorder = Recorder(view)
     handles = []
     for name, module in network.named_modules():
         if not list(module.children()):
-            handles.append(module.register_forward_pre_hook(recorder.before))
-            handles.append(module.register_forward_hook(partial(recorder.after, name)))
+            handles.append(module.register_forward_pre_hook(recorder.before_layer))
+            handles.append(module.register_forward_hook(partial(recorder.after_layer, name)))
     modes = {module: module.training for module in network.modules()}
     try:
-        with torch.no_grad(), recorder.flops, fields:
+        with torch.no_grad(), recorder.flops, recorder.tracker:
             network.eval()
             run() if run else network(view)
     finally:
@@ -53,7 +52,7 @@ def trace(network: nn.Module, view: Tensor, run: Callable[[], Any] | None = None
             handle.remove()
         for module, mode in modes.items():
             module.training = mode
-    return [*recorder.layers, *recorder.rest(network)]
+    return [*recorder.layers, *recorder.other_layers(network)]
 
 
 class Recorder:
@@ -61,53 +60,54 @@ class Recorder:
 
     def __init__(self, view: Tensor):
         self.examples, self.flops = len(view), FlopCounterMode(display=False)
-        self.fields: Fields
+        self.tracker = FieldTracker(view)
         self.layers: list[Layer] = []
         self.counted: set[nn.Parameter] = set()
         self.start = 0
 
-    def before(self, module: nn.Module, inputs: tuple) -> None:
+    def before_layer(self, module: nn.Module, inputs: tuple) -> None:
         self.start = self.flops.get_total_flops()
 
-    def after(self, name: str, module: nn.Module, inputs: tuple, output: Any) -> None:
+    def after_layer(self, name: str, module: nn.Module, inputs: tuple, output: Any) -> None:
         output = output[0] if isinstance(output, tuple) else output
-        own = [p for p in module.parameters() if p not in self.counted]
-        self.counted.update(own)
+        parameters = [p for p in module.parameters() if p not in self.counted]
+        self.counted.update(parameters)
         products = (self.flops.get_total_flops() - self.start) // 2
         if isinstance(module, nn.RNNBase):
-            products = output.shape[:2].numel() * sum(p.numel() for p in own if p.ndim == 2)
-        if own or output.shape != inputs[0].shape:
+            products = output.shape[:2].numel() * sum(p.numel() for p in parameters if p.ndim == 2)
+        if parameters or output.shape != inputs[0].shape:
             self.layers.append(
                 Layer(
                     name=name,
                     kind=type(module).__name__,
-                    kernel=window(module, "kernel_size"),
-                    stride=window(module, "stride"),
+                    kernel=read_pair(module, "kernel_size"),
+                    stride=read_pair(module, "stride"),
                     output=tuple(output.shape[1:]),
-                    field=self.fields.known.get(output),
-                    parameters=sum(p.numel() for p in own),
+                    receptive_field=self.tracker.fields.get(output),
+                    parameters=sum(p.numel() for p in parameters),
                     multiply_adds=products // self.examples,
                 )
             )
 
-    def rest(self, network: nn.Module) -> list[Layer]:
-        """What is outside of these layers: a position embedding, attention, the similarities of a loss."""
+    def other_layers(self, network: nn.Module) -> list[Layer]:
+        """One line for all outside of these layers: a position embedding, attention, the similarities of a loss."""
         parameters = sum(p.numel() for p in network.parameters() if p not in self.counted)
-        known = sum(layer.multiply_adds for layer in self.layers if layer.kind not in RECURRENT)
-        products = max(0, self.flops.get_total_flops() // 2 // self.examples - known)
+        counted = sum(layer.multiply_adds for layer in self.layers if layer.kind not in RECURRENT)
+        products = max(0, self.flops.get_total_flops() // 2 // self.examples - counted)
         if not parameters and not products:
             return []
         return [Layer("elsewhere", "", None, None, (), None, parameters, products)]
 
 
-def window(module: nn.Module, option: str) -> tuple[int, int] | None:
+def read_pair(module: nn.Module, option: str) -> tuple[int, int] | None:
+    """Read kernel_size or stride of a module, if it has them."""
     value = getattr(module, option, None)
-    return None if value is None else pair(value)
+    return None if value is None else to_pair(value)
 
 
-def table(layers: list[Layer], view: Tensor) -> str:
-    """As text, a row a layer, with totals."""
-    head = [
+def format_summary(layers: list[Layer], view: Tensor) -> str:
+    """Format layers as a table of text, a row for each, with totals."""
+    header = [
         "layer",
         "kind",
         "kernel",
@@ -118,34 +118,36 @@ def table(layers: list[Layer], view: Tensor) -> str:
         "parameters",
         "multiply-adds",
     ]
-    rows = [["input", "", "", "", size(view.shape[1:]), "", "", "", ""]]
+    rows = [["input", "", "", "", format_size(view.shape[1:]), "", "", "", ""]]
     for layer in layers:
-        field = ["", ""] if layer.field is None else [size(layer.field.size), size(layer.field.jump)]
-        if layer.field is not None and layer.field.size == WHOLE.size:
-            field = ["all", ""]
+        field = layer.receptive_field
+        columns = ["", ""] if field is None else [format_size(field.size), format_size(field.jump)]
+        if field is not None and field.size == WHOLE_IMAGE.size:
+            columns = ["all", ""]
         rows.append(
             [
                 layer.name,
                 layer.kind,
-                size(layer.kernel or ()),
-                size(layer.stride or ()),
-                size(layer.output),
-                *field,
+                format_size(layer.kernel or ()),
+                format_size(layer.stride or ()),
+                format_size(layer.output),
+                *columns,
                 f"{layer.parameters:,}",
                 f"{layer.multiply_adds:,}",
             ]
         )
     sums = (sum(layer.parameters for layer in layers), sum(layer.multiply_adds for layer in layers))
     rows.append(["total", *[""] * 6, *(f"{total:,}" for total in sums)])
-    return text([head, *rows], right=(7, 8))
+    return format_columns([header, *rows], right=(7, 8))
 
 
-def size(numbers: tuple[float, ...]) -> str:
+def format_size(numbers: tuple[float, ...]) -> str:
+    """(3, 4) -> 3x4"""
     return "x".join(f"{number:g}" for number in numbers)
 
 
-def text(rows: list[list[str]], right: tuple[int, ...] = ()) -> str:
-    """Rows of cells in columns, the first row underlined."""
+def format_columns(rows: list[list[str]], right: tuple[int, ...] = ()) -> str:
+    """Align rows of cells in columns; the first row is underlined."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join(

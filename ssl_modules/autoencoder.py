@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from common.batch import Batch
 from ssl_modules.base import SSLModule
-from ssl_modules.rotation import turns
+from ssl_modules.rotation import rotate_four_ways
 
 # what follows the decoder, and the range that it can reach
 OUTPUTS = {"sigmoid": (torch.sigmoid, (0, 1)), "tanh": (torch.tanh, (-1, 1)), "linear": (nn.Identity(), None)}
@@ -78,7 +78,7 @@ class Autoencoder(SSLModule):
         if not self.beta:
             return self.reconstruction_step(images)
         quarters = batch.key.randint(4).to(images.device)  # (B,)
-        copies, targets = turns(images)  # (4B, C, S, S), (4B,)
+        copies, targets = rotate_four_ways(images)  # (4B, C, S, S), (4B,)
         rows = quarters * len(images) + torch.arange(len(images), device=images.device)
         return self.reconstruction_step(copies[rows], targets[rows])
 

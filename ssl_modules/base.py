@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from common.batch import Batch
 from common.checkpoint import upgrade_checkpoint
 from ssl_modules.compiled import compile_networks, compile_requested
+from ssl_modules.networks.conv import speed_up_convolutions
 from ssl_modules.optim import make_schedule, parameter_groups
 from ssl_modules.weights import load_encoder, state_dict_mismatch
 
@@ -82,6 +83,7 @@ class SSLModule(LightningModule):
         return {"loss": loss, "metrics": metrics, "count": len(features) if count is None else count, **more}
 
     def setup(self, stage: str) -> None:
+        speed_up_convolutions(self)
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from common.batch import Batch
 from ssl_modules.base import SSLModule
-from ssl_modules.losses.multiview import bank_contrast, cross_modal, remember
+from ssl_modules.losses.multiview import bank_contrast, cross_modal, update_bank
 from ssl_modules.networks.mlp import mlp
 
 
@@ -38,7 +38,7 @@ class CMC(SSLModule):
         **shared,
     ):
         super().__init__(**shared)
-        if not hasattr(self.encoder, "pair"):
+        if not hasattr(self.encoder, "encode_pair"):
             raise MisconfigurationException(
                 f"CMC needs an encoder of two networks and has a {type(self.encoder).__name__}: set "
                 "model.init_args.encoder to ssl_modules.networks.lab_pair.LabPair"
@@ -61,9 +61,9 @@ class CMC(SSLModule):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         if self.negatives and self._trainer:
-            self.size_bank(len(self.trainer.datamodule.train_dataloader().dataset))
+            self.resize_bank(len(self.trainer.datamodule.train_dataloader().dataset))
 
-    def size_bank(self, images: int) -> None:
+    def resize_bank(self, images: int) -> None:
         """A bank with random directions for so many images, always the same, unless it is there."""
         if self.bank.shape[1] != images:
             generator = torch.Generator().manual_seed(0)
@@ -77,7 +77,7 @@ class CMC(SSLModule):
         return super().load_state_dict(state_dict, *args, **kwargs)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict:
-        features = self.encoder.pair(batch.views[0])  # (B, D / 2) each
+        features = self.encoder.encode_pair(batch.views[0])  # (B, D / 2) each
         z1, z2 = (projector(f) for projector, f in zip(self.projectors, features, strict=True))
         loss = self.contrast_with_bank(z1, z2, batch) if self.negatives else self.contrast(z1, z2)
         return self.outputs(loss, torch.cat(features, dim=1), projections=torch.stack([z1, z2]))
@@ -89,12 +89,12 @@ class CMC(SSLModule):
     def contrast_with_bank(self, z1: Tensor, z2: Tensor, batch: Batch) -> Tensor:
         index = batch.index
         if not self.bank.numel():  # a step by hand
-            self.size_bank(int(index.max()) + 1)
+            self.resize_bank(int(index.max()) + 1)
         negatives = torch.randint(self.bank.shape[1], (self.negatives,), generator=batch.key.generator())
         loss = bank_contrast(z1, z2, self.bank, index, negatives.to(z1.device), self.temperature)
         with torch.no_grad():
             everywhere = (self.gather(x) for x in (z1, z2, index))
-            remember(self.bank, *everywhere, self.momentum)
+            update_bank(self.bank, *everywhere, self.momentum)
         return loss
 
     def describe(self, images: int, note: str) -> str:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 
-def draw(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
-    """One draw from each posterior, which gradients pass through: mean + sigma * noise.
+def reparameterize(mean: Tensor, log_variance: Tensor, noise: Tensor) -> Tensor:
+    """Draw once from each posterior so that gradients pass through the draw: mean + sigma * noise.
 
     Args:
         mean, log_variance: (B, D), of Gaussians with independent components.
@@ -27,14 +27,14 @@ class Gaussian(NamedTuple):
     mean: Tensor
     factor: Tensor
 
-    def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """(count, D); the generator is on the CPU."""
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw (count, D); the generator is on the CPU."""
         noise = torch.randn(count, len(self.mean), generator=generator).to(self.mean)
         return self.mean + noise @ self.factor.T
 
 
-def aggregate(mean: Tensor, log_variance: Tensor) -> Gaussian:
-    """The Gaussian with mean and covariance of a mixture of posteriors, each of the same weight.
+def aggregate_posterior(mean: Tensor, log_variance: Tensor) -> Gaussian:
+    """Fit a Gaussian to a mixture of posteriors of equal weight: it has the mixture's mean and covariance.
 
     Its covariance is that of their means plus, on the diagonal, the mean of their variances (law of total variance).
     So it is full and positive definite from the first image on, without shrinkage.
@@ -52,7 +52,7 @@ def aggregate(mean: Tensor, log_variance: Tensor) -> Gaussian:
 
 
 def class_gaussians(mean: Tensor, log_variance: Tensor, labels: Tensor) -> dict[int, Gaussian]:
-    """The aggregate posterior of each class, as a Gaussian.
+    """Fit a Gaussian to the posteriors of each class.
 
     Args:
         mean, log_variance: (N, D), of the posteriors of training images.
@@ -63,4 +63,4 @@ def class_gaussians(mean: Tensor, log_variance: Tensor, labels: Tensor) -> dict[
     """
     labels = labels.to(mean.device)
     classes = labels[labels >= 0].unique().tolist()
-    return {k: aggregate(mean[labels == k], log_variance[labels == k]) for k in classes}
+    return {k: aggregate_posterior(mean[labels == k], log_variance[labels == k]) for k in classes}

@@ -1,12 +1,12 @@
-"""Exact turns of square images."""
+"""Rotation of square images by quarter turns, pixel by pixel."""
 
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 
-def turns(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Every image upright and turned by 90, 180 and 270 degrees, counter-clockwise. Pixels move, none is interpolated.
+def rotate_four_ways(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotate every image by 0, 90, 180 and 270 degrees, counter-clockwise. Pixels move, none is interpolated.
 
     Args:
         images: (B, C, S, S).

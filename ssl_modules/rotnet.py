@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from common.batch import Batch
 from ssl_modules.base import SSLModule
-from ssl_modules.rotation import turns
+from ssl_modules.rotation import rotate_four_ways
 
 
 class RotNet(SSLModule):
@@ -24,11 +24,11 @@ class RotNet(SSLModule):
         self.turn_head = nn.Linear(self.encoder.dim, 4)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict:
-        copies, targets = turns(batch.views[0])  # (4B, C, S, S), (4B,)
+        copies, targets = rotate_four_ways(batch.views[0])  # (4B, C, S, S), (4B,)
         return self.classify(self.encode(copies), targets)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict:
-        copies, targets = turns(batch.views[0])
+        copies, targets = rotate_four_ways(batch.views[0])
         # a call each, so that the upright ones' features are those of `encode(view)`
         features = [self.encode(turned) for turned in copies.chunk(4)]
         return self.classify(torch.cat(features), targets)

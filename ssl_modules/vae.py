@@ -13,7 +13,7 @@ from torch import Tensor
 
 from common.batch import Batch
 from ssl_modules.base import SSLModule
-from ssl_modules.gaussians import Gaussian, class_gaussians, draw
+from ssl_modules.gaussians import Gaussian, class_gaussians, reparameterize
 from ssl_modules.losses.elbo import bernoulli_nll, free_bits, gaussian_nll, kl_to_standard_normal
 
 
@@ -99,7 +99,7 @@ class VAE(SSLModule):
         images, labels = batch.views[0], batch.labels
         mean, log_variance = self.encoder.posterior(images)
         noise = batch.key.randn(self.encoder.dim).to(mean.device)  # (B, D)
-        logits = self.decode(draw(mean, log_variance, noise), labels)
+        logits = self.decode(reparameterize(mean, log_variance, noise), labels)
         errors = self.negative_log_likelihood(logits, images)  # (B,)
         kl = kl_to_standard_normal(mean, log_variance)  # (B, D)
         loss = errors.mean() + beta * free_bits(self.gather(kl) if floor else kl, floor)
@@ -134,5 +134,5 @@ class VAE(SSLModule):
         if gaussian is None:
             z = torch.randn(count, self.encoder.dim, generator=generator)
         else:
-            z = gaussian.draw(count, generator)
+            z = gaussian.sample(count, generator)
         return self.decode(z.to(self.device), labels).sigmoid()

@@ -53,7 +53,7 @@ def written(folder: Path, name: str) -> tuple[dict, dict[str, np.ndarray]]:
 
 def last_logged(folder: Path) -> dict[str, float]:
     """Metric -> its newest value in metrics.csv."""
-    return {name: rows[-1, 2] for name, rows in CSVLogger(str(folder)).series().items()}
+    return {name: rows[-1, 2] for name, rows in CSVLogger(str(folder)).read_series().items()}
 
 
 def assert_training_is_as_without(case: Case, data_dir: Path, tmp_path: Path, *eyes, **options) -> None:

@@ -15,35 +15,35 @@ from ssl_modules.networks.resnet import Block, ResNet
 from tests.methods import small_residual_encoder, train
 
 
-def count(module: nn.Module) -> int:
+def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def small(residual=True, **arguments) -> Autoencoder:
+def build_small(residual=True, **arguments) -> Autoencoder:
     """On 16x16 images, always with the same weights; with group norm, so that training mode is evaluation's."""
     torch.manual_seed(0)
     encoder = small_residual_encoder("group") if residual else ConvEncoder(16, widths=(8, 16))
     return Autoencoder(encoder=encoder, optimizer=torch.optim.AdamW, **arguments)
 
 
-def images(n=12, low=0.0, high=1.0, size=16):
+def make_images(n=12, low=0.0, high=1.0, size=16):
     pixels = torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(1))
     return low + (high - low) * pixels
 
 
-def batch_of(view, key=7):
+def make_batch(view, key=7):
     rows = torch.arange(len(view))
     return Batch([view], rows % 4, rows, BatchKey.single(key, len(view)))
 
 
-def turns_of(targets, upright) -> list[int]:
+def count_turns(targets, upright) -> list[int]:
     """By how many quarter turns numpy gets from each image to its target; exactly one must fit."""
-    found = []
+    turns = []
     for target, image in zip(targets.numpy(), upright.numpy(), strict=True):
         fits = [np.array_equal(target, np.rot90(image, k, (1, 2))) for k in range(4)]
         assert sum(fits) == 1
-        found.append(fits.index(True))
-    return found
+        turns.append(fits.index(True))
+    return turns
 
 
 def errors_in_loops(reconstructions, targets, loss) -> list[float]:
@@ -70,13 +70,13 @@ def cross_entropy_in_loops(scores, labels) -> float:
 # --- networks
 
 
-def test_encoder_and_decoder_have_the_parameters_that_the_course_work_counts():
+def test_encoder_and_decoder_have_the_parameters_of_the_course():
     encoder = ConvEncoder()
-    assert count(encoder) == 42_156 and count(encoder.decoder()) == 42_135
+    assert count_parameters(encoder) == 42_156 and count_parameters(encoder.decoder()) == 42_135
     assert encoder.dim == 384 and encoder.maps(torch.zeros(1, 3, 64, 64)).shape == (1, 24, 4, 4)
 
 
-def test_every_convolution_is_4x4_with_stride_2_and_padding_1_and_relu_follows_but_at_the_end():
+def test_convolutions_are_4x4_with_stride_2_and_relu_between():
     encoder = ConvEncoder()
     for layers, kind in (
         (list(encoder.layers), nn.Conv2d),
@@ -111,7 +111,7 @@ def test_the_decoder_gives_back_the_shape_of_the_images(make, arguments, size, c
 
 
 def test_plain_features_are_the_flattened_maps():
-    encoder, view = ConvEncoder(16, widths=(8, 16)), images()
+    encoder, view = ConvEncoder(16, widths=(8, 16)), make_images()
     maps, features = encoder.maps(view), encoder(view)
     for c, y, x in np.ndindex(16, 4, 4):
         assert torch.equal(features[:, (c * 4 + y) * 4 + x], maps[:, c, y, x])
@@ -158,7 +158,7 @@ def test_pixel_shuffle_lays_four_channels_out_as_2x2_pixels():
     ],
     ids=str,
 )
-def test_sizes_and_widths_that_make_no_network_are_refused_in_one_line(make, arguments, named):
+def test_sizes_and_widths_of_no_network_are_refused_in_one_line(make, arguments, named):
     with pytest.raises(MisconfigurationException, match=named) as error:
         make(**arguments)
     assert "\n" not in str(error.value)
@@ -182,17 +182,17 @@ def test_images_of_another_size_are_refused_in_one_line(make, shape):
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_each_training_image_is_turned_as_numpy_turns_it_to_the_bit(channels_last):
-    method, view = small(beta=10.0), images()
-    given = view.to(memory_format=torch.channels_last) if channels_last else view
-    targets = method.training_step(batch_of(given), 0)["targets"]
-    assert set(turns_of(targets, view)) == {0, 1, 2, 3}
+    method, view = build_small(beta=10.0), make_images()
+    images = view.to(memory_format=torch.channels_last) if channels_last else view
+    targets = method.training_step(make_batch(images), 0)["targets"]
+    assert set(count_turns(targets, view)) == {0, 1, 2, 3}
 
 
 def test_each_training_image_has_its_own_turn_and_the_key_decides():
-    method, view = small(residual=False, beta=10.0), images(200)
+    method, view = build_small(residual=False, beta=10.0), make_images(200)
 
     def drawn(key):
-        return turns_of(method.training_step(batch_of(view, key), 0)["targets"], view)
+        return count_turns(method.training_step(make_batch(view, key), 0)["targets"], view)
 
     state = torch.get_rng_state()
     first = drawn(7)
@@ -202,20 +202,20 @@ def test_each_training_image_has_its_own_turn_and_the_key_decides():
 
 
 def test_at_evaluation_and_without_beta_nothing_is_turned():
-    view = images(40)
-    turning, plain = small(beta=10.0), small(beta=0.0)
-    plain_out = plain.training_step(batch_of(view), 0)
+    view = make_images(40)
+    turning, plain = build_small(beta=10.0), build_small(beta=0.0)
+    plain_out = plain.training_step(make_batch(view), 0)
     assert torch.equal(plain_out["targets"], view)
     turning.eval(), plain.eval()
     for step in ("validation_step", "test_step"):
-        out = getattr(turning, step)(batch_of(view), 0)
+        out = getattr(turning, step)(make_batch(view), 0)
         assert torch.equal(out["targets"], view) and torch.equal(out["loss"], out["losses"].mean())
-        assert torch.equal(out["loss"], getattr(plain, step)(batch_of(view), 0)["loss"])
+        assert torch.equal(out["loss"], getattr(plain, step)(make_batch(view), 0)["loss"])
 
 
-def test_features_of_a_training_step_are_those_of_the_images_as_turned():
-    method = small(beta=10.0)
-    out = method.training_step(batch_of(images()), 0)
+def test_features_of_a_training_step_are_of_turned_images():
+    method = build_small(beta=10.0)
+    out = method.training_step(make_batch(make_images()), 0)
     torch.testing.assert_close(out["features"], method.encode(out["targets"]).detach())
 
 
@@ -228,8 +228,8 @@ def test_features_of_a_training_step_are_those_of_the_images_as_turned():
     [("mse", "sigmoid", 0), ("bce", "sigmoid", 0), ("mse", "tanh", -1), ("mse", "linear", -1)],
 )
 def test_the_loss_is_the_mean_over_pixels_and_images_in_loops(residual, loss, output, low):
-    method, view = small(residual, loss=loss, output=output), images(5, low)
-    out = method.training_step(batch_of(view), 0)
+    method, view = build_small(residual, loss=loss, output=output), make_images(5, low)
+    out = method.training_step(make_batch(view), 0)
     expected = errors_in_loops(out["reconstructions"], view, loss)
     assert out["losses"].tolist() == pytest.approx(expected, rel=1e-5)
     assert out["loss"].item() == pytest.approx(sum(expected) / 5, rel=1e-5)
@@ -237,9 +237,9 @@ def test_the_loss_is_the_mean_over_pixels_and_images_in_loops(residual, loss, ou
 
 @pytest.mark.parametrize("loss, beta", [("mse", 10.0), ("mse", 0.5), ("bce", 10.0)])
 def test_with_beta_the_cross_entropy_of_the_turns_is_added_in_loops(loss, beta):
-    method, view = small(loss=loss, beta=beta), images()
-    out = method.training_step(batch_of(view), 0)
-    turns = turns_of(out["targets"], view)
+    method, view = build_small(loss=loss, beta=beta), make_images()
+    out = method.training_step(make_batch(view), 0)
+    turns = count_turns(out["targets"], view)
     assert len(set(turns)) > 1
     scores = method.turn_head(out["features"]).detach()
     reconstruction = np.mean(errors_in_loops(out["reconstructions"], out["targets"], loss))
@@ -263,41 +263,41 @@ def test_with_beta_the_cross_entropy_of_the_turns_is_added_in_loops(loss, beta):
     ],
 )
 def test_known_values_for_a_decoder_that_says_nothing(loss, output, pixel, expected):
-    method = small(residual=False, loss=loss, output=output, beta=10.0)
+    method = build_small(residual=False, loss=loss, output=output, beta=10.0)
     for parameter in [*method.decoder.parameters(), *method.turn_head.parameters()]:
         nn.init.zeros_(parameter)
     view = torch.full((4, 3, 16, 16), pixel)
-    assert method.training_step(batch_of(view), 0)["loss"].item() == pytest.approx(
+    assert method.training_step(make_batch(view), 0)["loss"].item() == pytest.approx(
         expected + 10 * math.log(4)
     )
-    assert method.eval().validation_step(batch_of(view), 0)["loss"].item() == pytest.approx(expected)
+    assert method.eval().validation_step(make_batch(view), 0)["loss"].item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("size", [1e3, 1e30])
 def test_bce_of_a_decoder_that_is_very_sure_is_finite(size):
-    method = small(residual=False, loss="bce")
+    method = build_small(residual=False, loss="bce")
     nn.init.constant_(method.decoder[-1].bias, size)
-    loss = method.training_step(batch_of(images().round()), 0)["loss"]
+    loss = method.training_step(make_batch(make_images().round()), 0)["loss"]
     loss.backward()
     assert loss.isfinite() and all(p.grad.isfinite().all() for p in method.parameters())
 
 
 @pytest.mark.parametrize("output, low, high", [("sigmoid", 0, 1), ("tanh", -1, 1)])
 def test_reconstructions_are_in_the_range_that_images_must_be_in(output, low, high):
-    method = small(residual=False, output=output)
+    method = build_small(residual=False, output=output)
     nn.init.normal_(method.decoder[-1].bias, std=100)
-    made = method.training_step(batch_of(images()), 0)["reconstructions"]
+    made = method.training_step(make_batch(make_images()), 0)["reconstructions"]
     assert method.value_range == (low, high) and made.min() >= low and made.max() <= high
-    assert small(output="linear").value_range is None
+    assert build_small(output="linear").value_range is None
 
 
 @pytest.mark.parametrize("loss", ["mse", "bce"])
 @pytest.mark.parametrize("residual", [False, True])
 def test_in_bf16_the_error_is_that_of_float32_reconstructions(residual, loss):
-    method, view = small(residual, loss=loss, beta=10.0), images()
-    exact = method.training_step(batch_of(view), 0)
+    method, view = build_small(residual, loss=loss, beta=10.0), make_images()
+    exact = method.training_step(make_batch(view), 0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = method.training_step(batch_of(view), 0)
+        half = method.training_step(make_batch(view), 0)
     half["loss"].backward()
     assert half["loss"].dtype == half["reconstructions"].dtype == torch.float32
     expected = errors_in_loops(half["reconstructions"], half["targets"], loss)
@@ -307,21 +307,21 @@ def test_in_bf16_the_error_is_that_of_float32_reconstructions(residual, loss):
 
 
 def test_the_loss_of_turns_never_sees_labels():
-    view = images()
-    (_, labels, index, key), method = batch_of(view), small(beta=10.0)
+    view = make_images()
+    (_, labels, index, key), method = make_batch(view), build_small(beta=10.0)
     batches = [Batch([view], others, index, key) for others in (labels, -1 - labels)]
     losses = [method.training_step(batch, 0)["loss"] for batch in batches]
     assert torch.equal(*losses)
 
 
 def test_it_learns_to_draw_eight_images_and_to_name_their_turns():
-    method, view = small(beta=1.0), images(8)
+    method, view = build_small(beta=1.0), make_images(8)
     view[:, :, :8] *= 0.2  # dark above
     optimizer = torch.optim.Adam(method.parameters(), lr=3e-3)
     errors, right = [], []
     for key in range(100):
-        out = method.training_step(batch_of(view, key), 0)
-        turns = torch.tensor(turns_of(out["targets"], view))
+        out = method.training_step(make_batch(view, key), 0)
+        turns = torch.tensor(count_turns(out["targets"], view))
         right.append((method.turn_head(out["features"]).argmax(1) == turns).float().mean())
         errors.append(out["losses"].mean())
         optimizer.zero_grad()
@@ -333,14 +333,14 @@ def test_it_learns_to_draw_eight_images_and_to_name_their_turns():
 # --- in a Trainer
 
 
-def tiny(data_dir, mean, std):
+def tiny_data(data_dir, mean, std):
     return Arrays("tiny", data_dir=data_dir, batch_size=29, mean=[mean], std=[std])
 
 
 def test_what_is_logged(data_dir, tmp_path):
     logged = {}
     for beta in (0.0, 10.0):
-        trainer = train(small(beta=beta), tiny(data_dir, 0.0, 1.0), tmp_path)
+        trainer = train(build_small(beta=beta), tiny_data(data_dir, 0.0, 1.0), tmp_path)
         logged[beta] = {k: float(v) for k, v in trainer.callback_metrics.items()}
     both = {"train/loss", "val/loss"}
     assert logged[0.0].keys() == both
@@ -353,26 +353,26 @@ def test_what_is_logged(data_dir, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "output, mean, std, said",
+    "output, mean, std, message",
     [
         ("sigmoid", 0.5, 0.5, r"in \[0, 1\].*mean to \[0\] and std to \[1\]"),
         ("tanh", 0.5, 0.25, r"in \[-1, 1\].*mean to \[0.5\] and std to \[0.5\]"),
     ],
 )
 def test_images_that_the_output_cannot_reach_are_refused_in_one_line(
-    output, mean, std, said, data_dir, tmp_path
+    output, mean, std, message, data_dir, tmp_path
 ):
-    with pytest.raises(MisconfigurationException, match=said) as error:
-        train(small(output=output), tiny(data_dir, mean, std), tmp_path)
+    with pytest.raises(MisconfigurationException, match=message) as error:
+        train(build_small(output=output), tiny_data(data_dir, mean, std), tmp_path)
     assert "\n" not in str(error.value)
 
 
 def test_a_linear_output_takes_images_of_any_normalization(data_dir, tmp_path):
-    train(small(output="linear"), tiny(data_dir, 0.5, 0.1), tmp_path, limit_train_batches=1)
+    train(build_small(output="linear"), tiny_data(data_dir, 0.5, 0.1), tmp_path, limit_train_batches=1)
 
 
 @pytest.mark.parametrize(
-    "arguments, said",
+    "arguments, message",
     [
         ({"encoder": ResNet(widths=[8], blocks=[1])}, r"ResNet has no decoder\(\)"),
         ({"loss": "bce", "output": "tanh"}, "bce needs output sigmoid, not tanh"),
@@ -381,7 +381,7 @@ def test_a_linear_output_takes_images_of_any_normalization(data_dir, tmp_path):
     ],
     ids=["no decoder", "bce tanh", "bce linear", "negative beta"],
 )
-def test_what_makes_no_autoencoder_is_refused_in_one_line(arguments, said):
-    with pytest.raises(MisconfigurationException, match=said) as error:
+def test_what_makes_no_autoencoder_is_refused_in_one_line(arguments, message):
+    with pytest.raises(MisconfigurationException, match=message) as error:
         Autoencoder(**({"encoder": ConvEncoder(16, widths=(8,)), "optimizer": torch.optim.AdamW} | arguments))
     assert "\n" not in str(error.value)

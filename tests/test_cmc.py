@@ -15,7 +15,7 @@ from common.batch import Batch, BatchKey
 from datamodules.arrays import Arrays
 from datamodules.augmentation.recipe import Recipe
 from ssl_modules.cmc import CMC
-from ssl_modules.losses.multiview import bank_contrast, cross_modal, remember
+from ssl_modules.losses.multiview import bank_contrast, cross_modal, update_bank
 from ssl_modules.networks.lab import rgb_to_lab
 from ssl_modules.networks.lab_pair import LabPair
 from ssl_modules.networks.resnet import ResNet
@@ -99,20 +99,20 @@ def test_gradients_are_finite_everywhere_and_lighter_is_lighter(level):
 
 
 def test_each_network_sees_its_own_of_lab_between_minus_one_and_one():
-    luminance, chromaticity = LabPair().split(cube(18))
+    luminance, chromaticity = LabPair().split_color(cube(18))
     assert luminance.shape[1] == 1 and chromaticity.shape[1] == 2
     both = torch.cat([luminance, chromaticity], dim=1)
     assert both.amin((0, 2, 3)).tolist() == pytest.approx([-1] * 3, abs=0.002)
     assert both.amax((0, 2, 3)).tolist() == pytest.approx([1] * 3, abs=0.002)
     gray = torch.rand(2, 1, 4, 4)
-    luminance, chromaticity = LabPair().split(gray.expand(-1, 3, -1, -1))
+    luminance, chromaticity = LabPair().split_color(gray.expand(-1, 3, -1, -1))
     assert (chromaticity.amax((2, 3)) - chromaticity.amin((2, 3))).max() < 1e-3
     assert torch.equal(luminance.flatten().argsort(), gray.flatten().argsort())
 
 
 def test_features_and_maps_are_luminances_then_chromaticitys():
     encoder, view = LabPair(widths=[8, 16], blocks=[1, 1]).eval(), torch.rand(3, 3, 16, 16)
-    luminance, chromaticity = encoder.pair(view)
+    luminance, chromaticity = encoder.encode_pair(view)
     assert torch.equal(encoder(view), torch.cat([luminance, chromaticity], dim=1))
     first, second = encoder.maps(view).chunk(2, dim=1)
     torch.testing.assert_close(first.mean((2, 3)), luminance, atol=1e-5, rtol=1e-5)
@@ -130,9 +130,9 @@ def test_half_width_is_as_wide_together_as_one_network(preset):
 def test_lab_is_float32_where_the_networks_are_not():
     encoder, view = LabPair(widths=[8], blocks=[1]), torch.rand(2, 3, 8, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside, features = encoder.split(view), encoder(view)
+        inside, features = encoder.split_color(view), encoder(view)
     assert features.dtype == torch.bfloat16
-    for ours, exact in zip(inside, encoder.split(view), strict=True):
+    for ours, exact in zip(inside, encoder.split_color(view), strict=True):
         assert ours.dtype == torch.float32 and torch.equal(ours, exact)
 
 
@@ -274,7 +274,7 @@ def test_losses_are_float32_and_finite_whatever_comes(contrast):
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 def test_the_bank_moves_by_its_rule_and_only_where_images_were_seen(momentum):
     (z1, z2), before, after = pair(), bank(), bank()
-    remember(after, z1, z2, INDEX, momentum)
+    update_bank(after, z1, z2, INDEX, momentum)
     for modality, z in enumerate((z1, z2)):
         for row, image in zip(z, INDEX.tolist(), strict=True):
             mixed = momentum * before[modality, image] + (1 - momentum) * row / row.norm()
@@ -308,28 +308,30 @@ def batch(images=12, key=7, seed=1):
 def test_the_step_contrasts_what_the_two_networks_project():
     method = small()
     out = method.training_step(batch(), 0)
-    z1, z2 = (p(f) for p, f in zip(method.projectors, method.encoder.pair(batch().views[0]), strict=True))
+    z1, z2 = (
+        p(f) for p, f in zip(method.projectors, method.encoder.encode_pair(batch().views[0]), strict=True)
+    )
     torch.testing.assert_close(out["loss"], cross_modal(z1, z2, TEMPERATURE))
     torch.testing.assert_close(out["projections"], torch.stack([z1, z2]).detach())
 
 
 def test_the_step_with_a_bank_reads_it_first_and_then_updates_it():
     method = small(negatives=5, momentum=0.3)
-    method.size_bank(30)
+    method.resize_bank(30)
     before, (views, labels, index, key) = method.bank.clone(), batch()
     loss = method.training_step(Batch(views, labels, index + 10, key), 0)["loss"]
-    z1, z2 = (p(f) for p, f in zip(method.projectors, method.encoder.pair(views[0]), strict=True))
+    z1, z2 = (p(f) for p, f in zip(method.projectors, method.encoder.encode_pair(views[0]), strict=True))
     negatives = torch.randint(30, (5,), generator=key.generator())
     expected = bank_contrast(z1, z2, before, index + 10, negatives, TEMPERATURE)
     torch.testing.assert_close(loss, expected)
-    remember(before, z1, z2, index + 10, 0.3)
+    update_bank(before, z1, z2, index + 10, 0.3)
     torch.testing.assert_close(method.bank, before)
     assert not method.bank.requires_grad
 
 
 def test_the_same_key_draws_the_same_negatives_and_nothing_else_is_drawn():
     method, state = small(negatives=5), torch.get_rng_state()
-    method.size_bank(30)
+    method.resize_bank(30)
     start, losses = copy.deepcopy(method.state_dict()), []
     for key in (7, 7, 8):
         method.load_state_dict(start)
@@ -345,7 +347,7 @@ def test_the_bank_has_a_row_for_each_training_image_and_remembers_those_seen(dat
     train(method, images, tmp_path, limit_train_batches=2)
     assert method.bank.shape == (2, len(images.datasets["train"]), 8)
     fresh = small(negatives=16)
-    fresh.size_bank(method.bank.shape[1])
+    fresh.resize_bank(method.bank.shape[1])
     moved = (method.bank != fresh.bank).any(2)
     assert torch.equal(moved[0], moved[1]) and moved[0].sum() == 32
 

@@ -16,7 +16,11 @@ from tests.test_methods import tiny
 
 CASES = {f"{case.method.__name__} of {case.encoder('batch').__class__.__name__}": case for case in METHODS}
 SIMCLR = CASES["SimCLR of ResNet"]
-DOORS = ["SimCLR of ResNet", "CMC of LabPair", "VAE of VAEConv"]  # steps call `forward`, `pair`, `posterior`
+DOORS = [
+    "SimCLR of ResNet",
+    "CMC of LabPair",
+    "VAE of VAEConv",
+]  # steps call `forward`, `encode_pair`, `posterior`
 SLOW = "; compiled, which makes the first step slow, up to some minutes"
 
 # torch hides this one itself, unless warnings are errors

@@ -7,23 +7,23 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
-from ssl_modules.gaussians import aggregate, class_gaussians, draw
+from ssl_modules.gaussians import aggregate_posterior, class_gaussians, reparameterize
 from ssl_modules.losses.elbo import bernoulli_nll, free_bits, gaussian_nll, kl_to_standard_normal
 
 
-def seeded(seed=0):
+def seeded_generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def gaussians(images=5, dim=3, dtype=torch.float32):
+def make_gaussians(images=5, dim=3, dtype=torch.float32):
     """mean, log-variance"""
-    return (torch.randn(images, dim, generator=seeded(seed)).to(dtype) for seed in (0, 1))
+    return (torch.randn(images, dim, generator=seeded_generator(seed)).to(dtype) for seed in (0, 1))
 
 
-def pictures(images=4, dtype=torch.float32):
+def make_pictures(images=4, dtype=torch.float32):
     """What a decoder gives, any number, and images in [0, 1]"""
-    outputs = 2 * torch.randn(images, 2, 3, 3, generator=seeded())
-    return outputs.to(dtype), torch.rand(images, 2, 3, 3, generator=seeded(1)).to(dtype)
+    outputs = 2 * torch.randn(images, 2, 3, 3, generator=seeded_generator())
+    return outputs.to(dtype), torch.rand(images, 2, 3, 3, generator=seeded_generator(1)).to(dtype)
 
 
 def kl_written_out(mean, log_variance):
@@ -61,23 +61,23 @@ def free_bits_written_out(kl, floor=0.4):
     return total
 
 
-def divergences(dtype=torch.float32):
-    return (torch.rand(6, 5, generator=seeded()).to(dtype) * torch.arange(5) / 3,)
+def make_divergences(dtype=torch.float32):
+    return (torch.rand(6, 5, generator=seeded_generator()).to(dtype) * torch.arange(5) / 3,)
 
 
-def floored(kl):
+def free_bits_at_floor(kl):
     return free_bits(kl, 0.4)
 
 
-def narrow(mean, images):
+def narrow_gaussian_nll(mean, images):
     return gaussian_nll(mean, images, 0.3)
 
 
 LOSSES = {  # name: (ours, the equation, inputs of a dtype)
-    "kl": (kl_to_standard_normal, kl_written_out, lambda dtype: gaussians(dtype=dtype)),
-    "bernoulli": (bernoulli_nll, bernoulli_written_out, lambda dtype: pictures(dtype=dtype)),
-    "gaussian": (narrow, gaussian_written_out, lambda dtype: pictures(dtype=dtype)),
-    "free bits": (floored, free_bits_written_out, divergences),
+    "kl": (kl_to_standard_normal, kl_written_out, lambda dtype: make_gaussians(dtype=dtype)),
+    "bernoulli": (bernoulli_nll, bernoulli_written_out, lambda dtype: make_pictures(dtype=dtype)),
+    "gaussian": (narrow_gaussian_nll, gaussian_written_out, lambda dtype: make_pictures(dtype=dtype)),
+    "free bits": (free_bits_at_floor, free_bits_written_out, make_divergences),
 }
 
 
@@ -86,13 +86,13 @@ def loss(request):
     return LOSSES[request.param]
 
 
-def test_it_is_the_equation_and_so_is_its_gradient(loss):
+def test_a_loss_and_its_gradient_are_those_of_the_equation(loss):
     ours, equation, inputs = loss
     single, double = ([t.requires_grad_() for t in inputs(d)] for d in (torch.float32, torch.float64))
     value, expected = ours(*single), equation(*double)
     assert value.dtype == torch.float32 and value.shape == expected.shape
     torch.testing.assert_close(value.double(), expected, atol=1e-5, rtol=1e-5)
-    weight = torch.randn(value.shape, generator=seeded(2), dtype=torch.float64)
+    weight = torch.randn(value.shape, generator=seeded_generator(2), dtype=torch.float64)
     gradients = torch.autograd.grad((value * weight).sum(), single)
     for gradient, other in zip(
         gradients, torch.autograd.grad((expected * weight).sum(), double), strict=True
@@ -100,7 +100,7 @@ def test_it_is_the_equation_and_so_is_its_gradient(loss):
         torch.testing.assert_close(gradient.double(), other, atol=1e-5, rtol=1e-4)
 
 
-def test_gradcheck(loss):
+def test_gradients_are_those_of_finite_differences(loss):
     ours, _, inputs = loss
     numbers = [t.requires_grad_() for t in inputs(torch.float64)]  # computed in float32: a wide step
     assert torch.autograd.gradcheck(ours, numbers, eps=1e-2, atol=2e-2, rtol=1e-2)
@@ -114,7 +114,7 @@ def test_half_precision_inputs_are_computed_in_float32(loss, dtype):
     assert value.dtype == torch.float32 and torch.equal(value, ours(*(t.float() for t in halves)))
 
 
-def test_autocast_changes_not_one_bit_inputs_stay_and_nothing_is_drawn(loss):
+def test_autocast_changes_no_bit_and_nothing_is_drawn(loss):
     ours, _, inputs = loss
     numbers, state = list(inputs(torch.float32)), torch.get_rng_state()
     copies = copy.deepcopy(numbers)
@@ -127,7 +127,7 @@ def test_autocast_changes_not_one_bit_inputs_stay_and_nothing_is_drawn(loss):
 def test_the_order_of_the_images_is_the_order_of_their_losses(loss):
     ours, _, inputs = loss
     numbers = list(inputs(torch.float32))
-    shuffle = torch.randperm(len(numbers[0]), generator=seeded())
+    shuffle = torch.randperm(len(numbers[0]), generator=seeded_generator())
     value, shuffled = ours(*numbers), ours(*(t[shuffle] for t in numbers))
     torch.testing.assert_close(shuffled, value[shuffle] if value.ndim else value)
 
@@ -138,11 +138,11 @@ def test_the_order_of_the_images_is_the_order_of_their_losses(loss):
 def test_kl_is_zero_at_mean_0_and_sigma_1_and_nowhere_else():
     zero = torch.zeros(4, 7)
     assert torch.equal(kl_to_standard_normal(zero, zero), zero)
-    assert (kl_to_standard_normal(*gaussians(100)) > 0).all()
+    assert (kl_to_standard_normal(*make_gaussians(100)) > 0).all()
 
 
 def test_kl_is_that_of_torch_distributions():
-    mean, log_variance = gaussians(50)
+    mean, log_variance = make_gaussians(50)
     expected = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0, 1))
     torch.testing.assert_close(kl_to_standard_normal(mean, log_variance), expected)
 
@@ -162,19 +162,19 @@ def test_kl_is_exact_where_the_posterior_is_almost_the_prior():
 def test_kl_and_draw_are_finite_for_a_wide_and_a_narrow_posterior():
     log_variance = torch.tensor([[-100.0, -30.0, 30.0, 80.0]], requires_grad=True)
     loss = kl_to_standard_normal(torch.zeros(1, 4), log_variance).sum()
-    (loss + draw(torch.zeros(1, 4), log_variance, torch.ones(1, 4)).sum()).backward()
+    (loss + reparameterize(torch.zeros(1, 4), log_variance, torch.ones(1, 4)).sum()).backward()
     assert loss.isfinite() and log_variance.grad.isfinite().all()
 
 
-def test_bernoulli_is_that_of_torch_distributions_and_counts_every_pixel():
-    logits, images = pictures()
+def test_bernoulli_is_that_of_torch_distributions():
+    logits, images = make_pictures()
     expected = -Bernoulli(logits=logits).log_prob(images.round()).sum((1, 2, 3))
     torch.testing.assert_close(bernoulli_nll(logits, images.round()), expected)
     assert bernoulli_nll(torch.zeros(1, 2, 3, 3), images[:1]).item() == pytest.approx(18 * math.log(2))
 
 
-def test_bernoulli_is_the_same_for_the_negative_and_least_where_the_probabilities_are_the_pixels():
-    logits, images = pictures()
+def test_bernoulli_is_least_where_probabilities_are_the_pixels():
+    logits, images = make_pictures()
     torch.testing.assert_close(bernoulli_nll(-logits, 1 - images), bernoulli_nll(logits, images))
     best = bernoulli_nll(images.logit(), images)
     assert (best > 0).all() and (best < bernoulli_nll(images.logit() + 0.1, images)).all()
@@ -188,17 +188,17 @@ def test_bernoulli_is_finite_for_any_logit():
 
 @pytest.mark.parametrize("sigma", [0.1, 1.0, 5.0])
 def test_gaussian_is_that_of_torch_distributions(sigma):
-    mean, images = pictures()
+    mean, images = make_pictures()
     expected = -Normal(mean, sigma).log_prob(images).sum((1, 2, 3))
     torch.testing.assert_close(gaussian_nll(mean, images, sigma), expected)
 
 
 def test_free_bits_of_nothing_is_the_mean_divergence_of_an_image():
-    kl = kl_to_standard_normal(*gaussians())
+    kl = kl_to_standard_normal(*make_gaussians())
     torch.testing.assert_close(free_bits(kl, 0.0), kl.sum(1).mean())
 
 
-def test_below_the_floor_information_costs_nothing_and_above_it_its_price():
+def test_free_bits_cost_nothing_below_the_floor():
     kl = torch.tensor([[0.1, 0.2, 1.0], [0.3, 0.6, 3.0]], requires_grad=True)  # means 0.2, 0.4, 2
     loss = free_bits(kl, 0.3)
     loss.backward()
@@ -209,58 +209,58 @@ def test_below_the_floor_information_costs_nothing_and_above_it_its_price():
 # --- Gaussians
 
 
-def test_a_draw_is_the_mean_and_noise_in_units_of_sigma_and_lets_gradients_through():
-    mean, log_variance = (t.requires_grad_() for t in gaussians())
-    noise = torch.randn(5, 3, generator=seeded(4))
-    z = draw(mean, log_variance, noise)
+def test_a_draw_is_mean_and_scaled_noise_and_passes_gradients():
+    mean, log_variance = (t.requires_grad_() for t in make_gaussians())
+    noise = torch.randn(5, 3, generator=seeded_generator(4))
+    z = reparameterize(mean, log_variance, noise)
     torch.testing.assert_close(z, mean + (log_variance / 2).exp() * noise)
     by_mean, by_log_variance = torch.autograd.grad(z.sum(), (mean, log_variance))
     assert torch.equal(by_mean, torch.ones(5, 3))
     torch.testing.assert_close(by_log_variance, noise * (log_variance / 2).exp() / 2)
-    assert draw(mean.bfloat16(), log_variance, noise).dtype == torch.float32
+    assert reparameterize(mean.bfloat16(), log_variance, noise).dtype == torch.float32
 
 
 def test_draws_have_the_moments_of_the_posterior():
     mean, log_variance = torch.tensor([[1.0, -2.0]]), torch.tensor([[0.0, math.log(9)]])
-    noise = torch.randn(200_000, 2, generator=seeded())
-    z = draw(mean.expand(200_000, -1), log_variance.expand(200_000, -1), noise)
+    noise = torch.randn(200_000, 2, generator=seeded_generator())
+    z = reparameterize(mean.expand(200_000, -1), log_variance.expand(200_000, -1), noise)
     torch.testing.assert_close(z.mean(0), mean[0], atol=0.03, rtol=0)
     torch.testing.assert_close(z.std(0), torch.tensor([1.0, 3.0]), atol=0.03, rtol=0)
 
 
 def test_the_aggregate_has_mean_and_covariance_of_the_mixture():
-    mean, log_variance = gaussians(7, 3, torch.float64)
+    mean, log_variance = make_gaussians(7, 3, torch.float64)
     center, second = sum(mean) / 7, torch.zeros(3, 3).double()
     for m, v in zip(mean, log_variance, strict=True):  # E[z z^T] of each posterior
         second += (torch.outer(m, m) + v.exp().diag()) / 7
-    found = aggregate(mean, log_variance)
-    torch.testing.assert_close(found.mean.double(), center, atol=1e-6, rtol=1e-5)
-    covariance = (found.factor @ found.factor.T).double()
+    gaussian = aggregate_posterior(mean, log_variance)
+    torch.testing.assert_close(gaussian.mean.double(), center, atol=1e-6, rtol=1e-5)
+    covariance = (gaussian.factor @ gaussian.factor.T).double()
     torch.testing.assert_close(covariance, second - torch.outer(center, center), atol=1e-5, rtol=1e-5)
-    assert torch.equal(found.factor, found.factor.tril())
+    assert torch.equal(gaussian.factor, gaussian.factor.tril())
 
 
-def test_what_the_aggregate_draws_has_the_moments_of_draws_from_the_posteriors():
-    mean, log_variance = gaussians(4, 3)
-    ours = aggregate(mean, log_variance).draw(200_000, seeded())
-    noise = torch.randn(200_000, mean.shape[1], generator=seeded(1))
-    theirs = draw(mean.repeat(50_000, 1), log_variance.repeat(50_000, 1), noise)
+def test_samples_of_the_aggregate_have_the_moments_of_draws():
+    mean, log_variance = make_gaussians(4, 3)
+    ours = aggregate_posterior(mean, log_variance).sample(200_000, seeded_generator())
+    noise = torch.randn(200_000, mean.shape[1], generator=seeded_generator(1))
+    theirs = reparameterize(mean.repeat(50_000, 1), log_variance.repeat(50_000, 1), noise)
     torch.testing.assert_close(ours.mean(0), theirs.mean(0), atol=0.03, rtol=0)
     torch.testing.assert_close(ours.T.cov(), theirs.T.cov(), atol=0.05, rtol=0.02)
 
 
-def test_the_aggregate_of_one_image_is_its_posterior_however_many_latents():
-    mean, log_variance = gaussians(1, 64)
-    found = aggregate(mean, log_variance)
-    assert torch.equal(found.mean, mean[0])
-    torch.testing.assert_close(found.factor, (log_variance[0] / 2).exp().diag())
+def test_the_aggregate_of_one_image_is_its_posterior():
+    mean, log_variance = make_gaussians(1, 64)
+    gaussian = aggregate_posterior(mean, log_variance)
+    assert torch.equal(gaussian.mean, mean[0])
+    torch.testing.assert_close(gaussian.factor, (log_variance[0] / 2).exp().diag())
 
 
 def test_each_class_has_the_aggregate_of_its_own_images():
-    mean, log_variance = gaussians(6)
+    mean, log_variance = make_gaussians(6)
     labels = torch.tensor([2, -1, 0, 2, -1, 2])
-    found = class_gaussians(mean, log_variance, labels)
-    assert list(found) == [0, 2]
+    by_class = class_gaussians(mean, log_variance, labels)
+    assert list(by_class) == [0, 2]
     for label, rows in {0: [2], 2: [0, 3, 5]}.items():
-        expected = aggregate(mean[rows], log_variance[rows])
-        assert all(torch.equal(a, b) for a, b in zip(found[label], expected, strict=True))
+        expected = aggregate_posterior(mean[rows], log_variance[rows])
+        assert all(torch.equal(a, b) for a, b in zip(by_class[label], expected, strict=True))

@@ -1,3 +1,5 @@
+import copy
+import pickle
 from itertools import pairwise
 
 import pytest
@@ -8,7 +10,12 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from ssl_modules.networks.char_lstm import CharLSTM
-from ssl_modules.networks.conv import Conv2d, SmallMapConvolution, weight_gradient
+from ssl_modules.networks.conv import (
+    SmallMapConv2d,
+    SmallMapConvolution,
+    speed_up_convolutions,
+    weight_gradient,
+)
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
 from ssl_modules.networks.lab_pair import LabPair
 from ssl_modules.networks.mlp import mlp
@@ -18,6 +25,7 @@ from ssl_modules.networks.resnet import PRESETS, ResNet
 from ssl_modules.networks.timm_model import Timm
 from ssl_modules.networks.vae import VAEMLP, VAEConv
 from ssl_modules.networks.vgg import VGG11
+from ssl_modules.simclr import SimCLR
 
 TINY = {"widths": [8, 16], "blocks": [1, 2]}
 ENCODERS = {  # name: (constructor, its arguments, side of the images or None for text, dim)
@@ -80,7 +88,7 @@ def test_dim_is_the_width_of_the_features(encoder):
     assert features.isfinite().all() and features.std() > 0
 
 
-def test_where_pooled_features_are_the_mean_of_the_maps(encoder):
+def test_pooled_features_are_the_mean_of_the_maps(encoder):
     encoder, images, dim = encoder
     assert isinstance(encoder.pooled, bool)
     if not encoder.pooled:
@@ -97,11 +105,11 @@ def test_stems_keep_halve_or_quarter_the_side_and_stages_halve_it(stem, side, ex
     assert maps.shape == (1, 16, expected, expected)
 
 
-def count(module: nn.Module) -> int:
+def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def formula(widths, blocks, bottleneck, stem):
+def resnet_parameters(widths, blocks, bottleneck, stem):
     """Parameters of a ResNet: k k c_in c_out a convolution, 2 c_out its norm, a projection where shapes change."""
 
     def conv(kernel, c_in, c_out):
@@ -121,7 +129,7 @@ def formula(widths, blocks, bottleneck, stem):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_parameters_by_formula(preset):
-    assert count(ResNet(preset)) == formula(*PRESETS[preset])
+    assert count_parameters(ResNet(preset)) == resnet_parameters(*PRESETS[preset])
 
 
 @pytest.mark.parametrize(
@@ -132,11 +140,11 @@ def test_known_numbers_of_parameters(preset, expected):
 
     ResNet-18 and 50: torchvision's, less the classifier and what a 7x7 stem has more than a 3x3 one.
     """
-    assert count(ResNet(preset)) == expected
+    assert count_parameters(ResNet(preset)) == expected
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_with_the_imagenet_stem_it_is_torchvisions(name):
+def test_a_resnet_with_the_imagenet_stem_is_torchvisions(name):
     torch.manual_seed(0)
     theirs = getattr(torchvision.models, name)()
     theirs.fc = nn.Identity()
@@ -151,10 +159,12 @@ def test_with_the_imagenet_stem_it_is_torchvisions(name):
         torch.testing.assert_close(ours.eval()(images), theirs.eval()(images), atol=1e-4, rtol=1e-4)
 
 
-def test_a_pooled_resnet_by_its_formula_in_training_and_in_evaluation():
+def test_a_pooled_resnet_computes_its_formula():
     torch.manual_seed(0)
     encoder, x = PooledResNet(widths=(8, 12), stem=4), torch.randn(3, 3, 9, 9)
-    assert count(encoder) == sum(9 * a * b + 2 * b for a, b in [(3, 4), (4, 8), (8, 8), (8, 12), (12, 12)])
+    assert count_parameters(encoder) == sum(
+        9 * a * b + 2 * b for a, b in [(3, 4), (4, 8), (8, 8), (8, 12), (12, 12)]
+    )
     convs = [module.weight for module in encoder.modules() if isinstance(module, nn.Conv2d)]
 
     def norm(maps):  # batch norm as initialized
@@ -187,7 +197,7 @@ def test_with_group_norm_images_do_not_influence_each_other():
     assert norms and all(norm.num_channels / norm.num_groups == 8 for norm in norms)
 
 
-def test_with_batch_norm_they_do_in_training_and_do_not_in_evaluation():
+def test_with_batch_norm_images_influence_each_other_in_training():
     torch.manual_seed(0)
     encoder, images = ResNet(**TINY).train(), torch.randn(4, 3, 16, 16)
     assert not torch.allclose(encoder(images)[:1], encoder(images[:1]), atol=1e-2)
@@ -212,7 +222,7 @@ def test_with_batch_norm_they_do_in_training_and_do_not_in_evaluation():
     ],
     ids=str,
 )
-def test_widths_and_blocks_that_make_no_network_are_refused_in_one_line(network, arguments):
+def test_widths_and_blocks_of_no_network_are_refused_in_one_line(network, arguments):
     with pytest.raises(MisconfigurationException) as error:
         network(**arguments)
     assert network.__name__ in str(error.value) and "\n" not in str(error.value)
@@ -231,7 +241,7 @@ class Swinlike(torch.nn.Module):
         return x.permute(0, 2, 3, 1)
 
 
-def test_maps_of_timm_have_channels_first_whatever_the_model_makes():
+def test_maps_of_timm_have_channels_first():
     encoder, view = Timm("test_resnet"), torch.rand(2, 3, 4, 5)
     encoder.model = Swinlike()
     assert torch.equal(encoder.maps(view), view)
@@ -239,7 +249,7 @@ def test_maps_of_timm_have_channels_first_whatever_the_model_makes():
 
 def test_timm_has_no_classifier():
     model = Timm("resnet18")
-    assert count(model) == 11_689_512 - 513_000  # torchvision's, less its classifier
+    assert count_parameters(model) == 11_689_512 - 513_000  # torchvision's, less its classifier
 
 
 def test_mlp_has_norm_and_relu_between_and_nothing_after():
@@ -247,12 +257,12 @@ def test_mlp_has_norm_and_relu_between_and_nothing_after():
     between = [nn.Linear, nn.BatchNorm1d, nn.ReLU]
     assert kinds == [*between, *between, nn.Linear]
     assert mlp(5, 2)(torch.zeros(3, 5)).shape == (3, 2) and len(mlp(5, 2)) == 1
-    assert count(mlp(5, 4, 3)) == 5 * 4 + 2 * 4 + 4 * 3
+    assert count_parameters(mlp(5, 4, 3)) == 5 * 4 + 2 * 4 + 4 * 3
 
 
 @pytest.mark.parametrize("kernel, stride, padding", [(3, 1, 1), (3, 2, 1), (1, 2, 0), (2, 2, 0), (7, 2, 3)])
 @pytest.mark.parametrize("height, width", [(8, 8), (7, 9)])
-def test_weight_gradient_by_products_of_matrices_is_the_convolutions(kernel, stride, padding, height, width):
+def test_weight_gradient_is_that_of_the_convolution(kernel, stride, padding, height, width):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(3, 4, height, width, generator=generator, dtype=torch.float64)
     shape = (5, 4, kernel, kernel)
@@ -262,23 +272,101 @@ def test_weight_gradient_by_products_of_matrices_is_the_convolutions(kernel, str
     torch.testing.assert_close(weight_gradient(x, grad, kernel, stride, padding), expected)
 
 
-def test_small_maps_in_bf16_train_as_the_librarys_convolution(monkeypatch):
-    gradients, taken = [], []
+NETWORKS = {
+    "one convolution": lambda: nn.Conv2d(3, 32, 3, 2, 1, bias=False),
+    "ours": lambda: ResNet(widths=[8, 64], blocks=[1, 1], stem="patch2"),
+    "timm's": lambda: Timm("resnet10t"),
+}
+
+
+def set_matrix_units(monkeypatch, present: bool) -> None:
+    """Let the CPU have bf16 matrix units, or not."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": present})
+
+
+def small_map_convolutions(network: nn.Module) -> list[nn.Module]:
+    return [module for module in network.modules() if type(module) is SmallMapConv2d]
+
+
+@pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
+def test_small_maps_in_bf16_train_as_with_the_library(make, monkeypatch):
+    results, calls = [], []
     apply = SmallMapConvolution.apply
-    monkeypatch.setattr(SmallMapConvolution, "apply", lambda *args: taken.append(1) or apply(*args))
-    for matrix_units in (False, True):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=matrix_units: {"amx_bf16": has})
+    monkeypatch.setattr(SmallMapConvolution, "apply", lambda *args: calls.append(1) or apply(*args))
+    for present in (False, True):
+        set_matrix_units(monkeypatch, present)
         torch.manual_seed(0)
-        convolution = Conv2d(4, 32, 3, 2, 1).to(memory_format=torch.channels_last)
-        x = torch.randn(2, 4, 8, 8, requires_grad=True)
+        network = make().to(memory_format=torch.channels_last)
+        speed_up_convolutions(network)
+        images = torch.randn(4, 3, 8, 8, requires_grad=True)
         with torch.autocast("cpu", torch.bfloat16):
-            y = convolution(x)
-        assert bool(taken) == matrix_units and y.dtype == torch.bfloat16
+            y = network(images)
+        assert bool(calls) == bool(small_map_convolutions(network)) == present
         y.float().square().sum().backward()
-        assert convolution.weight.grad.dtype == x.grad.dtype == torch.float32
-        gradients.append((y.detach(), convolution.weight.grad, x.grad))
-    for library, ours in zip(*gradients, strict=True):
-        assert (ours - library).norm() < 0.01 * library.norm()
+        gradients = {name: p.grad for name, p in network.named_parameters()} | {"images": images.grad}
+        results.append((y.detach(), gradients))
+    (y, gradients), (fast_y, fast_gradients) = results
+    assert torch.equal(y, fast_y) and gradients.keys() == fast_gradients.keys()
+    for name, gradient in gradients.items():
+        assert fast_gradients[name].dtype == torch.float32
+        assert (fast_gradients[name] - gradient).norm() <= 0.01 * gradient.norm(), name
+
+
+@pytest.mark.parametrize("present", [False, True])
+@pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
+def test_speeding_up_keeps_state_copies_and_pickles(make, present, monkeypatch):
+    set_matrix_units(monkeypatch, present)
+    network = make()
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    speed_up_convolutions(network)
+    speed_up_convolutions(network)
+    count_fast = len(small_map_convolutions(network))
+    assert bool(count_fast) == present
+    for other in (network, copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
+        assert len(small_map_convolutions(other)) == count_fast
+        torch.testing.assert_close(other.state_dict(), state, atol=0, rtol=0)
+
+
+def test_only_plain_convolutions_are_sped_up(monkeypatch):
+    set_matrix_units(monkeypatch, True)
+    plain = {"bias": False}
+    others = nn.Sequential(
+        nn.Conv2d(4, 8, 3),  # with bias
+        nn.Conv2d(4, 8, 3, groups=2, **plain),
+        nn.Conv2d(4, 8, 3, dilation=2, **plain),
+        nn.Conv2d(4, 8, 3, padding="same", **plain),
+        nn.Conv2d(4, 8, 3, padding=1, padding_mode="reflect", **plain),
+        nn.Conv2d(4, 8, (1, 3), **plain),
+        nn.Conv2d(4, 8, 3, stride=(1, 2), **plain),
+        nn.Conv2d(4, 8, 3, padding=(0, 1), **plain),
+        nn.ConvTranspose2d(4, 8, 3, **plain),
+        nn.Conv1d(4, 8, 3, **plain),
+    )
+    speed_up_convolutions(others)
+    assert not small_map_convolutions(others)
+
+
+def test_torch_compile_takes_sped_up_convolutions(monkeypatch):
+    set_matrix_units(monkeypatch, True)
+    torch.manual_seed(0)
+    network, images = ResNet(widths=[8, 64], blocks=[1, 1], stem="patch2"), torch.randn(4, 3, 8, 8)
+    speed_up_convolutions(network)
+    gradients = []
+    for run in (network, torch.compile(network, backend="aot_eager", fullgraph=True)):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = run(images).float().square().sum()
+        loss.backward()
+        gradients.append([p.grad.clone() for p in network.parameters()])
+    for compiled, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(compiled, plain, atol=0.01, rtol=0.02)
+
+
+def test_a_method_speeds_up_its_encoder_at_setup(monkeypatch):
+    set_matrix_units(monkeypatch, True)
+    encoder = ResNet(**TINY)
+    SimCLR(encoder=encoder, optimizer=torch.optim.SGD).setup("fit")
+    assert len(small_map_convolutions(encoder)) == sum(isinstance(m, nn.Conv2d) for m in encoder.modules())
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -287,7 +375,7 @@ def test_vgg11_is_torchvisions_convolutions_and_two_hidden_layers(batch_norm):
     theirs = torchvision.models.vgg11_bn if batch_norm else torchvision.models.vgg11
     with torch.device("meta"):
         ours, theirs = VGG11(img_size=224, hidden_dim=4096, batch_norm=batch_norm), theirs()
-    assert count(theirs) - count(ours) == 4096 * 1000 + 1000 + 2752 * batch_norm
+    assert count_parameters(theirs) - count_parameters(ours) == 4096 * 1000 + 1000 + 2752 * batch_norm
     assert sum(isinstance(m, nn.Conv2d) for m in ours.modules()) == 8
     assert [m.out_features for m in ours.modules() if isinstance(m, nn.Linear)] == [4096, 4096]
 
@@ -308,7 +396,7 @@ def test_vgg11_computes_what_torchvisions_does():
         torch.testing.assert_close(ours(images), expected)
 
 
-def test_vgg11_without_batch_norm_starts_with_features_as_large_as_its_images():
+def test_vgg11_without_batch_norm_starts_with_large_features():
     """Without an initialization for ReLU they would shrink by hundreds, and training would not start."""
     torch.manual_seed(0)
     features = VGG11(batch_norm=False)(torch.randn(8, 3, 32, 32))
@@ -325,7 +413,7 @@ def test_vgg11_drops_half_of_both_hidden_layers_in_training_only():
 
 
 @pytest.mark.parametrize("size", [0, -32, 16, 28, 33, 48])
-def test_vgg11_refuses_sizes_that_five_poolings_do_not_divide_in_one_line(size):
+def test_vgg11_refuses_sizes_that_32_does_not_divide(size):
     with pytest.raises(MisconfigurationException, match="32") as error:
         VGG11(img_size=size)
     assert "\n" not in str(error.value) and "VGG11" in str(error.value)

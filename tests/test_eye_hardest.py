@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from callbacks.evaluation.class_scores import linear_head
 from callbacks.evaluation.online_probe import OnlineProbe
 from callbacks.figures.hardest import Hardest, draw, largest, words
-from ssl_modules.rotation import turns
+from ssl_modules.rotation import rotate_four_ways
 from tests.eyes import (
     assert_training_is_as_without,
     fit,
@@ -57,7 +57,7 @@ def test_rotnets_loss_is_of_turns_on_both_splits_and_val_loss_stays_vals(data_di
         assert facts["loss"] == "RotNet's loss" and facts["head"] == "online probe"
         view, labels = stored_view(trainer, split)
         with torch.no_grad():
-            copies, targets = turns(view)
+            copies, targets = rotate_four_ways(view)
             logits = torch.cat([module.turn_head(module.encode(part)) for part in copies.chunk(4)])
             losses = F.cross_entropy(logits, targets, reduction="none").view(4, -1).mean(0)
             said = linear_head(trainer, module)[0].scores(module.encode(view)).argmax(1)

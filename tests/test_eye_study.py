@@ -59,7 +59,7 @@ def test_checkpoints_are_kept_on_a_disk_without_links(tmp_path, monkeypatch):
     checkpoints = Checkpoints(keep_every_n_epochs=1)
     checkpoints.folder = tmp_path
     (tmp_path / "last.ckpt").write_text("weights")
-    checkpoints.keep("epoch=1.ckpt")
+    checkpoints.keep_epoch(SimpleNamespace(current_epoch=1))
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(
         ("last.ckpt", "epoch=1.ckpt"), "weights"
     )
@@ -75,7 +75,7 @@ def test_all_checkpoints_of_a_run_in_one_picture(run, tmp_path):
     reconstructions = "callbacks.figures.reconstructions.Reconstructions"
     status, folder = validate(run, tmp_path, run / "checkpoints", reconstructions, PROTOCOL, STUDY)
     assert status == 0
-    trained, studied = (CSVLogger(str(path)).series() for path in (run, folder))
+    trained, studied = (CSVLogger(str(path)).read_series() for path in (run, folder))
     epoch, step, mse = studied["val/reconstruction_mse"].T
     assert epoch.tolist() == [1, 2, 3] and step.tolist() == [3, 6, 9]  # of checkpoints, not of this run
     # weights are each checkpoint's; the network reads pixels in [-1, 1]
@@ -126,7 +126,7 @@ def test_one_checkpoint_keeps_its_epoch_and_step(run, tmp_path):
     status, folder = validate(run, tmp_path, last, "callbacks.figures.cka.CKA", STUDY)
     assert status == 0 and (folder / "figures" / "cka" / "epoch=2.png").exists()
     assert not (folder / "figures" / "study").exists()
-    assert CSVLogger(str(folder)).series()["val/loss"][:, :2].tolist() == [[2, 6]]
+    assert CSVLogger(str(folder)).read_series()["val/loss"][:, :2].tolist() == [[2, 6]]
 
 
 def test_a_folder_without_kept_checkpoints_is_refused_in_one_line(run, tmp_path, capsys):

@@ -8,11 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from callbacks.evaluation.collapse import Collapse, alignment, effective_rank, spread, uniformity
+from callbacks.evaluation.collapse import Collapse
 from callbacks.evaluation.features import FeatureSet
 from callbacks.evaluation.protocol import Protocol
 from callbacks.figures.views import draw_views
 from callbacks.loggers.csv import CSVLogger
+from callbacks.measures.alignment import alignment, uniformity
+from callbacks.measures.rank import effective_rank, feature_spread
 from tests.test_watching import logged, monitors, train
 
 
@@ -21,9 +23,9 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_spread_is_one_on_the_sphere_and_zero_at_a_point():
-    assert spread(random(20_000, 16)) == pytest.approx(1, abs=0.01)
-    assert spread(torch.ones(10, 16)) == pytest.approx(0, abs=1e-6)
-    torch.testing.assert_close(spread(7 * random(100, 16)), spread(random(100, 16)))
+    assert feature_spread(random(20_000, 16)) == pytest.approx(1, abs=0.01)
+    assert feature_spread(torch.ones(10, 16)) == pytest.approx(0, abs=1e-6)
+    torch.testing.assert_close(feature_spread(7 * random(100, 16)), feature_spread(random(100, 16)))
 
 
 @pytest.mark.parametrize("rank", [1, 3, 8])

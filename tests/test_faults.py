@@ -72,7 +72,7 @@ def outcome(run: Path) -> tuple[dict, dict]:
     """(what the last checkpoint holds, what was logged) of a run that is finished."""
     assert json.loads((run / "provenance.json").read_text())["state"] == "finished"
     assert (run / "report.html").is_file() and not list(run.glob("**/.part-*"))
-    logged = CSVLogger(str(run)).rows()[1]
+    logged = CSVLogger(str(run)).read_rows()[1]
     return torch.load(run / "checkpoints/last.ckpt", weights_only=True), logged
 
 

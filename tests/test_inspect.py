@@ -9,9 +9,9 @@ import yaml
 from torch import nn
 from torch.nn import functional as F
 
-from model_summary.layer_list import network, read
-from model_summary.receptive_field import Field, Fields
-from model_summary.summary import Layer, table, trace
+from model_summary.layer_list import build_network, read_layer_list
+from model_summary.receptive_field import FieldTracker, ReceptiveField
+from model_summary.summary import Layer, format_summary, trace_layers
 from ssl_modules.networks.char_lstm import CharLSTM
 from ssl_modules.networks.lab_pair import LabPair
 from ssl_modules.networks.resnet import ResNet
@@ -24,22 +24,22 @@ from tests.test_house import ROOT
 EXERCISE = ROOT / "configs" / "layers" / "coursework.yaml"
 
 
-def rows(plan: dict) -> list[Layer]:
-    layers, shape = network(plan)
-    return trace(layers, torch.zeros(1, *shape))
+def trace_plan(plan: dict) -> list[Layer]:
+    layers, shape = build_network(plan)
+    return trace_layers(layers, torch.zeros(1, *shape))
 
 
 def test_the_exercise_without_padding():
-    layers = rows(read(EXERCISE))
+    layers = trace_plan(read_layer_list(EXERCISE))
     sizes = [(254, 254), (84, 84), (42, 42), (40, 40), (20, 10)]
     assert [layer.output[1:] for layer in layers[:5]] == sizes
-    assert layers[3].field == Field((22, 22), (6, 6))
+    assert layers[3].receptive_field == ReceptiveField((22, 22), (6, 6))
 
 
 def test_the_exercise_with_every_convolution_keeping_its_input_size():
-    plan = read(EXERCISE) | {"padding": "same"}
+    plan = read_layer_list(EXERCISE) | {"padding": "same"}
     plan["layers"] = [{k: v for k, v in layer.items() if k != "stride"} for layer in plan["layers"]]
-    layers = rows(plan)
+    layers = trace_plan(plan)
     assert [layer.parameters for layer in layers if layer.parameters] == [2_700, 125_000, 13_500, 614_400]
     assert sum(layer.parameters for layer in layers) == 755_600
     assert [layer.output for layer in layers[:5]] == [
@@ -78,22 +78,22 @@ def test_the_receptive_field_is_what_a_gradient_reaches(encoder):
             part.reset_parameters()
     encoder.eval()
     image = torch.rand(1, 3, 64, 64)
-    with torch.no_grad(), Fields(image) as fields:
-        size, _ = fields.known[encoder.maps(image)]
-    found = field_by_gradient(encoder.maps, (3, 64, 64))
-    assert found == size or max(size) >= 64 > 50 <= min(found)  # cut off by the border
+    with torch.no_grad(), FieldTracker(image) as tracker:
+        size, _ = tracker.fields[encoder.maps(image)]
+    reached_size = field_by_gradient(encoder.maps, (3, 64, 64))
+    assert reached_size == size or max(size) >= 64 > 50 <= min(reached_size)  # cut off by the border
 
 
 @pytest.mark.parametrize(
     "layer", [nn.ConvTranspose2d(2, 3, 4, 2, 1), nn.ConvTranspose2d(2, 3, 3, 1, 1), nn.PixelShuffle(1)]
 )
-def test_a_decoder_hears_what_a_gradient_reaches(layer):
+def test_a_decoders_receptive_field_is_what_a_gradient_reaches(layer):
     def maps(image):
         return layer(F.conv2d(image, torch.ones(2, 1, 3, 3), stride=2))
 
     image = torch.rand(1, 1, 33, 33)
-    with torch.no_grad(), Fields(image) as fields:
-        size, _ = fields.known[maps(image)]
+    with torch.no_grad(), FieldTracker(image) as tracker:
+        size, _ = tracker.fields[maps(image)]
     assert field_by_gradient(maps, (1, 33, 33)) == size
 
 
@@ -110,24 +110,24 @@ def test_a_decoder_hears_what_a_gradient_reaches(layer):
 def test_parameters_add_up_and_nothing_is_left_behind(encoder, view):
     encoder.train()
     hooks = [len(module._forward_hooks) for module in encoder.modules()]
-    layers = trace(encoder, view)
+    layers = trace_layers(encoder, view)
     assert sum(layer.parameters for layer in layers) == sum(p.numel() for p in encoder.parameters())
     assert all(module.training for module in encoder.modules())
     assert hooks == [len(module._forward_hooks) for module in encoder.modules()]
-    assert "total" in table(layers, view)
+    assert "total" in format_summary(layers, view)
 
 
 def test_multiply_adds_by_formula():
-    layers = {layer.name: layer for layer in trace(ResNet(preset="wide3"), torch.rand(2, 3, 32, 32))}
+    layers = {layer.name: layer for layer in trace_layers(ResNet(preset="wide3"), torch.rand(2, 3, 32, 32))}
     assert layers["stem.0"].multiply_adds == 64 * 3 * 2 * 2 * 16 * 16
     assert layers["stages.2.residual.3"].multiply_adds == 256 * 256 * 9 * 4 * 4
-    (lstm,) = trace(CharLSTM(), torch.ones(3, 7, dtype=torch.int64))
+    (lstm,) = trace_layers(CharLSTM(), torch.ones(3, 7, dtype=torch.int64))
     assert lstm.multiply_adds == 7 * 4 * 128 * (128 + 128)
 
 
-def test_what_pooling_makes_flat_sees_all():
-    (layer,) = trace(nn.Sequential(nn.AdaptiveAvgPool2d(1)), torch.rand(1, 2, 8, 8))
-    assert layer.field.size == (math.inf, math.inf)
+def test_a_pooled_map_has_the_whole_image_as_its_field():
+    (layer,) = trace_layers(nn.Sequential(nn.AdaptiveAvgPool2d(1)), torch.rand(1, 2, 8, 8))
+    assert layer.receptive_field.size == (math.inf, math.inf)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_what_pooling_makes_flat_sees_all():
         ({"input": [3, 8, 8], "padding": "same", "layers": [{"conv": 4, "kernel": 2}]}, "odd kernel"),
     ],
 )
-def test_what_is_no_list_of_layers_is_refused_in_one_line(plan, named, tmp_path, capsys):
+def test_a_wrong_list_of_layers_is_refused_in_one_line(plan, named, tmp_path, capsys):
 
     file = tmp_path / "plan.yaml"
     file.write_text(yaml.safe_dump(plan))

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from callbacks.evaluation.online_probe import OnlineProbe
-from callbacks.measures.linear_probe import few_label_accuracy, few_labels, fit_probe
+from callbacks.measures.linear_probe import draw_few_labels, few_label_accuracy, fit_probe
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def digits():
     return torch.from_numpy(features).float(), torch.from_numpy(labels)
 
 
-def standardized(probe, features):
+def standardize_probe(probe, features):
     """The probe's parameters as of standardized features, the features, and their scaler; all float64."""
     scaler = StandardScaler().fit(features.double())
     mean, std = torch.from_numpy(scaler.mean_), torch.from_numpy(scaler.scale_)
@@ -31,36 +31,38 @@ def standardized(probe, features):
     )
 
 
-def objective(weight, bias, x, labels, c):
+def penalized_loss(weight, bias, x, labels, c):
     return c * F.cross_entropy(x @ weight.T + bias, labels, reduction="sum") + weight.square().sum() / 2
 
 
 @pytest.mark.parametrize("c", [0.01, 1.0, 10.0])
-def test_it_is_scikit_learns_logistic_regression(digits, c):
+def test_a_probe_is_scikit_learns_logistic_regression(digits, c):
     features, labels = digits
     probe = fit_probe(features, labels, 10, c)
-    weight, bias, x = standardized(probe, features)
+    weight, bias, x = standardize_probe(probe, features)
     theirs = LogisticRegression(C=c, tol=1e-7, max_iter=5000).fit(x, labels)
     torch.testing.assert_close(weight, torch.from_numpy(theirs.coef_), atol=5e-3, rtol=0)
     torch.testing.assert_close(bias, torch.from_numpy(theirs.intercept_), atol=5e-3, rtol=0)
     assert np.array_equal(probe.scores(features).argmax(1), theirs.predict(x))
-    best = objective(*map(torch.from_numpy, (theirs.coef_, theirs.intercept_)), x, labels, c)
-    assert objective(weight, bias, x, labels, c).item() == pytest.approx(best.item(), rel=1e-5)
+    best = penalized_loss(*map(torch.from_numpy, (theirs.coef_, theirs.intercept_)), x, labels, c)
+    assert penalized_loss(weight, bias, x, labels, c).item() == pytest.approx(best.item(), rel=1e-5)
 
 
-def test_large_problems_are_solved_in_float32_just_as_well(digits):
+def test_large_problems_are_solved_as_well_in_float32(digits):
     features, labels = digits[0].repeat(9, 1), digits[1].repeat(9)  # over a million numbers
     large, small = fit_probe(features, labels, 10), fit_probe(*digits, 10, c=9.0)
-    values = [objective(*standardized(probe, features), labels, c=1.0).item() for probe in (large, small)]
+    values = [
+        penalized_loss(*standardize_probe(probe, features), labels, c=1.0).item() for probe in (large, small)
+    ]
     assert values[0] == pytest.approx(values[1], rel=1e-4)
 
 
 @pytest.mark.parametrize("n", [40, 1797])  # fewer examples than dimensions, and more
 def test_the_gradient_vanishes_at_the_solution(digits, n):
     features, labels = digits[0][:n], digits[1][:n]
-    weight, bias, x = standardized(fit_probe(features, labels, 10), features)
+    weight, bias, x = standardize_probe(fit_probe(features, labels, 10), features)
     weight.requires_grad_(), bias.requires_grad_()
-    objective(weight, bias, x, labels, c=1.0).backward()
+    penalized_loss(weight, bias, x, labels, c=1.0).backward()
     assert weight.grad.abs().max() < 1e-5 * n and bias.grad.abs().max() < 1e-5 * n
 
 
@@ -86,7 +88,7 @@ def test_a_class_without_examples_is_never_predicted(digits):
     assert (fit_probe(features, labels, 11).scores(features).argmax(1) < 10).all()
 
 
-def test_it_works_in_any_mode_repeats_and_draws_no_random_numbers(digits):
+def test_a_fit_repeats_in_any_mode_and_draws_no_random_numbers(digits):
     features, labels = digits
     before, state = fit_probe(features, labels, 10), torch.get_rng_state()
     with torch.inference_mode():
@@ -99,39 +101,39 @@ def test_it_works_in_any_mode_repeats_and_draws_no_random_numbers(digits):
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_it_says_so_when_it_did_not_converge(digits):
+def test_a_fit_that_did_not_converge_warns(digits):
     with pytest.warns(UserWarning, match="stopped at a gradient of"):
         fit_probe(*digits, 10, max_iter=3)
 
 
 @pytest.mark.parametrize("labels", [[], [-1, 0], [0, 2]])
-def test_labels_that_are_no_classes_are_refused(labels):
+def test_a_probe_refuses_labels_that_are_no_classes(labels):
     with pytest.raises(ValueError, match="a probe needs"):
         fit_probe(torch.ones(len(labels), 3), torch.tensor(labels, dtype=torch.long), 2)
 
 
 def test_few_labels_are_balanced_distinct_and_reproducible(digits):
     labels = torch.cat([digits[1], torch.tensor([10, 10])])  # a class of two
-    chosen = few_labels(labels, 11, per_class=5, draw=3)
-    assert labels[chosen].bincount().tolist() == [5] * 10 + [2]
-    assert len(chosen.unique()) == len(chosen)
-    assert torch.equal(chosen, few_labels(labels, 11, per_class=5, draw=3))
-    assert not torch.equal(chosen, few_labels(labels, 11, per_class=5, draw=4))
+    rows = draw_few_labels(labels, 11, per_class=5, draw=3)
+    assert labels[rows].bincount().tolist() == [5] * 10 + [2]
+    assert len(rows.unique()) == len(rows)
+    assert torch.equal(rows, draw_few_labels(labels, 11, per_class=5, draw=3))
+    assert not torch.equal(rows, draw_few_labels(labels, 11, per_class=5, draw=4))
 
 
 def test_few_label_accuracy_is_the_mean_over_draws(digits):
     features, labels = digits
     accuracies = []
     for draw in range(3):
-        chosen = few_labels(labels, 10, per_class=2, draw=draw)
-        probe = fit_probe(features[chosen], labels[chosen], 10, c=0.5)
+        rows = draw_few_labels(labels, 10, per_class=2, draw=draw)
+        probe = fit_probe(features[rows], labels[rows], 10, c=0.5)
         accuracies.append((probe.scores(features).argmax(1) == labels).float().mean().item())
     mean = few_label_accuracy(features, labels, features, labels, 10, per_class=2, draws=3, c=0.5)
     assert mean == pytest.approx(np.mean(accuracies))
     assert 0.5 < mean < 0.95
 
 
-def test_the_online_probe_takes_the_steps_of_adam_on_the_cross_entropy_of_rows_with_a_label():
+def test_the_online_probe_takes_adams_steps_on_labeled_rows():
     generator = torch.Generator().manual_seed(0)
     online = OnlineProbe(lr=0.05)
     module = SimpleNamespace(
@@ -141,7 +143,7 @@ def test_the_online_probe_takes_the_steps_of_adam_on_the_cross_entropy_of_rows_w
     online.on_fit_start(None, module)
     weight, bias = torch.zeros(3, 6, requires_grad=True), torch.zeros(3, requires_grad=True)
     adam = torch.optim.Adam([weight, bias], 0.05)
-    right = seen = 0
+    right = labeled = 0
     for step in range(5):
         features = torch.randn(20, 6, generator=generator).requires_grad_()
         labels = torch.randint(-1, 3, (20,), generator=generator)
@@ -149,11 +151,11 @@ def test_the_online_probe_takes_the_steps_of_adam_on_the_cross_entropy_of_rows_w
         rows = (features - features.mean(0)) / (features.var(0, correction=0) + 1e-5).sqrt()
         scores = rows.detach() @ weight.T + bias
         right += sum(int(scores[i].argmax()) == labels[i] for i in range(20) if labels[i] >= 0)
-        seen += sum(label >= 0 for label in labels.tolist())
+        labeled += sum(label >= 0 for label in labels.tolist())
         adam.zero_grad()
         F.cross_entropy(scores[labels >= 0], labels[labels >= 0]).backward()
         adam.step()
         assert features.grad is None
     linear = online.probe[1]
     torch.testing.assert_close((linear.weight.data, linear.bias.data), (weight.data, bias.data))
-    assert online.seen.tolist() == [right, seen]
+    assert online.seen.tolist() == [right, labeled]

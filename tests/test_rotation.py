@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from callbacks.evaluation.epoch_means import EpochMeans
 from common.batch import Batch, BatchKey
-from ssl_modules.rotation import turns
+from ssl_modules.rotation import rotate_four_ways
 from ssl_modules.rotnet import RotNet
 from tests.methods import METHODS, build, train
 from tests.test_methods import tiny
@@ -17,7 +17,7 @@ from tests.test_methods import tiny
 CASE = next(case for case in METHODS if case.method is RotNet)
 
 
-def images(count=5, channels=3, side=8):
+def make_images(count=5, channels=3, side=8):
     return torch.randn(count, channels, side, side, generator=torch.Generator().manual_seed(0))
 
 
@@ -25,8 +25,8 @@ def images(count=5, channels=3, side=8):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_turns_are_numpys_pixel_by_pixel(side, dtype, layout):
-    x = images(side=side).mul(50).to(dtype).contiguous(memory_format=layout)
-    copies, targets = turns(x)
+    x = make_images(side=side).mul(50).to(dtype).contiguous(memory_format=layout)
+    copies, targets = rotate_four_ways(x)
     assert copies.dtype == dtype and copies.shape == (20, 3, side, side)
     for k in range(4):
         turned = np.rot90(x.float().numpy(), k, axes=(2, 3))  # counter-clockwise
@@ -37,20 +37,20 @@ def test_turns_are_numpys_pixel_by_pixel(side, dtype, layout):
 def test_a_quarter_turn_brings_the_right_edge_to_the_top():
     x = torch.zeros(1, 1, 3, 3)
     x[..., 2] = 1  # the right column
-    _, quarter, half, three_quarters = turns(x)[0]
+    _, quarter, half, three_quarters = rotate_four_ways(x)[0]
     assert quarter[0, 0].all() and half[0, :, 0].all() and three_quarters[0, 2].all()
 
 
 def test_images_that_are_not_square_are_refused_in_one_line():
     with pytest.raises(MisconfigurationException, match="24x32") as error:
-        turns(torch.zeros(2, 3, 24, 32))
+        rotate_four_ways(torch.zeros(2, 3, 24, 32))
     assert "\n" not in str(error.value)
 
 
 def test_images_stay_as_they_were_and_nothing_is_drawn():
-    x, state = images(), torch.get_rng_state()
+    x, state = make_images(), torch.get_rng_state()
     copy = x.clone()
-    turns(x)[0].add_(1)
+    rotate_four_ways(x)[0].add_(1)
     assert torch.equal(x, copy) and torch.equal(torch.get_rng_state(), state)
 
 
@@ -73,7 +73,7 @@ def test_loss_and_accuracy_are_those_of_all_four_turns_of_each_image(batch_of_on
 
 @pytest.fixture
 def batch_of_one_view():
-    return batch_of(images(count=6, side=16), 7)
+    return batch_of(make_images(count=6, side=16), 7)
 
 
 def batch_of(view, key):
@@ -85,7 +85,7 @@ def batch_of(view, key):
 def test_rotation_accuracy_is_logged_for_each_split(data_dir, tmp_path):
     method, data = build(CASE), tiny(data_dir, CASE)
     trainer = train(method, data, tmp_path)
-    found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     tester = Trainer(
         callbacks=[EpochMeans()],
@@ -95,9 +95,9 @@ def test_rotation_accuracy_is_logged_for_each_split(data_dir, tmp_path):
         **quiet,
     )
     tester.test(method, data, verbose=False)
-    found |= {name: float(value) for name, value in tester.callback_metrics.items()}
+    metrics |= {name: float(value) for name, value in tester.callback_metrics.items()}
     for split in ("train", "val", "test"):
-        assert 0 <= found[f"{split}/rotation_top1"] <= 1 and found[f"{split}/loss"] > 0, split
+        assert 0 <= metrics[f"{split}/rotation_top1"] <= 1 and metrics[f"{split}/loss"] > 0, split
 
 
 def test_it_learns_which_way_is_up():
@@ -112,5 +112,5 @@ def test_it_learns_which_way_is_up():
         loss.backward()
         optimizer.step()
     method.eval()
-    out = method.validation_step(batch_of(sky + 0.5 * images(32, side=16), 0), 0)
+    out = method.validation_step(batch_of(sky + 0.5 * make_images(32, side=16), 0), 0)
     assert out["metrics"]["rotation_top1"] > 0.9

@@ -7,7 +7,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from common.batch import Batch, BatchKey
 from datamodules.arrays import Arrays
-from ssl_modules.gaussians import draw
+from ssl_modules.gaussians import reparameterize
 from ssl_modules.losses.elbo import bernoulli_nll, kl_to_standard_normal
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.networks.vae import VAEMLP, VAEConv
@@ -52,7 +52,7 @@ def test_the_loss_is_reconstruction_and_beta_times_divergence_of_one_draw(likeli
 def test_reconstructions_are_of_the_draw_in_training_and_of_the_mean_in_validation_but_not_their_error():
     method, batch = small("group"), images_and_labels()
     mean, log_variance = method.encoder.posterior(batch.views[0])
-    z = draw(mean, log_variance, batch.key.randn(6))
+    z = reparameterize(mean, log_variance, batch.key.randn(6))
     out = method.training_step(batch, 0)
     torch.testing.assert_close(out["reconstructions"], method.decoder(z).sigmoid().detach())
     method.eval()
@@ -192,7 +192,7 @@ def test_images_of_a_class_are_decoded_draws_of_its_aggregate_posterior():
     with torch.no_grad():
         found = method.class_gaussians(*method.encoder.posterior(images), labels)
     assert list(found) == [0, 1, 2, 3]
-    expected = method.decoder(found[2].draw(5, seeded())).sigmoid()
+    expected = method.decoder(found[2].sample(5, seeded())).sigmoid()
     torch.testing.assert_close(method.generate(5, seeded(), found[2]), expected.detach())
 
 

@@ -7,15 +7,14 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from ssl_modules.networks.conv import Conv2d
 from ssl_modules.networks.vae import VAEMLP, ResidualBlock, VAEConv
 
 
-def seeded(seed=0):
+def seeded_generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def count(module: nn.Module) -> int:
+def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
@@ -31,7 +30,7 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_an_image_becomes_512_numbers_and_an_image_again(name, in_channels, conditions):
     encoder = NETWORKS[name](in_channels=in_channels).eval()
-    images = torch.rand(2, in_channels, 64, 64, generator=seeded())
+    images = torch.rand(2, in_channels, 64, 64, generator=seeded_generator())
     mean, log_variance = encoder.posterior(images)
     assert mean.shape == log_variance.shape == (2, 512) and encoder.dim == 512 and not encoder.pooled
     assert torch.equal(encoder(images), mean) and not torch.equal(mean, log_variance)
@@ -41,16 +40,16 @@ def test_an_image_becomes_512_numbers_and_an_image_again(name, in_channels, cond
 
 def test_the_mlp_has_512_hidden_units_both_ways():
     encoder, pixels = VAEMLP(64), 3 * 64 * 64
-    assert count(encoder) == pixels * 512 + 512 + 512 * 1024 + 1024
-    assert count(encoder.decoder()) == 512 * 512 + 512 + 512 * pixels + pixels
+    assert count_parameters(encoder) == pixels * 512 + 512 + 512 * 1024 + 1024
+    assert count_parameters(encoder.decoder()) == 512 * 512 + 512 + 512 * pixels + pixels
 
 
 @pytest.mark.parametrize("residual", [False, True])
-def test_five_convolutions_4x4_start_at_32_filters_and_double_and_so_back(residual):
+def test_five_convolutions_4x4_double_32_filters_and_back(residual):
     encoder = VAEConv(64, residual=residual)
     decoder = encoder.decoder()
     for net, kind, widths in [
-        (encoder, Conv2d, [3, 32, 64, 128, 256, 512]),
+        (encoder, nn.Conv2d, [3, 32, 64, 128, 256, 512]),
         (decoder, nn.ConvTranspose2d, [512, 256, 128, 64, 32, 3]),
     ]:
         layers = [m for m in net.modules() if isinstance(m, kind) and m.kernel_size == (4, 4)]
@@ -72,16 +71,16 @@ def test_parameters_of_the_convolutions_by_formula():
     norms, blocks = 2 * sum(widths[1:]), sum(2 * 9 * c * c + 4 * c for c in widths[1:])
     encoder = kernels + norms + 4 * 512 * 1024 + 1024
     decoder = 512 * 2048 + kernels + norms + 3
-    assert (count(VAEConv(64)), count(VAEConv(64).decoder())) == (encoder, decoder)
+    assert (count_parameters(VAEConv(64)), count_parameters(VAEConv(64).decoder())) == (encoder, decoder)
     deep = VAEConv(64, residual=True)
-    assert (count(deep), count(deep.decoder())) == (encoder + blocks, decoder + blocks)
+    assert (count_parameters(deep), count_parameters(deep.decoder())) == (encoder + blocks, decoder + blocks)
 
 
-def test_a_residual_block_whose_last_norm_is_zero_changes_nothing_positive():
+def test_a_residual_block_starts_near_the_identity():
     block = ResidualBlock(8, "batch")
     assert block.residual[-1].weight.unique().tolist() == pytest.approx([0.1])  # near it from the start
     nn.init.zeros_(block.residual[-1].weight)
-    x = torch.rand(2, 8, 4, 4, generator=seeded())
+    x = torch.rand(2, 8, 4, 4, generator=seeded_generator())
     assert torch.equal(block(x), x)
 
 

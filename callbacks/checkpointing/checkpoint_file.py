@@ -1,4 +1,4 @@
-"""How a checkpoint gets on the disk."""
+"""Writing a checkpoint to the disk, and keeping the one before."""
 
 import io
 import os
@@ -9,8 +9,8 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 
-def set_aside(path: Path, other: Path) -> None:
-    """Make `other` a second name of a file, so that no signal finds none; on a disk without links, rename the file."""
+def link_or_rename(path: Path, other: Path) -> None:
+    """Give a file the second name `other`, so that a killed run has one; on a disk without links, rename the file."""
     other.unlink(missing_ok=True)
     try:
         os.link(path, other)
@@ -18,13 +18,14 @@ def set_aside(path: Path, other: Path) -> None:
         os.replace(path, other)
 
 
-class Direct(TorchCheckpointIO):
-    """Writes a checkpoint where it belongs; Lightning's goes through the system's folder for temporary files."""
+class DirectCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint straight to its path; Lightning's goes through the system's folder for temporary files."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        buffer = io.BytesIO()  # written by torch.save itself, a full disk raises a riddle
+        # into memory first: where the disk is full, torch.save raises an error that does not say so
+        buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(buffer.getbuffer())

@@ -1,4 +1,4 @@
-"""checkpoints/{last,previous,best}.ckpt: whole or not there, and never of a run whose loss was not finite."""
+"""The callback that writes checkpoints/{last,previous,best}.ckpt, each at once or not at all."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from callbacks.checkpointing.checkpoint_file import Direct, set_aside
+from callbacks.checkpointing.checkpoint_file import DirectCheckpointIO, link_or_rename
 from common.files import atomic_write
 
 
@@ -27,7 +27,7 @@ class Checkpoints(Checkpoint):
     """Saves `last` at each epoch's start, every so many steps and at the end, `best` by the module's `monitor`.
 
     A checkpoint is taken before a step's batch is used, when all that came before is done and logged: resuming from it
-    is the same as never having stopped. `previous` is the `last` before.
+    is the same as never having stopped. `previous` is the `last` before. Nothing is saved once a loss was not finite.
 
     Args:
         every_n_steps: optimizer steps between two saves inside an epoch.
@@ -45,10 +45,9 @@ class Checkpoints(Checkpoint):
         self.folder = Path(trainer.strategy.broadcast(trainer.default_root_dir)) / "checkpoints"
         self.loggers = trainer.loggers
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
-            trainer.strategy.checkpoint_io = Direct()
-        self.bad_step = torch.tensor(
-            -1, device=trainer.strategy.root_device
-        )  # of the first loss that was not finite
+            trainer.strategy.checkpoint_io = DirectCheckpointIO()
+        # of the first loss that was not finite
+        self.bad_step = torch.tensor(-1, device=trainer.strategy.root_device)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.saved_step = trainer.global_step
@@ -65,12 +64,8 @@ class Checkpoints(Checkpoint):
         )
         if due and step != self.saved_step:
             self.save_last(trainer)
-            if (
-                batch_idx == 0
-                and self.keep_every_n_epochs
-                and trainer.current_epoch % self.keep_every_n_epochs == 0
-            ):
-                self.keep(f"epoch={trainer.current_epoch}.ckpt")
+            if batch_idx == 0:
+                self.keep_epoch(trainer)
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         bad = ~outputs["loss"].isfinite() & (self.bad_step < 0)
@@ -87,19 +82,18 @@ class Checkpoints(Checkpoint):
         value = float(value)
         if self.best is None or (value > self.best if mode == "max" else value < self.best):
             self.best = value
-            self.write(trainer, "best.ckpt")
+            self.write_checkpoint(trainer, "best.ckpt")
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.save_last(trainer)
-        if self.keep_every_n_epochs and trainer.current_epoch % self.keep_every_n_epochs == 0:
-            self.keep(f"epoch={trainer.current_epoch}.ckpt")
+        self.keep_epoch(trainer)
 
     def save_last(self, trainer: Trainer) -> None:
         self.stop_if_not_finite(trainer)
-        self.write(trainer, "last.ckpt", previous="previous.ckpt")
+        self.write_checkpoint(trainer, "last.ckpt", previous="previous.ckpt")
         self.saved_step = trainer.global_step
 
-    def write(self, trainer: Trainer, name: str, previous: str | None = None) -> None:
+    def write_checkpoint(self, trainer: Trainer, name: str, previous: str | None = None) -> None:
         target = self.folder / name
         # every process takes part in the save, the first one alone writes
         with atomic_write(target) if trainer.is_global_zero else nullcontext(target) as temporary:
@@ -110,15 +104,18 @@ class Checkpoints(Checkpoint):
                     with open(temporary, "rb") as file:
                         os.fsync(file.fileno())
                     if previous and target.exists():
-                        set_aside(target, self.folder / previous)
+                        link_or_rename(target, self.folder / previous)
             except OSError as error:
                 error.filename = error.filename or temporary
                 raise
 
     @rank_zero_only
-    def keep(self, name: str) -> None:
+    def keep_epoch(self, trainer: Trainer) -> None:
+        """Keep a copy of `last`, just written, as `epoch=N.ckpt` where it is the turn of this epoch."""
+        if not self.keep_every_n_epochs or trainer.current_epoch % self.keep_every_n_epochs:
+            return
         last = self.folder / "last.ckpt"
-        with atomic_write(self.folder / name) as temporary:
+        with atomic_write(self.folder / f"epoch={trainer.current_epoch}.ckpt") as temporary:
             try:
                 os.link(last, temporary)
             except OSError:  # a disk without links
@@ -126,22 +123,21 @@ class Checkpoints(Checkpoint):
 
     def stop_if_not_finite(self, trainer: Trainer) -> None:
         # of any process: all of them stop
-        if (step := int(trainer.strategy.reduce(self.bad_step.clone(), reduce_op="max"))) >= 0:
+        step = int(trainer.strategy.reduce(self.bad_step.clone(), reduce_op="max"))
+        if step >= 0:
             last = self.folder / "last.ckpt"
-            kept = (
-                f"{last} (step {self.saved_step}) is the last good checkpoint"
-                if last.exists()
-                else "no checkpoint yet"
-            )
+            good = "no checkpoint yet"
+            if last.exists():
+                good = f"{last} (step {self.saved_step}) is the last good checkpoint"
             raise MisconfigurationException(
-                f"the loss was not finite in step {step}: training stopped; {kept}. "
+                f"the loss was not finite in step {step}: training stopped; {good}. "
                 "Try a lower learning rate, a longer warm-up, or --trainer.precision 32-true"
             )
 
     def state_dict(self) -> dict:
-        """With what W&B calls the run, for a run that goes on to join."""
-        wandb = [logger.version for logger in self.loggers if isinstance(logger, WandbLogger)]
-        return {"best": self.best, "wandb": wandb[0] if wandb else None}
+        """The best value, and W&B's id of the run, which a resumed run joins."""
+        ids = [logger.version for logger in self.loggers if isinstance(logger, WandbLogger)]
+        return {"best": self.best, "wandb": ids[0] if ids else None}
 
     def load_state_dict(self, state: dict) -> None:
         self.best = state["best"]

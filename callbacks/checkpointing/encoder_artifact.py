@@ -1,4 +1,4 @@
-"""The final encoder as an artifact of the W&B run."""
+"""The callback that saves the final encoder, also as an artifact of the W&B run."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 
 class EncoderArtifact(Callback):
-    """Weights of the encoder when training ends, as `encoder.safetensors` in the run folder and an artifact of W&B's.
+    """Saves the encoder's final weights as `encoder.safetensors` in the run folder and as an artifact of W&B's.
 
     Cost: a copy of the encoder on disk and what W&B takes to upload it.
     """
@@ -19,13 +19,10 @@ class EncoderArtifact(Callback):
             return
         path = Path(trainer.default_root_dir) / "encoder.safetensors"
         save_file({name: value.contiguous() for name, value in module.encoder.state_dict().items()}, path)
-        facts = {
-            "encoder": type(module.encoder).__name__,
-            "dim": module.encoder.dim,
-            "step": trainer.global_step,
-        }
+        encoder = module.encoder
+        metadata = {"encoder": type(encoder).__name__, "dim": encoder.dim, "step": trainer.global_step}
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                artifact = wandb.Artifact(f"encoder-{logger.version}", type="model", metadata=facts)
+                artifact = wandb.Artifact(f"encoder-{logger.version}", type="model", metadata=metadata)
                 artifact.add_file(str(path))
                 logger.experiment.log_artifact(artifact)

@@ -11,10 +11,10 @@ from callbacks.evaluation.features import Features, FeatureSet, looking
 from callbacks.figures.base import Eye
 from callbacks.measures.class_activation import class_activation, grad_cam, maps_and_gradients
 from callbacks.measures.linear_probe import LinearProbe
-from callbacks.plotting.examples import evenly, examples
-from callbacks.plotting.overlay import draw_evidence
+from callbacks.plotting.examples import load_examples, pick_evenly
+from callbacks.plotting.overlay import draw_activations
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import title
+from callbacks.plotting.style import write_title
 from common.splits import SPLITS
 
 
@@ -81,23 +81,23 @@ class CAM(Eye):
         prob = head.scores(seen.features).double().softmax(1)  # (N, K)
         chosen = chosen_classes(self.classes, names)
         right, wrong = pick(prob, seen.labels, chosen, self.per_class, self.mistakes)
-        rows = torch.cat([right, wrong, evenly(seen.labels, self.same)])
-        shown = examples(trainer, split, seen.index[rows].cpu())
+        rows = torch.cat([right, wrong, pick_evenly(seen.labels, self.same)])
+        shown = load_examples(trainer, split, seen.index[rows].cpu())
         classes = asked(prob[rows].argmax(1), shown.labels, chosen, len(names))  # (n, K)
         found = evidence(trainer, module, shown.view, head, classes)
         if found is None:
             return self.skip(f"no layer of {type(module.encoder).__name__} puts out its maps (B, C, h, w)")
         maps, kind = found
         prob = prob[rows].gather(1, classes).float()
-        figure = draw_evidence(shown, maps, classes, prob, len(right), len(wrong), names)
+        figure = draw_activations(shown, maps, classes, prob, len(right), len(wrong), names)
         size = " x ".join(map(str, maps.shape[2:]))
         under = f"{SPLITS[split].capitalize()} images. The light falls where the evidence is, each on its own scale; "
         under += f"the contour is at half of the maximum. Maps of {size} cells, enlarged."
-        title(figure, f"Where it looks: {kind} through the {name}", under)
+        write_title(figure, f"Where it looks: {kind} through the {name}", under)
         columns = {"index": shown.index, "labels": shown.labels, "predicted": classes[:, 0]}
         columns |= {"maps": maps, "classes": classes, "prob": prob}
         arrays = {key: column.cpu().numpy() for key, column in columns.items()}
-        arrays |= {"original": shown.shown, "same": np.array(len(rows) - len(right) - len(wrong))}
+        arrays |= {"original": shown.display, "same": np.array(len(rows) - len(right) - len(wrong))}
         facts = {"split": split, "evidence": kind, "head": name, "classes": names}
         return save_figure(trainer, "cam", figure, facts=facts, **arrays)
 

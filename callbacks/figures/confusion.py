@@ -13,9 +13,9 @@ from torchmetrics.functional.classification import multiclass_confusion_matrix
 from callbacks.evaluation.class_scores import NO_HEAD, linear_head
 from callbacks.evaluation.features import Features
 from callbacks.figures.base import Eye
-from callbacks.plotting.examples import thumbnails
+from callbacks.plotting.examples import make_thumbnails
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import ACCENT, INK, WRONG, place, shortened, title
+from callbacks.plotting.style import ACCENT, INK, WRONG, place_axes, truncate_text, write_title
 from common.splits import SPLITS
 
 STRONGER = 3.4  # how much errors are exaggerated, so that rare ones show
@@ -56,7 +56,7 @@ class Confusion(Eye):
         figure = draw(counts.cpu().numpy(), data.class_names, split, name)
         index = first_of_cells(surest)
         return save_figure(
-            trainer, "confusion", figure, facts, index=index, **thumbnails(trainer, split, index)
+            trainer, "confusion", figure, facts, index=index, **make_thumbnails(trainer, split, index)
         )
 
 
@@ -107,17 +107,17 @@ def draw(counts: np.ndarray, names: list[str], split: str, head: str) -> Figure:
         kept = np.sort(counts.sum(1).argsort(kind="stable")[::-1][:MOST])
         percent, names = percent[np.ix_(kept, kept)], [names[k] for k in kept]
         text += f" The {MOST} classes with most examples."
-    names = [shortened(name, 28) for name in names]
+    names = [truncate_text(name, 28) for name in names]
     cell = float(np.clip(4.2 / len(names), 0.26, 0.9))  # inches
     longest = 0.07 * max(len(name) for name in names)
     side, left, top = cell * len(names), longest + 0.15, 0.7 * longest + 0.95
     figure = plt.figure(figsize=(max(4.5, left + side + 0.7 * longest), top + side))
-    axis = place(figure, left, top, side, side)
+    axis = place_axes(figure, left, top, side, side)
     paint(axis, percent, min(8.0, 26 * cell))
     axis.set_xticks(range(len(names)), names, rotation=45, ha="left", rotation_mode="anchor")
     axis.set_yticks(range(len(names)), names)
     axis.tick_params(labelsize=min(8.0, 28 * cell))
-    title(figure, f"Confusion matrix of the {head}", text)
+    write_title(figure, f"Confusion matrix of the {head}", text)
     return figure
 
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from callbacks.evaluation.epoch_means import EpochMeans
 from callbacks.loggers.csv import CSVLogger
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import ACCENT, FAINT, INK, PALETTE, title
+from callbacks.plotting.style import ACCENT, FAINT, INK, PALETTE, write_title
 from common.metrics import read_name
 
 COLORS = {"train": PALETTE[0], "val": PALETTE[6], "test": PALETTE[4]}
@@ -56,7 +56,7 @@ class Curves(Callback):
         if not trainer.is_global_zero:
             return
         logger = CSVLogger.of(trainer)
-        series = logger.series() if logger else {}
+        series = logger.read_series() if logger else {}
         measured = {
             name for means in trainer.callbacks if isinstance(means, EpochMeans) for name in means.names
         }
@@ -115,7 +115,7 @@ def draw(series: Series, drawn: dict[str, list[str]], length: int, best: dict | 
             f"dotted: best {best['metric']}, {best['value']:.4g}, after {best['epoch']:.4g} epochs "
             f"(iteration {best['iteration']:,}); {under}"
         )
-    title(figure, "Training curves", under)
+    write_title(figure, "Training curves", under)
     return figure
 
 

@@ -12,10 +12,17 @@ from matplotlib.figure import Figure
 from callbacks.evaluation.class_scores import linear_head
 from callbacks.evaluation.features import Features
 from callbacks.figures.base import Eye
-from callbacks.plotting.examples import evenly, thumbnails
+from callbacks.plotting.examples import make_thumbnails, pick_evenly
 from callbacks.plotting.save import figure_path, save_figure
-from callbacks.plotting.scatter import NAMES, How, class_points, key, scatter, to_plane
-from callbacks.plotting.style import FAINT, class_colors, place, title
+from callbacks.plotting.scatter import (
+    NAMES,
+    How,
+    draw_legend,
+    project_to_plane,
+    scatter_classes,
+    scatter_points,
+)
+from callbacks.plotting.style import FAINT, class_colors, place_axes, write_title
 from common.splits import SPLITS
 
 NEAR = dict.fromkeys(["t-SNE", "UMAP"], "Near points have similar features; axes have no unit. ")
@@ -55,7 +62,7 @@ class FeatureMap(Eye):
         head = linear_head(trainer, module) if data.task == "classification" else None
         if not trainer.is_global_zero:
             return None
-        chosen = evenly(seen.labels, self.points)
+        chosen = pick_evenly(seen.labels, self.points)
         features, labels, index = (column[chosen] for column in seen)
         if len(chosen) < 4 or not (features != features[0]).any():
             return self.skip("a map needs at least four examples, and features that differ")
@@ -63,13 +70,13 @@ class FeatureMap(Eye):
         features, labels, index = (column.cpu().numpy() for column in (features, labels, index))
         folder = figure_path(trainer, self.name).parent
         start = previous(folder, trainer.current_epoch, index)
-        xy = to_plane(features, self.how, self.perplexity, start)
+        xy = project_to_plane(features, self.how, self.perplexity, start)
         names = data.class_names if labels.ndim == 1 else data.target_names
         figure = draw_map(xy, labels, names or [], axis_names(features, xy, self.how))
         of = "posterior means" if hasattr(module.encoder, "posterior") else "features"
         method = NAMES[self.how] if features.shape[1] > 2 else "Map"
         what = f"{method} of the {features.shape[1]} {of} of {len(xy):,} {SPLITS[split]} examples"
-        title(
+        write_title(
             figure,
             what,
             f"{NEAR.get(method, '')}The color is the {'class' if labels.ndim == 1 else 'first target'}.",
@@ -77,7 +84,7 @@ class FeatureMap(Eye):
         arrays = {"xy": xy, "index": index, "labels": labels, "split": np.array(split), **pred}
         save_figure(trainer, self.name, figure, **arrays)
         if start is None:  # a first map of these examples
-            np.savez_compressed(folder / "thumbnails.npz", **thumbnails(trainer, split, index))
+            np.savez_compressed(folder / "thumbnails.npz", **make_thumbnails(trainer, split, index))
         return None
 
 
@@ -96,14 +103,16 @@ def axis_names(features: np.ndarray, xy: np.ndarray, how: How) -> tuple[str, str
 def draw_map(xy: np.ndarray, labels: np.ndarray, names: Sequence[str], axes: tuple[str, str]) -> Figure:
     """Points (N, 2), with classes (N,) or targets (N, T) and their names; a name for each axis, or ''."""
     figure = plt.figure(figsize=(7.5, 6.6))
-    axis = place(figure, 0.3, 0.6, 5.7, 5.7)
+    axis = place_axes(figure, 0.3, 0.6, 5.7, 5.7)
     if labels.ndim == 1:
         colors = class_colors(labels, len(names))
-        class_points(axis, xy, labels, colors)
-        key(axis, names, colors, "no label" if (labels < 0).any() else None)
+        scatter_classes(axis, xy, labels, colors)
+        draw_legend(axis, names, colors, "no label" if (labels < 0).any() else None)
     else:
-        values = scatter(axis, xy, labels[:, 0])
-        figure.colorbar(values, cax=place(figure, 6.1, 0.6, 0.15, 2), label=names[0] if names else "target")
+        values = scatter_points(axis, xy, labels[:, 0])
+        figure.colorbar(
+            values, cax=place_axes(figure, 6.1, 0.6, 0.15, 2), label=names[0] if names else "target"
+        )
     axis.set_xlabel(axes[0], color=FAINT, fontsize=9)
     axis.set_ylabel(axes[1], color=FAINT, fontsize=9)
     return figure

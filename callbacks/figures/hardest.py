@@ -12,9 +12,18 @@ from torch import Tensor
 from callbacks.evaluation.class_scores import NO_HEAD, linear_head
 from callbacks.evaluation.features import Features, FeatureSet, gather, looking
 from callbacks.figures.base import Eye
-from callbacks.plotting.examples import examples
+from callbacks.plotting.examples import load_examples
 from callbacks.plotting.save import save_figure, save_table
-from callbacks.plotting.style import FAINT, INK, WRONG, class_name, place, shortened, show, title
+from callbacks.plotting.style import (
+    FAINT,
+    INK,
+    WRONG,
+    label_name,
+    place_axes,
+    show_example,
+    truncate_text,
+    write_title,
+)
 from common.splits import SPLITS
 
 
@@ -82,13 +91,15 @@ class Hardest(Eye):
         if not len(rows["hardest"]):
             return self.skip(f"no {SPLITS[split]} example has a known loss")
         found = {kind: entries(chosen, losses, seen, scores) for kind, chosen in rows.items()}
-        shown = {kind: examples(trainer, split, seen.index[rows[kind]].cpu()).shown for kind in rows}
+        shown = {kind: load_examples(trainer, split, seen.index[rows[kind]].cpu()).display for kind in rows}
         for kind, texts in shown.items():
             if isinstance(texts, list):
                 found[kind] = [{**row, "text": text} for row, text in zip(found[kind], texts, strict=True)]
         figure = draw(found, shown, data.class_names)
         red = f"; in red what the {head} says" if head else ""
-        title(figure, f"Hardest and easiest, by {loss}", f"Of {len(losses):,} {SPLITS[split]} examples{red}.")
+        write_title(
+            figure, f"Hardest and easiest, by {loss}", f"Of {len(losses):,} {SPLITS[split]} examples{red}."
+        )
         facts = {"split": split, "loss": loss, "head": head, "classes": data.class_names, **found}
         name = "hardest_training" if split == "bank" else "hardest"
         table = [
@@ -148,12 +159,12 @@ def draw(found: dict[str, list[dict]], shown: dict[str, Any], names: list[str] |
         for k, (entry, example) in enumerate(zip(found[kind], shown[kind], strict=True)):
             line, column = divmod(k, columns)
             place_of = left + column * (width + 0.08), top + line * (height + caption) + 0.2 * texts
-            axis = place(figure, *place_of, width, height)
+            axis = place_axes(figure, *place_of, width, height)
             if texts:
                 axis.set_axis_off()
                 axis.text(0, 1, textwrap.fill(example, 78), fontsize=7, color=INK, va="top", parse_math=False)
             else:
-                show(axis, example)
+                show_example(axis, example)
             for number, (text, color) in enumerate(words(entry, names)):
                 offset = (90 * number, 10) if texts else (0, -3 - 10 * number)
                 at = {"xycoords": "axes fraction", "xytext": offset, "textcoords": "offset points"}
@@ -169,6 +180,6 @@ def words(entry: dict[str, Any], names: list[str] | None) -> list[tuple[str, str
     lines = [(f"loss {loss}", FAINT)]
     if "pred" in entry:
         if entry["label"] not in (-1, entry["pred"]):
-            lines.insert(0, (f"\N{BALLOT X} {shortened(names[entry['pred']], 16)}", WRONG))
-        lines.insert(0, (shortened(class_name(names, entry["label"]), 18), INK))
+            lines.insert(0, (f"\N{BALLOT X} {truncate_text(names[entry['pred']], 16)}", WRONG))
+        lines.insert(0, (truncate_text(label_name(names, entry["label"]), 18), INK))
     return lines

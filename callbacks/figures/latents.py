@@ -8,9 +8,9 @@ from torch import Tensor
 
 from callbacks.evaluation.features import encode, looking
 from callbacks.figures.base import Eye
-from callbacks.plotting.examples import examples
+from callbacks.plotting.examples import load_examples
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import FAINT, grid, show, title
+from callbacks.plotting.style import FAINT, make_axes_grid, show_example, write_title
 
 
 def divergences(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class Latents(Eye):
         if not trainer.is_global_zero:
             return None
         count = len(trainer.datamodule.datasets[split])
-        chosen = examples(trainer, split, [i for i in self.positions if i < count])
+        chosen = load_examples(trainer, split, [i for i in self.positions if i < count])
         with looking(trainer, module):
             z = module.encoder.posterior(chosen.view)[0].float()
         self.draw_traversals(trainer, module, z[0], chosen.labels[:1], kl)
@@ -91,7 +91,7 @@ class Latents(Eye):
         under = (
             f"one component of the latent set to the number above, the others as of one image; {active} of "
         )
-        title(
+        write_title(
             figure, "What the latent's components do", f"{under}{len(kl)} components tell more than 0.01 nats"
         )
         facts = {"components": components.tolist(), "nats": kl.tolist(), "values": values.tolist()}
@@ -102,10 +102,12 @@ class Latents(Eye):
         first, second = z[: 2 * pairs : 2], z[1 : 2 * pairs : 2]
         labels = chosen.labels[: 2 * pairs : 2]
         images = decoded(trainer, module, interpolations(first, second, 8), labels)
-        real = chosen.shown[: 2 * pairs].reshape(pairs, 2, *images.shape[2:])
+        real = chosen.display[: 2 * pairs].reshape(pairs, 2, *images.shape[2:])
         strip = np.concatenate([real[:, :1], images, real[:, 1:]], axis=1)
         figure = strips(strip, [""] * pairs, ["real", "decoded", *[""] * 7, "real"])
-        title(figure, "Between two images", "decoded along the straight line between their posterior means")
+        write_title(
+            figure, "Between two images", "decoded along the straight line between their posterior means"
+        )
         save_figure(trainer, "interpolations", figure, images=images, original=real)
 
 
@@ -121,10 +123,10 @@ def decoded(trainer: Trainer, module: LightningModule, z: Tensor, labels: Tensor
 
 def strips(images: np.ndarray, names: list[str], heads: list[str]) -> Figure:
     """Images (n, v, H, W, C) in n rows, with names on the left and heads above."""
-    figure, axes = grid(*images.shape[:2], cell=0.9, head=0.75)
+    figure, axes = make_axes_grid(*images.shape[:2], cell=0.9, head=0.75)
     for row, pictures, name in zip(axes, images, names, strict=True):
         for axis, picture in zip(row, pictures, strict=True):
-            show(axis, picture)
+            show_example(axis, picture)
         row[0].set_ylabel(name, fontsize=7, color=FAINT)
     for axis, head in zip(axes[0], heads, strict=True):
         axis.set_title(head, fontsize=8, pad=3)

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from callbacks.evaluation.features import looking
 from callbacks.figures.base import Eye
-from callbacks.plotting.examples import examples
+from callbacks.plotting.examples import load_examples
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import FAINT, grid, show, title
+from callbacks.plotting.style import FAINT, make_axes_grid, show_example, write_title
 from common.splits import SPLITS
 
 
@@ -61,18 +61,18 @@ class Reconstructions(Eye):
         if not trainer.is_global_zero:
             return None
         positions = [i for i in self.positions if i < len(data.datasets[split])]
-        chosen = examples(trainer, split, positions)
+        chosen = load_examples(trainer, split, positions)
         with looking(trainer, module):
             rebuilt = module.reconstruct(chosen.view, chosen.labels)
         mse = (scale * squared_error(rebuilt, chosen.view)).mean(1)
         pairs = {
             SPLITS[split]: (
-                chosen.shown,
+                chosen.display,
                 shown(data, rebuilt),
                 [f"no. {i}: {error:.2g}" for i, error in zip(positions, mse, strict=True)],
             )
         }
-        arrays = {"original": chosen.shown, "rebuilt": pairs[SPLITS[split]][1], "mse": mse.cpu().numpy()}
+        arrays = {"original": chosen.display, "rebuilt": pairs[SPLITS[split]][1], "mse": mse.cpu().numpy()}
         if (turned := self.turned(data, len(positions))) is not None:
             targets, back, turns = turned
             pairs["training, turned"] = targets, back, [f"turned {90 * k}°" for k in turns]
@@ -129,7 +129,7 @@ def caption(facts: dict, split: str) -> str:
 def draw(pairs: dict[str, tuple[np.ndarray, np.ndarray, list[str]]], under: str) -> Figure:
     """Name -> images (n, H, W, C), their reconstructions below them, and what to write under each."""
     columns = max(len(texts) for *_, texts in pairs.values())
-    figure, axes = grid(2 * len(pairs), columns, cell=(1.25, 1.3), head=0.65)
+    figure, axes = make_axes_grid(2 * len(pairs), columns, cell=(1.25, 1.3), head=0.65)
     figure.subplots_adjust(hspace=0.2)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -138,9 +138,9 @@ def draw(pairs: dict[str, tuple[np.ndarray, np.ndarray, list[str]]], under: str)
             over, below = axes[2 * row, column], axes[2 * row + 1, column]
             for axis, picture in ((over, image), (below, back)):
                 axis.set_axis_on()
-                show(axis, picture)
+                show_example(axis, picture)
             below.set_xlabel(text, fontsize=8, labelpad=2)
         axes[2 * row, 0].set_ylabel(name, fontsize=8, color=FAINT)
         axes[2 * row + 1, 0].set_ylabel("reconstruction", fontsize=8, color=FAINT)
-    title(figure, "Images and what comes back out of their features", under)
+    write_title(figure, "Images and what comes back out of their features", under)
     return figure

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from callbacks.evaluation.features import Features, FeatureSet, encode
 from callbacks.figures.base import Eye
-from callbacks.plotting.examples import evenly, examples
-from callbacks.plotting.neighbors import draw_images, draw_texts
+from callbacks.plotting.examples import load_examples, pick_evenly
+from callbacks.plotting.neighbors import draw_image_neighbors, draw_text_neighbors
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import title
+from callbacks.plotting.style import write_title
 from common.splits import SPLITS
 
 
@@ -74,7 +74,7 @@ class Retrieval(Eye):
         seen, bank = features.split(trainer).labeled(), features.bank(trainer, module)
         if not (len(seen.index) and len(bank.index)):
             return self.skip(f"the labels of {SPLITS[split]} or of training examples are unknown")
-        queries = rows(seen, evenly(seen.labels, self.measured))
+        queries = rows(seen, pick_evenly(seen.labels, self.measured))
         if split not in self.floor:
             self.floor[split] = self.search_raw(trainer, module, split, queries)
         found = {"neighbors": search(queries, bank, self.k), data.raw_name: self.floor[split]}
@@ -96,17 +96,17 @@ class Retrieval(Eye):
         return search(rows(seen, torch.searchsorted(seen.index, queries.index)), bank.labeled(), self.k)
 
     def draw(self, trainer: Trainer, queries: FeatureSet, found: dict[str, Found], facts: dict) -> None:
-        chosen, split, data = evenly(queries.labels, self.queries), facts["split"], trainer.datamodule
+        chosen, split, data = pick_evenly(queries.labels, self.queries), facts["split"], trainer.datamodule
         facts["queries"] = [entry(queries, found, place, split) for place in chosen.tolist()]
-        shown = {"query": examples(trainer, split, queries.index[chosen].cpu()).shown}
+        shown = {"query": load_examples(trainer, split, queries.index[chosen].cpu()).display}
         for name, of in found.items():
-            shown[name] = examples(trainer, "bank", of.index[chosen].flatten().cpu()).shown
+            shown[name] = load_examples(trainer, "bank", of.index[chosen].flatten().cpu()).display
         texts = isinstance(shown["query"], list)
         facts |= {"texts": shown} if texts else {}
-        paint = draw_texts if texts else draw_images
+        paint = draw_text_neighbors if texts else draw_image_neighbors
         figure = paint(facts["queries"], shown, data.class_names)
         what = f"{SPLITS[split].capitalize()} examples beside the training examples nearest to them"
-        title(figure, what, self.under(facts))
+        write_title(figure, what, self.under(facts))
         save_figure(trainer, "retrieval", figure, facts, **({} if texts else shown))
 
     def under(self, facts: dict) -> str:

@@ -11,9 +11,9 @@ from torch import Tensor
 from callbacks.evaluation.features import encode, looking
 from callbacks.figures.base import Eye
 from callbacks.measures.frechet import frechet_distance, patch_statistics
-from callbacks.plotting.examples import examples
+from callbacks.plotting.examples import load_examples
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import FAINT, INK, grid, show, title
+from callbacks.plotting.style import FAINT, INK, make_axes_grid, show_example, write_title
 
 MEASURE = "Fréchet distance of the means and standard deviations of 4 x 4 patches"
 
@@ -63,7 +63,7 @@ class Samples(Eye):
             positions = (labels == k).nonzero().flatten()
             if len(positions) >= 4:  # two on each side of a distance
                 images, found = self.compare(trainer, module, labels, positions, gaussians.get(k))
-                real.append(examples(trainer, "bank", positions[:6]).shown)
+                real.append(load_examples(trainer, "bank", positions[:6]).display)
                 drawn.append(images[:6])
                 facts.append({"class": trainer.datamodule.class_names[k], **found})
         if facts:
@@ -93,7 +93,7 @@ class Samples(Eye):
         """
         count = min(self.compared, len(positions) // 2)
         chosen = positions[torch.linspace(0, len(positions) - 1, 2 * count).long()]
-        reference, others = (examples(trainer, "bank", chosen[start::2]).shown for start in (0, 1))
+        reference, others = (load_examples(trainer, "bank", chosen[start::2]).display for start in (0, 1))
         given = labels[chosen[::2]] if module.conditions else None
         generator = torch.Generator().manual_seed(self.seed)
         drawn = []
@@ -124,24 +124,24 @@ def fit(trainer: Trainer, module: LightningModule) -> dict:
 def draw_prior(drawn: np.ndarray, facts: dict) -> Figure:
     """(n, H, W, C), up to 64"""
     columns = min(8, len(drawn))
-    figure, axes = grid(-(-len(drawn) // columns), columns, 0.9)
+    figure, axes = make_axes_grid(-(-len(drawn) // columns), columns, 0.9)
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, image in zip(axes.flat, drawn, strict=False):
-        show(axis, image)
+        show_example(axis, image)
     under = f"Fréchet distance to real images {facts['distance']:.2g}; of real images to each other"
-    title(figure, "Images drawn from the prior", f"{under} {facts['real_distance']:.2g}")
+    write_title(figure, "Images drawn from the prior", f"{under} {facts['real_distance']:.2g}")
     return figure
 
 
 def draw_classes(originals: list[np.ndarray], drawn: list[np.ndarray], facts: list[dict]) -> Figure:
     """A row a class: up to six real images, and six drawn."""
-    figure, axes = grid(len(facts), 13, 0.9)
+    figure, axes = make_axes_grid(len(facts), 13, 0.9)
     for axis in axes.flat:
         axis.set_axis_off()
     for row, real, made, found in zip(axes, originals, drawn, facts, strict=True):
         for axis, image in [*zip(row, real, strict=False), *zip(row[7:], made, strict=False)]:
-            show(axis, image)
+            show_example(axis, image)
         place = {"transform": row[6].transAxes, "ha": "center", "va": "center", "fontsize": 7}
         row[6].text(0.5, 0.75, found["class"], color=INK, weight="bold", **place)
         row[6].text(
@@ -150,5 +150,5 @@ def draw_classes(originals: list[np.ndarray], drawn: list[np.ndarray], facts: li
     for column, text in ((0, "real"), (7, "drawn")):
         axes[0, column].set_title(text, fontsize=8, loc="left", pad=3)
     under = "below the name: Fréchet distance of drawn to real images, in brackets that of real images to each other"
-    title(figure, "Images drawn for each class, beside real ones", under)
+    write_title(figure, "Images drawn for each class, beside real ones", under)
     return figure

@@ -12,7 +12,7 @@ from torchmetrics.functional.regression import spearman_corrcoef
 
 from callbacks.loggers.csv import CSVLogger
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import PALETTE, title
+from callbacks.plotting.style import PALETTE, write_title
 from common.splits import SPLITS
 
 
@@ -37,7 +37,7 @@ class Study(Callback):
         if not several or Path(trainer.ckpt_path) != several[-1]:
             return
         logger = CSVLogger.of(trainer)
-        series = logger.series() if logger else {}
+        series = logger.read_series() if logger else {}
         if missing := [name for name in (self.left, self.right) if name not in series]:
             known = ", ".join(sorted(series))
             rank_zero_warn(
@@ -81,5 +81,5 @@ def draw(
     axis.set_xlabel("epochs of training", fontsize=9)
     said = "" if rank != rank else f"; rank correlation of the two {rank:+.2f}"
     what = ", against ".join(in_words(name)[0].removesuffix(", %") for name in names)
-    title(figure, what[0].upper() + what[1:], f"{len(epochs)} checkpoints of one run{said}")
+    write_title(figure, what[0].upper() + what[1:], f"{len(epochs)} checkpoints of one run{said}")
     return figure, rank

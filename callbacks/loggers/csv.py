@@ -1,4 +1,4 @@
-"""metrics.csv: on disk as soon as logged, and continued, not overwritten, by a resumed run."""
+"""The logger of metrics.csv: each row is on disk at once, and a resumed run continues the file."""
 
 import csv
 from pathlib import Path
@@ -21,7 +21,7 @@ class CSVLogger(Logger):
     def __init__(self, save_dir: str = "."):
         super().__init__()
         self._save_dir = save_dir
-        self.columns: list[str] | None = None  # of the file, once known
+        self.columns: list[str] | None = None  # of the file, once it is read
 
     name, version = "", ""
 
@@ -39,33 +39,33 @@ class CSVLogger(Logger):
 
     @staticmethod
     def of(trainer: Trainer) -> "CSVLogger | None":
-        """The trainer's one, if any."""
+        """Return the trainer's CSVLogger, if it has one."""
         return next((logger for logger in trainer.loggers if isinstance(logger, CSVLogger)), None)
 
     @rank_zero_only
     def log_hyperparams(self, params: dict) -> None:
-        """config.yaml in the same folder has them."""
+        """Log nothing: config.yaml in the same folder has them."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = {"epoch": metrics.get("epoch", ""), "step": step, **metrics}
         if self.columns is None:
-            self.columns = self.rows()[0]
+            self.columns = self.read_rows()[0]
         new = [name for name in row if name not in self.columns]
         if new:
-            self.rewrite([*self.columns, *new], self.rows()[1])
+            self.replace_rows([*self.columns, *new], self.read_rows()[1])
         with open(self.path, "a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(row)
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
-        """Forget rows of `step` and later: a run that resumes there will log them again."""
-        columns, rows = self.rows()
+        """Delete rows of `step` and later: a run that resumes there will log them again."""
+        columns, rows = self.read_rows()
         if columns:
-            self.rewrite(columns, [row for row in rows if int(row["step"]) < step])
+            self.replace_rows(columns, [row for row in rows if int(row["step"]) < step])
 
-    def rows(self) -> tuple[list[str], list[dict[str, str]]]:
-        """What is in the file; a last line cut short by a crash is left out."""
+    def read_rows(self) -> tuple[list[str], list[dict[str, str]]]:
+        """Read columns and rows of the file; a last line cut short by a crash is left out."""
         if not self.path.is_file():
             return [], []
         with open(self.path, newline="") as file:
@@ -73,17 +73,18 @@ class CSVLogger(Logger):
             rows = [row for row in reader if None not in row.values() and row["step"].isdigit()]
             return list(reader.fieldnames or []), rows
 
-    def series(self) -> dict[str, np.ndarray]:
-        """Metric -> (n, 3): epoch, step and value of each row that has it; of rows of the same step the last counts."""
-        found: dict[str, dict[int, tuple]] = {}
-        for row in self.rows()[1]:
+    def read_series(self) -> dict[str, np.ndarray]:
+        """Read metric -> (n, 3): epoch, step and value of its rows; of rows of the same step the last counts."""
+        series: dict[str, dict[int, tuple]] = {}
+        for row in self.read_rows()[1]:
             for name, cell in row.items():
                 if cell and name not in ("epoch", "step"):
                     step = int(row["step"])
-                    found.setdefault(name, {})[step] = float(row["epoch"] or "nan"), step, float(cell)
-        return {name: np.array(list(rows.values())) for name, rows in found.items()}
+                    series.setdefault(name, {})[step] = float(row["epoch"] or "nan"), step, float(cell)
+        return {name: np.array(list(rows.values())) for name, rows in series.items()}
 
-    def rewrite(self, columns: list[str], rows: list[dict[str, str]]) -> None:
+    def replace_rows(self, columns: list[str], rows: list[dict[str, str]]) -> None:
+        """Write the whole file anew, at once or not at all."""
         with atomic_write(self.path) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()

@@ -1,4 +1,4 @@
-"""Weights & Biases that never holds up or ends a run: online where the user is logged in and the server answers."""
+"""The logger of Weights & Biases, which never holds up or ends a run: it goes offline where the server fails."""
 
 import json
 import os
@@ -22,50 +22,49 @@ BLOCK, HEADER = 32768, struct.Struct("<IHB")  # of a LevelDB log: checksum, leng
 STEP = "trainer/global_step"
 
 
-def online() -> bool:
-    """Whether the server takes connections (asked for at most 2 s, with the look-up of its name) and a key is known."""
+def can_go_online() -> bool:
+    """Whether the server takes connections within 2 s, its name's look-up included, and the user has a key."""
     url = urlsplit(wandb.setup().settings.base_url)
-    asking = ThreadPoolExecutor(1)
+    thread = ThreadPoolExecutor(1)
     try:
-        asking.submit(socket.create_connection, (url.hostname, url.port or 443), 2).result(2).close()
-        return wandb.login(
-            prompt=False, verify=False
-        )  # whether the server takes the key, `init` finds out sooner
+        thread.submit(socket.create_connection, (url.hostname, url.port or 443), 2).result(2).close()
+        # whether the server takes the key, `init` finds out sooner
+        return wandb.login(prompt=False, verify=False)
     except OSError:
         rank_zero_info(f"W&B: {url.hostname} does not answer, logging offline")
     except wandb.errors.Error as error:
         rank_zero_info(f"W&B: {error}; logging offline")
     finally:
-        asking.shutdown(wait=False)
+        thread.shutdown(wait=False)
     return False
 
 
-def records(path: Path) -> Iterator[Record]:
-    """What W&B has written of a run, also of one that was killed: protobuf in the blocks of a LevelDB log."""
-    content, at, part = path.read_bytes(), 7, b""
-    while at + HEADER.size <= len(content):
-        left = BLOCK - at % BLOCK
-        _, length, kind = HEADER.unpack_from(content, at)
-        if left < HEADER.size or kind == 0:
-            at += left
+def read_records(path: Path) -> Iterator[Record]:
+    """Read what W&B has written of a run, also of a killed one: protobuf in the blocks of a LevelDB log."""
+    content, offset, record = path.read_bytes(), 7, b""
+    while offset + HEADER.size <= len(content):
+        block_left = BLOCK - offset % BLOCK
+        _, length, kind = HEADER.unpack_from(content, offset)
+        if block_left < HEADER.size or kind == 0:
+            offset += block_left
             continue
-        start, at = at + HEADER.size, at + HEADER.size + length
-        if at > len(content):
+        start, offset = offset + HEADER.size, offset + HEADER.size + length
+        if offset > len(content):
             return  # cut short
-        part += content[start:at]
+        record += content[start:offset]
         if kind in (1, 4):  # a whole record, or the last part of one
-            yield Record.FromString(part)
-            part = b""
+            yield Record.FromString(record)
+            record = b""
 
 
-def logged(folder: Path, run: str) -> set[tuple[int, str]]:
-    """(step, metric) of all that W&B's files in a run folder have of a run, of each time that it was resumed."""
-    found = set()
+def read_logged_metrics(folder: Path, run: str) -> set[tuple[int, str]]:
+    """Read (step, metric) of all that W&B's files in a run folder have of a run and of its resumptions."""
+    logged = set()
     for path in folder.glob(f"wandb/*run-*-{run}/*.wandb"):
-        for record in records(path):
+        for record in read_records(path):
             row = {item.key or ".".join(item.nested_key): item.value_json for item in record.history.item}
-            found |= {(json.loads(row[STEP]), name) for name in row if STEP in row}
-    return found
+            logged |= {(json.loads(row[STEP]), name) for name in row if STEP in row}
+    return logged
 
 
 class WandbLogger(loggers.WandbLogger):
@@ -90,13 +89,13 @@ class WandbLogger(loggers.WandbLogger):
     ):
         limits = wandb.Settings(init_timeout=3, finish_timeout=30)  # going offline after that takes 4 s more
         super().__init__(project=project, name=name, save_dir=save_dir, id=id, settings=limits)
-        self.has: set[tuple[int, str]] = set()  # what a resumed run need not log again
+        self.logged: set[tuple[int, str]] = set()  # (step, metric) that a resumed run need not log again
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
         if self._experiment is None and "WANDB_MODE" not in os.environ:
-            self._wandb_init["mode"] = "online" if online() else "offline"
+            self._wandb_init["mode"] = "online" if can_go_online() else "offline"
         try:
             return super().experiment
         except wandb.errors.Error as error:
@@ -106,16 +105,17 @@ class WandbLogger(loggers.WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        if metrics := {name: value for name, value in metrics.items() if (step, name) not in self.has}:
+        if metrics := {name: value for name, value in metrics.items() if (step, name) not in self.logged}:
             super().log_metrics(metrics, step)
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
-        """A run resumes at `step`: log what is missing up to there, and later only what is not known already."""
+        """Log the rows before `step`, where a run resumes, that W&B lacks; rows that it has are not logged again."""
         if not self._id:
             return
-        self.has = logged(Path(self.save_dir), self._id)
-        for row in CSVLogger(self.save_dir).rows()[1]:
-            here = int(row["step"])
-            if here < step:
-                self.log_metrics({k: float(v) for k, v in row.items() if v and k != "step"}, here)
+        self.logged = read_logged_metrics(Path(self.save_dir), self._id)
+        for row in CSVLogger(self.save_dir).read_rows()[1]:
+            row_step = int(row["step"])
+            if row_step < step:
+                metrics = {name: float(cell) for name, cell in row.items() if cell and name != "step"}
+                self.log_metrics(metrics, row_step)

@@ -1,4 +1,4 @@
-"""Clusters, found without labels, and how well they agree with classes."""
+"""Clustering of features without labels, and how well the clusters agree with classes."""
 
 import warnings
 from typing import Literal
@@ -14,8 +14,8 @@ Reduce = Literal["none", "pca", "kernel_pca"]
 Cluster = Literal["kmeans", "spectral", "agglomerative"]
 
 
-def reduced(x: np.ndarray, how: Reduce, dims: int) -> np.ndarray:
-    """Features (N, D) -> their first principal components (N, at most `dims`).
+def reduce_dimensions(x: np.ndarray, how: Reduce, dims: int) -> np.ndarray:
+    """Features (N, D) -> their first principal components (N, at most `dims`), or features as they came for "none".
 
     Kernel PCA: Schölkopf et al. 1998, https://doi.org/10.1162/089976698300017467, with the kernel
     exp(-|a - b|^2 / (D v)), v the mean variance of a feature.
@@ -28,8 +28,8 @@ def reduced(x: np.ndarray, how: Reduce, dims: int) -> np.ndarray:
     return KernelPCA(min(dims, len(x) - 1), eigen_solver="arpack", random_state=0, **kernel).fit_transform(x)
 
 
-def clustered(x: np.ndarray, how: Cluster, count: int) -> np.ndarray:
-    """Points (N, D) -> one of `count` clusters for each (N,)."""
+def assign_clusters(x: np.ndarray, how: Cluster, count: int) -> np.ndarray:
+    """Points (N, D) -> the cluster of each (N,), one of `count`."""
     if how == "kmeans":
         return KMeans(count, n_init=10, random_state=0).fit_predict(x)
     if how == "agglomerative":
@@ -37,30 +37,32 @@ def clustered(x: np.ndarray, how: Cluster, count: int) -> np.ndarray:
     neighbors = min(10, len(x) - 1)
     spectral = SpectralClustering(count, affinity="nearest_neighbors", n_neighbors=neighbors, random_state=0)
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Graph is not fully connected"
-        )  # groups that lie apart are what we look for
+        # groups that lie apart are what we look for
+        warnings.filterwarnings("ignore", "Graph is not fully connected")
         return spectral.fit_predict(x)
 
 
-def match(clusters: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def match_classes(clusters: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Clusters and classes of examples (N,) -> the class that each example's cluster stands for (N,), -1 for none.
 
     A cluster stands for one class at most, and a class for one cluster at most, so that as many examples are right as
     can be (Kuhn 1955, https://doi.org/10.1002/nav.3800020109): for two of both, the accuracy is max(a, 1 - a).
     """
-    (found, cluster), (classes, kind) = (np.unique(x, return_inverse=True) for x in (clusters, labels))
+    (cluster_ids, cluster), (classes, kind) = (np.unique(x, return_inverse=True) for x in (clusters, labels))
     rows, columns = linear_sum_assignment(contingency_matrix(cluster, kind), maximize=True)
-    stands_for = np.full(len(found), -1)
+    stands_for = np.full(len(cluster_ids), -1)
     stands_for[rows] = classes[columns]
     return stands_for[cluster]
 
 
-def agreement(clusters: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Of clusters and classes (N,): the share that `match` gets right, normalized mutual information (0 to 1), and the
-    adjusted Rand index (0 for chance, 1 for the same partition)."""
+def measure_agreement(clusters: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Compare clusters with classes, (N,) each.
+
+    The accuracy is the share that `match_classes` gets right; normalized mutual information is 0 to 1; the adjusted
+    Rand index is 0 for chance and 1 for the same partition.
+    """
     return {
-        "cluster_accuracy": float((match(clusters, labels) == labels).mean()),
+        "cluster_accuracy": float((match_classes(clusters, labels) == labels).mean()),
         "nmi": float(normalized_mutual_info_score(labels, clusters)),
         "ari": float(adjusted_rand_score(labels, clusters)),
     }

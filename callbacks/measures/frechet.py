@@ -1,4 +1,4 @@
-"""How far are two sets of images from each other, as sets?"""
+"""Fréchet distance of two sets of images, on statistics of their patches."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def patch_statistics(images: Tensor, cells: int = 4) -> Tensor:
-    """Coarse colors and fine detail: mean and standard deviation of the pixels in each of cells x cells patches.
+    """Compute mean and standard deviation of the pixels in each of cells x cells patches: coarse color, fine detail.
 
     Args:
         images: (N, C, H, W).

@@ -1,4 +1,4 @@
-"""The class of an image by a vote of its nearest neighbors in a bank of labeled features.
+"""k nearest neighbors: the class of an image by a vote of the labeled features nearest to it.
 
 Wu et al. 2018, section 3.4, https://arxiv.org/abs/1805.01978
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def knn_scores(
+def score_by_neighbors(
     queries: Tensor,
     bank: Tensor,
     labels: Tensor,
@@ -22,7 +22,7 @@ def knn_scores(
     chunk: int = 256,
     precision: str = "medium",
 ) -> Tensor:
-    """Share of each class in the votes of a query's k nearest neighbors; its argmax is the prediction.
+    """Compute each class's share of the votes of a query's k nearest neighbors; its argmax is the prediction.
 
     A neighbor of cosine similarity s casts exp(s / temperature) votes. All of a bank smaller than k votes.
 
@@ -57,7 +57,7 @@ def knn_scores(
     # One piece of memory for all chunks: getting it anew costs as much as the product.
     similarity = bank.new_empty(min(chunk, len(queries)), len(bank))
     scores = bank.new_zeros(len(queries), num_classes)
-    with matmul_precision(precision):
+    with use_matmul_precision(precision):
         for q, score in zip(queries.split(chunk), scores.split(chunk), strict=True):
             s = torch.mm(q, bank.T, out=similarity[: len(q)]).add_(offset)
             values, neighbors = top_k(s.unflatten(1, (rows, -1)), k)
@@ -66,19 +66,20 @@ def knn_scores(
 
 
 def top_k(s: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each s[i] (N, R, C), in no order, and where they are in s[i].flatten(): (N, k) both.
+    """Find the k largest of each s[i] (N, R, C), in no order, and where they are in s[i].flatten(): (N, k) both.
 
     `topk` is slow on wide inputs. A column that holds one of the k largest has one of the k largest maxima:
     one pass for the maxima leaves k columns to search. R = 0.6 sqrt(R * C / k) was about fastest.
     """
     columns = s.amax(1).topk(k, sorted=False).indices  # (N, k)
     candidates = s.gather(2, columns[:, None].expand(-1, s.shape[1], -1))  # (N, R, k)
-    values, where = candidates.flatten(1).topk(k, sorted=False)
-    return values, where // k * s.shape[2] + columns.gather(1, where % k)
+    values, positions = candidates.flatten(1).topk(k, sorted=False)
+    return values, positions // k * s.shape[2] + columns.gather(1, positions % k)
 
 
 @contextmanager
-def matmul_precision(precision: str) -> Iterator[None]:
+def use_matmul_precision(precision: str) -> Iterator[None]:
+    """Multiply float32 matrices in this precision inside the block."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:

@@ -1,6 +1,6 @@
-"""How much of the labels can a linear classifier read off frozen features?
+"""Linear probe: a classifier of frozen features that shows how much of the labels can be read off them.
 
-Fitted until it converges, so that two probes differ by their features and not by how they were trained.
+It is fitted until it converges, so that two probes differ by their features and not by how they were trained.
 """
 
 import warnings
@@ -27,7 +27,7 @@ class LinearProbe:
 def fit_probe(
     features: Tensor, labels: Tensor, num_classes: int, c: float = 1.0, max_iter: int = 1000
 ) -> LinearProbe:
-    """Multinomial logistic regression on standardized features, converged.
+    """Fit a multinomial logistic regression on standardized features until it converges.
 
     Minimizes c * sum of cross-entropies + |weight|^2 / 2 as scikit-learn's
     `make_pipeline(StandardScaler(), LogisticRegression(C=c))` does; in float64 where the problem is small, in
@@ -46,21 +46,23 @@ def fit_probe(
         raise ValueError(f"a probe needs at least one example, with labels in [0, {num_classes})")
     x = features.to(torch.float64 if features.numel() <= 1_000_000 else torch.float32)
     std, mean = torch.std_mean(x, dim=0, correction=0)
-    std[std <= 10 * torch.finfo(x.dtype).eps * mean.abs()] = 1  # constant, but for rounding
+    std[std <= 10 * torch.finfo(x.dtype).eps * mean.abs()] = 1  # constant except for rounding
     x = (x - mean) / std
     basis = None
     if len(x) < x.shape[1]:  # the best weights are sums of examples: search among those
         basis, r = torch.linalg.qr(x.T)  # (D, N), (N, N)
         x = r.T
-    weight, bias = minimize(x, labels, num_classes, c, max_iter)
+    weight, bias = minimize_cross_entropy(x, labels, num_classes, c, max_iter)
     weight = (weight if basis is None else basis @ weight) / std[:, None]
     return LinearProbe(weight.T.float().contiguous(), (bias - mean @ weight).float())
 
 
-def minimize(x: Tensor, labels: Tensor, num_classes: int, c: float, max_iter: int) -> tuple[Tensor, Tensor]:
-    """Weights (D, K) and bias (K,) of the classifier for inputs (N, D).
+def minimize_cross_entropy(
+    x: Tensor, labels: Tensor, num_classes: int, c: float, max_iter: int
+) -> tuple[Tensor, Tensor]:
+    """Find weights (D, K) and bias (K,) of the classifier for inputs (N, D).
 
-    L-BFGS on the mean loss, in coordinates where its Hessian at zero is 1: for one Cholesky factor,
+    L-BFGS runs on the mean loss, in coordinates where its Hessian at zero is 1: for one Cholesky factor,
     raw pixels take tens of steps instead of hundreds.
     """
     n, eps = len(x), torch.finfo(x.dtype).eps
@@ -71,11 +73,9 @@ def minimize(x: Tensor, labels: Tensor, num_classes: int, c: float, max_iter: in
     hessian.diagonal().add_(penalty.squeeze(1) + eps * hessian.trace())  # eps: stays positive under rounding
     factor = torch.linalg.cholesky(hessian)
     v = x.new_zeros(x.shape[1], num_classes)  # factor.T @ weights
-    calls = [0]
     rows = torch.arange(n, device=x.device)
 
     def closure() -> Tensor:
-        calls[0] += 1
         w = torch.linalg.solve_triangular(factor.T, v, upper=True)
         log_p = (x @ w).log_softmax(1)  # (N, K)
         loss = (penalty * w.square()).sum() / 2 - log_p[rows, labels].double().mean()
@@ -96,18 +96,18 @@ def minimize(x: Tensor, labels: Tensor, num_classes: int, c: float, max_iter: in
     ).step(closure)
     closure()
 
-    if (left := float(v.grad.abs().max())) > 10 * tolerance:  # rounding may end the search just short of it
-        warnings.warn(
-            f"the linear probe stopped at a gradient of {left:.1g}, not {tolerance:.0e}", stacklevel=5
-        )
+    slope = float(v.grad.abs().max())
+    if slope > 10 * tolerance:  # rounding may end the search just short of it
+        warning = f"the linear probe stopped at a gradient of {slope:.1g}, not {tolerance:.0e}"
+        warnings.warn(warning, stacklevel=5)
     w = torch.linalg.solve_triangular(factor.T, v, upper=True)
     return w[:-1], w[-1]
 
 
-def few_labels(labels: Tensor, num_classes: int, per_class: int, draw: int) -> Tensor:
-    """Positions of per_class random examples of each class (all that a class has, if fewer), class by class.
+def draw_few_labels(labels: Tensor, num_classes: int, per_class: int, draw: int) -> Tensor:
+    """Draw positions of per_class random examples of each class (all that a class has, if fewer), class by class.
 
-    Depends on nothing but its arguments, so that every encoder is judged on the same choice.
+    The draw depends on nothing but the arguments, so that every encoder is judged on the same examples.
     """
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(draw)).to(labels.device)
     return torch.cat([order[labels[order] == k][:per_class] for k in range(num_classes)])
@@ -123,10 +123,10 @@ def few_label_accuracy(
     draws: int = 10,
     c: float = 1.0,
 ) -> float:
-    """Accuracy on queries (Q, D) of probes fitted on `few_labels` of the features (M, D): mean over draws."""
+    """Accuracy on queries (Q, D) of probes fitted on `draw_few_labels` of the features (M, D): mean over draws."""
     accuracy = 0.0
     for draw in range(draws):
-        chosen = few_labels(labels, num_classes, per_class, draw)
-        probe = fit_probe(features[chosen], labels[chosen], num_classes, c)
+        rows = draw_few_labels(labels, num_classes, per_class, draw)
+        probe = fit_probe(features[rows], labels[rows], num_classes, c)
         accuracy += float((probe.scores(queries).argmax(1) == query_labels).float().mean()) / draws
     return accuracy

@@ -1,4 +1,4 @@
-"""Images lit where the evidence for a class is, and dim elsewhere."""
+"""Images with the activation of a class laid over them: lit where it is, dim elsewhere."""
 
 import numpy as np
 import torch.nn.functional as F
@@ -8,52 +8,59 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from callbacks.plotting.examples import Examples
-from callbacks.plotting.style import FAINT, INK, WRONG, place, shortened, show
+from callbacks.plotting.style import FAINT, INK, WRONG, place_axes, show_example, truncate_text
 
 CONTOUR = "#ffd24d"
 # inches: an image, between images, between groups of them, a line of both and captions, and a row
 CELL, GAP, APART, LINE, START, WIDTH = 1.1, 0.06, 0.22, 1.46, 0.14, 14.8
 
 
-def spotlight(image: np.ndarray, evidence: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Image uint8 (H, W, C) and evidence (h, w) -> a picture (H', W', 3) in [0, 1], in color where the evidence is and
-    dim gray elsewhere; and the light on it (H', W'), 1 at the evidence's maximum, 0 where it is not positive."""
-    times = -(-160 // max(image.shape[:2]))
-    image = np.broadcast_to(image, (*image.shape[:2], 3)).repeat(times, 0).repeat(times, 1) / 255
-    light = F.interpolate(evidence[None, None].float().cpu(), image.shape[:2], mode="bicubic")[0, 0]
-    light = (light / light.max().clamp(min=1e-12)).clamp(min=0).numpy() * (
-        float(evidence.max()) > 0
-    )  # it overshoots
+def overlay_activation(image: np.ndarray, activation: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Lay an activation (h, w) over an image uint8 (H, W, C).
+
+    Returns:
+        A picture (H', W', 3) in [0, 1], in color where the activation is and dim gray elsewhere; and the light on it
+        (H', W'), 1 at the activation's maximum, 0 where it is not positive.
+    """
+    scale = -(-160 // max(image.shape[:2]))
+    image = np.broadcast_to(image, (*image.shape[:2], 3)).repeat(scale, 0).repeat(scale, 1) / 255
+    light = F.interpolate(activation[None, None].float().cpu(), image.shape[:2], mode="bicubic")[0, 0]
+    # bicubic overshoots: without a positive activation there is no light
+    positive = float(activation.max()) > 0
+    light = (light / light.max().clamp(min=1e-12)).clamp(min=0).numpy() * positive
     gray = 0.45 * image.mean(2, keepdims=True)
     return light[..., None] * image + (1 - light[..., None]) * gray, light
 
 
-def draw_evidence(
-    shown: Examples, maps: Tensor, classes: Tensor, prob: Tensor, right: int, wrong: int, names: list[str]
+def draw_activations(
+    examples: Examples, maps: Tensor, classes: Tensor, prob: Tensor, right: int, wrong: int, names: list[str]
 ) -> Figure:
-    """Images with the evidence beside each: the first `right`, then `wrong` mistakes, then the rest, whatever they are.
-    Mistakes, also among the rest, with two classes, others with all."""
-    groups, names = [], [shortened(name, 15) for name in names]
+    """Draw images with the activations of classes beside each.
+
+    The first `right` images are right answers, then come `wrong` mistakes, then images of either kind. A mistake, of
+    whichever group, has the activations of two classes, a right answer those of all.
+    """
+    groups, names = [], [truncate_text(name, 15) for name in names]
     for row in range(len(classes)):
-        image, says, truth = shown.shown[row], names[int(classes[row, 0])], names[int(shown.labels[row])]
-        mistake = int(classes[row, 0]) != int(shown.labels[row])
-        cells = [(image, None, f"\N{BALLOT X} says {says}\nis {truth}" if mistake else truth)]
+        image, answer, label = examples.display[row], int(classes[row, 0]), int(examples.labels[row])
+        mistake = answer != label
+        caption = f"\N{BALLOT X} says {names[answer]}\nis {names[label]}" if mistake else names[label]
+        cells = [(image, None, caption)]
         for k in range(2 if mistake else classes.shape[1]):
             caption = f"{names[int(classes[row, k])]}: {100 * prob[row, k]:.0f} %"
-            cells.append((*spotlight(image, maps[row, k]), caption))
+            cells.append((*overlay_activation(image, maps[row, k]), caption))
         groups.append(cells)
+    correct, mistakes, same = groups[:right], groups[right : right + wrong], groups[right + wrong :]
     sections = {
-        "Confident and right: the surest of a class, and what speaks for it and for others": groups[:right],
-        "Confident and wrong: the surest mistakes, and what speaks for the answer and for the truth": groups[
-            right : right + wrong
-        ],
-        "The same images in every run, whatever it says of them": groups[right + wrong :],
+        "Confident and right: the surest of a class, and what speaks for it and for others": correct,
+        "Confident and wrong: the surest mistakes, and what speaks for the answer and for the truth": mistakes,
+        "The same images in every run, whatever it says of them": same,
     }
-    return lay_out({heading: found for heading, found in sections.items() if found})
+    return lay_out_groups({heading: section for heading, section in sections.items() if section})
 
 
-def lay_out(sections: dict[str, list[list[tuple]]]) -> Figure:
-    """Headings with groups of (picture, light, caption), as many groups in a row as there is room for."""
+def lay_out_groups(sections: dict[str, list[list[tuple]]]) -> Figure:
+    """Draw headings with groups of (picture, light, caption), as many groups in a row as there is room for."""
     places, top = [], 0.5
     for heading, groups in sections.items():
         places.append((START, top + 0.3, heading))
@@ -70,14 +77,16 @@ def lay_out(sections: dict[str, list[list[tuple]]]) -> Figure:
         if isinstance(cell, str):
             figure.text(x / width, 1 - y / top, cell, fontsize=9, weight="bold", color=INK)
         else:
-            draw_cell(place(figure, x, y + LINE - CELL, CELL, CELL), *cell)
+            draw_cell(place_axes(figure, x, y + LINE - CELL, CELL, CELL), *cell)
     return figure
 
 
 def draw_cell(axis: Axes, picture: np.ndarray, light: np.ndarray | None, caption: str) -> None:
-    """An image, framed where the caption has the two lines of a mistake, or a spotlight with its contour."""
-    color = FAINT if light is not None else WRONG if "\n" in caption else INK
-    show(axis, picture, frame=WRONG if color == WRONG else None)
+    """Draw an image, framed where the caption has the two lines of a mistake, or an overlay with its contour."""
+    color = WRONG if "\n" in caption else INK
+    if light is not None:
+        color = FAINT
+    show_example(axis, picture, frame=WRONG if color == WRONG else None)
     axis.set_title(caption, fontsize=7, color=color, pad=3, loc="left")
     if light is not None and light.max() > 0.5:
         axis.contour(light, [0.5], colors=CONTOUR, linewidths=0.8)

@@ -1,4 +1,4 @@
-"""Where pictures go: the run folder, with the data behind them, and every logger that takes images."""
+"""Figures are saved in the run folder, with the data behind them, and sent to every logger that takes images."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ DPI = 150
 
 
 def figure_path(trainer: Trainer, name: str) -> Path:
-    """Where the picture of this epoch goes."""
+    """Path of this epoch's picture in the run folder."""
     return Path(trainer.default_root_dir) / "figures" / name / f"epoch={trainer.current_epoch}.png"
 
 
@@ -30,10 +30,10 @@ def save_table(trainer: Trainer, name: str, rows: list[dict[str, Any]]) -> None:
         if isinstance(logger, WandbLogger) and rows:
             columns = list(dict.fromkeys(key for row in rows for key in row))
             cells = [[row.get(key) for key in columns] for row in rows]
-            show = [
+            data = [
                 [wandb.Image(cell) if isinstance(cell, np.ndarray) else cell for cell in row] for row in cells
             ]
-            logger.log_table(f"{name}_table", columns=columns, data=show)
+            logger.log_table(f"{name}_table", columns=columns, data=data)
 
 
 @rank_zero_only

@@ -1,4 +1,4 @@
-"""From many dimensions to two, on a map where neighbors stay neighbors, and the map's points as a picture."""
+"""Maps of features: from many dimensions to two, where neighbors stay neighbors, and the points as a picture."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -16,10 +16,10 @@ How = Literal["tsne", "umap", "pca"]
 NAMES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}
 
 
-def to_plane(
+def project_to_plane(
     x: np.ndarray, how: How = "tsne", perplexity: float = 30.0, start: np.ndarray | None = None
 ) -> np.ndarray:
-    """Points (N, D) -> where they lie on a map, (N, 2) float32; two dimensions or one are the map themselves.
+    """Points (N, D) -> their places on a map, (N, 2) float32; two dimensions or one are the map already.
 
     Neighbors of t-SNE and UMAP are those among the first 50 principal components. Equal arguments give equal maps, and
     nothing is drawn from a global generator.
@@ -41,14 +41,16 @@ def to_plane(
 
         x = PCA(2 if how == "pca" else 50, random_state=0).fit_transform(x)
     if how == "tsne":
-        x = tsne(x, min(perplexity, (len(x) - 1) / 3), start)
+        x = run_tsne(x, min(perplexity, (len(x) - 1) / 3), start)
     elif how == "umap":
-        x = umap(x, start)
+        x = run_umap(x, start)
     return np.ascontiguousarray(x, np.float32)
 
 
-def tsne(x: np.ndarray, perplexity: float, start: np.ndarray | None) -> np.ndarray:
-    from openTSNE import TSNE  # not above, where it would make every start slower
+def run_tsne(x: np.ndarray, perplexity: float, start: np.ndarray | None) -> np.ndarray:
+    """Points (N, D) -> a map (N, 2) by openTSNE."""
+    # imported here, since above it would make every start slower
+    from openTSNE import TSNE
     from openTSNE.initialization import rescale
 
     return TSNE(
@@ -61,17 +63,18 @@ def tsne(x: np.ndarray, perplexity: float, start: np.ndarray | None) -> np.ndarr
     ).fit(x)
 
 
-def umap(x: np.ndarray, start: np.ndarray | None) -> np.ndarray:
+def run_umap(x: np.ndarray, start: np.ndarray | None) -> np.ndarray:
+    """Points (N, D) -> a map (N, 2) by umap-learn."""
     try:
         from umap import UMAP
     except ImportError:
         raise MisconfigurationException("UMAP needs umap-learn: pip install umap-learn") from None
-    begin = "spectral" if start is None else start
-    return UMAP(n_neighbors=min(15, len(x) - 1), init=begin, random_state=0, n_jobs=1).fit_transform(x)
+    init = "spectral" if start is None else start
+    return UMAP(n_neighbors=min(15, len(x) - 1), init=init, random_state=0, n_jobs=1).fit_transform(x)
 
 
-def scatter(axis: Axes, xy: np.ndarray, colors: Sequence) -> PathCollection:
-    """Points (N, 2) with a color or a number each, in a random order, so that no class lies over the others."""
+def scatter_points(axis: Axes, xy: np.ndarray, colors: Sequence) -> PathCollection:
+    """Scatter points (N, 2), with a color or a number each, in a random order: no class lies over the others."""
     order = np.random.default_rng(0).permutation(len(xy))
     size = np.clip(12000 / len(xy), 4, 36)
     dots = axis.scatter(*xy[order].T, size, np.asarray(colors)[order], linewidths=0, plotnonfinite=True)
@@ -82,19 +85,19 @@ def scatter(axis: Axes, xy: np.ndarray, colors: Sequence) -> PathCollection:
     return dots
 
 
-def class_points(axis: Axes, xy: np.ndarray, labels: np.ndarray, colors: Sequence[str]) -> None:
-    """Points (N, 2) in the colors of their classes (N,), gray where -1."""
-    scatter(axis, xy, [colors[k] if k >= 0 else OTHER for k in labels])
+def scatter_classes(axis: Axes, xy: np.ndarray, labels: np.ndarray, colors: Sequence[str]) -> None:
+    """Scatter points (N, 2) in the colors of their classes (N,), gray where -1."""
+    scatter_points(axis, xy, [colors[k] if k >= 0 else OTHER for k in labels])
 
 
-def key(axis: Axes, names: Sequence[str], colors: Sequence[str], unknown: str | None) -> None:
-    """What the colors mean, to the right of the axes; `unknown`: the points of no class, if there are any."""
-    told = [(name, color) for name, color in zip(names, colors, strict=True) if color != OTHER]
-    if len(told) < len(names):
-        told.append(("other classes", OTHER))
+def draw_legend(axis: Axes, names: Sequence[str], colors: Sequence[str], unknown: str | None) -> None:
+    """Draw what the colors mean to the right of the axes; `unknown` names the points of no class, if there are any."""
+    entries = [(name, color) for name, color in zip(names, colors, strict=True) if color != OTHER]
+    if len(entries) < len(names):
+        entries.append(("other classes", OTHER))
     if unknown:
-        told.append((unknown, OTHER))
-    dots = [axis.scatter([], [], 36, color, linewidths=0, label=name) for name, color in told]
+        entries.append((unknown, OTHER))
+    dots = [axis.scatter([], [], 36, color, linewidths=0, label=name) for name, color in entries]
     axis.legend(
         handles=dots, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9, labelcolor=INK
     )

@@ -1,4 +1,4 @@
-"""One look for all pictures: colors of classes, images in a grid, titles."""
+"""Style of all figures: colors of classes, images in a grid, titles."""
 
 import textwrap
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Petroff 2021, ten colors for every kind of eye, https://arxiv.org/abs/2107.02270
+# Petroff 2021, ten colors that color-blind people tell apart, https://arxiv.org/abs/2107.02270
 PALETTE = (
     "#3f90da",
     "#ffa90e",
@@ -26,7 +26,7 @@ ACCENT, WRONG, INK, FAINT = "#0a7558", "#bd1f01", "#1b1c1f", "#8a8a85"
 
 
 def class_colors(labels: np.ndarray, count: int) -> list[str]:
-    """A color for each of `count` classes; of more than ten, the nine most frequent in `labels` keep one."""
+    """Choose a color for each of `count` classes; of more than ten, the nine most frequent in `labels` keep one."""
     if count <= len(PALETTE):
         return list(PALETTE[:count])
     frequent = np.bincount(labels[labels >= 0], minlength=count).argsort(kind="stable")[::-1][:9]
@@ -36,8 +36,8 @@ def class_colors(labels: np.ndarray, count: int) -> list[str]:
     return colors
 
 
-def show(axis: Axes, image: np.ndarray | str, title: str = "", frame: str | None = None) -> None:
-    """One example, uint8 (H, W, C) or a text, without ticks.
+def show_example(axis: Axes, image: np.ndarray | str, title: str = "", frame: str | None = None) -> None:
+    """Show one example, uint8 (H, W, C) or a text, without ticks.
 
     Args:
         frame: color of a frame around it.
@@ -54,10 +54,10 @@ def show(axis: Axes, image: np.ndarray | str, title: str = "", frame: str | None
     axis.set_title(title, fontsize=8, color=INK, pad=3)
 
 
-def grid(
+def make_axes_grid(
     rows: int, columns: int, cell: float | tuple[float, float] = 1.0, head: float = 0.6
 ) -> tuple[Figure, np.ndarray]:
-    """A figure and its axes (rows, columns), `cell` inches (width, height) each, `head` inches for the title."""
+    """Make a figure and its axes (rows, columns), `cell` inches (width, height) each, `head` inches for the title."""
     width, height = (cell, cell) if isinstance(cell, float | int) else cell
     size = columns * width, rows * height + head
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
@@ -65,27 +65,27 @@ def grid(
     return figure, axes
 
 
-def place(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
-    """Axes at a place in the figure: all in inches, from its left and from its top."""
-    whole_width, whole_height = figure.get_size_inches()
-    bottom = whole_height - top - height
+def place_axes(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Add axes at a place in the figure; all is in inches, from its left and from its top."""
+    figure_width, figure_height = figure.get_size_inches()
+    bottom = figure_height - top - height
     return figure.add_axes(
-        (left / whole_width, bottom / whole_height, width / whole_width, height / whole_height)
+        (left / figure_width, bottom / figure_height, width / figure_width, height / figure_height)
     )
 
 
-def title(figure: Figure, text: str, under: str = "") -> None:
-    """What the picture shows in bold, and how to read it in gray below, left aligned above all axes."""
+def write_title(figure: Figure, text: str, under: str = "") -> None:
+    """Write what the picture shows in bold, and below it in gray how to read it, left aligned above all axes."""
     height = figure.get_size_inches()[1]
     figure.text(0.01, 1 - 0.05 / height, text, fontsize=11, weight="bold", color=INK, va="top")
     figure.text(0.01, 1 - 0.27 / height, under, fontsize=8, color=FAINT, va="top")
 
 
-def shortened(text: str, most: int) -> str:
-    """With at most so many characters, for narrow places."""
+def truncate_text(text: str, most: int) -> str:
+    """Shorten a text to at most so many characters, for narrow places."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def class_name(names: Sequence[str], label: int) -> str:
-    """'?' where unlabeled."""
+def label_name(names: Sequence[str], label: int) -> str:
+    """Name of a class; '?' where unlabeled."""
     return names[label] if label >= 0 else "?"

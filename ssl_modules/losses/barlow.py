@@ -1,4 +1,4 @@
-"""Losses on the correlations between the dimensions of two views."""
+"""The loss of Barlow Twins, on the correlations between the dimensions of two views."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""The two parts of the evidence lower bound, in nats: how well an image is explained, and at what cost in the latent.
+"""The two parts of the evidence lower bound, in nats: the likelihood of an image, and the cost of its latent.
 
 Kingma & Welling 2013, https://arxiv.org/abs/1312.6114
 """
@@ -40,7 +40,7 @@ def free_bits(kl: Tensor, floor: float) -> Tensor:
 
 
 def bernoulli_nll(logits: Tensor, images: Tensor) -> Tensor:
-    """-log p(image | latent) where each pixel is a coin: binary cross-entropy, summed over channels and pixels.
+    """-log p(image | latent) where each pixel is a Bernoulli variable: cross-entropy, summed over channels and pixels.
 
     For pixels between 0 and 1 it is least, but not 0, where sigmoid(logits) = images.
 
@@ -48,7 +48,7 @@ def bernoulli_nll(logits: Tensor, images: Tensor) -> Tensor:
         logits, images: (B, C, H, W); images in [0, 1].
 
     Returns:
-        (B,) float32. C * H * W * log 2 at logits 0, whatever the images.
+        (B,) float32. C * H * W * log 2 at logits 0, for all images.
 
     Kingma & Welling 2013, appendix C.1
     """

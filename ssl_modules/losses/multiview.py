@@ -12,7 +12,7 @@ def cross_modal(
     candidates: tuple[Tensor, Tensor] | None = None,
     first: int = 0,
 ) -> Tensor:
-    """Each projection must pick its image's among the batch's of the other modality: -log softmax of its own.
+    """Each projection must pick the same image's among the batch's of the other modality: -log softmax of that one.
 
     Args:
         z1, z2: projections (B, P) of two modalities of the same B images; row i of both is image i.
@@ -22,7 +22,7 @@ def cross_modal(
         first: row of `candidates` that row 0 of `z1` is.
 
     Returns:
-        Scalar float32, the mean over images and both ways: half of the paper's sum. log N when all look alike.
+        Scalar float32, the mean over images and both ways: half of the paper's sum. log N when all are equal.
 
     Tian et al. 2019, section 3.2, with the rest of the batch as negatives, https://arxiv.org/abs/1906.05849
     """
@@ -52,23 +52,23 @@ def bank_contrast(
         temperature: divides the cosine similarities.
 
     Returns:
-        Scalar float32, the mean over images and both ways. log(M + 1) when all look alike and no negative is of the
+        Scalar float32, the mean over images and both ways. log(M + 1) when all are equal and no negative is of the
         batch.
 
     Tian et al. 2019, sections 3.2 and 3.4, https://arxiv.org/abs/1906.05849; the bank: Wu et al. 2018,
     https://arxiv.org/abs/1805.01978
     """
     z = F.normalize(torch.stack([z1, z2]).float(), dim=2)  # (2, B, P)
-    others, own = bank[:, negatives].flip(0), bank[:, index].flip(0)  # of the other modality
+    others, positives = bank[:, negatives].flip(0), bank[:, index].flip(0)  # of the other modality
     with torch.autocast(z.device.type, enabled=False):
-        alike = z @ others.mT  # (2, B, M)
-    alike = alike.masked_fill(negatives == index[:, None], float("-inf"))
-    logits = torch.cat([(z * own).sum(2, keepdim=True), alike], dim=2) / temperature
+        similarity = z @ others.mT  # (2, B, M)
+    similarity = similarity.masked_fill(negatives == index[:, None], float("-inf"))
+    logits = torch.cat([(z * positives).sum(2, keepdim=True), similarity], dim=2) / temperature
     return -logits.log_softmax(2)[..., 0].mean()
 
 
 @torch.no_grad()
-def remember(bank: Tensor, z1: Tensor, z2: Tensor, index: Tensor, momentum: float) -> None:
+def update_bank(bank: Tensor, z1: Tensor, z2: Tensor, index: Tensor, momentum: float) -> None:
     """Move the bank's rows `index` towards the projections, in place; they keep length 1.
 
     row <- normalized(momentum * row + (1 - momentum) * normalized(z)). Shapes as in `bank_contrast`.

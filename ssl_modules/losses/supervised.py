@@ -12,7 +12,7 @@ def label_losses(
     target: Literal["class", "regression", "fractions"] = "class",
     smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """The loss of each label.
+    """Compute the loss of each label.
 
     Args:
         logits: (B, K), computed with in float32.

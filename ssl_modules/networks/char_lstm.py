@@ -14,7 +14,7 @@ CHARACTERS = 128  # ASCII; 0 is no character
 
 
 class CharLSTM(nn.Module):
-    """One-hot characters -> LSTM -> features of a text from its states, whatever it is padded with.
+    """One-hot characters -> LSTM -> features of a text from its states; padding changes nothing.
 
     Args:
         hidden_dim: units of the LSTM, and width of the features.
@@ -36,13 +36,13 @@ class CharLSTM(nn.Module):
 
     def features(self, states: Tensor, view: Tensor) -> Tensor:
         """States (B, T, D) of codes (B, T) -> features (B, D); 0 for an empty text."""
-        places = torch.arange(1, view.shape[1] + 1, device=view.device)
-        lengths = (places * (view > 0)).amax(1)
+        positions = torch.arange(1, view.shape[1] + 1, device=view.device)
+        lengths = (positions * (view > 0)).amax(1)
         if self.pool == "max":
-            found = states.masked_fill((places > lengths[:, None])[..., None], -torch.inf).amax(1)
+            features = states.masked_fill((positions > lengths[:, None])[..., None], -torch.inf).amax(1)
         else:
-            found = states[torch.arange(len(view), device=view.device), (lengths - 1).clamp(min=0)]
-        return torch.where((lengths > 0)[:, None], found, 0)
+            features = states[torch.arange(len(view), device=view.device), (lengths - 1).clamp(min=0)]
+        return torch.where((lengths > 0)[:, None], features, 0)
 
     def forward(self, view: Tensor) -> Tensor:
         """Codes (B, T) -> features (B, D)"""

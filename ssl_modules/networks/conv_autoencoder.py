@@ -10,25 +10,25 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 
-def halved(size: int, widths: Sequence[int]) -> int:
-    """Side of the maps of a `size` x `size` image after one halving for each width.
+def halve_side(size: int, widths: Sequence[int]) -> int:
+    """Compute the side of the maps of a `size` x `size` image after one halving for each width.
 
     Raises:
         MisconfigurationException: no widths, one below 1, or a size that does not halve so often.
     """
     if not widths or min(widths) < 1:
         raise MisconfigurationException(f"widths {list(widths)}: give one or more numbers from 1 up")
-    step = 2 ** len(widths)
-    if size < step or size % step:
+    factor = 2 ** len(widths)
+    if size < factor or size % factor:
         raise MisconfigurationException(
             f"size {size} does not halve evenly {len(widths)} times, once for each of the widths "
-            f"{list(widths)}: take a multiple of {step}, or fewer widths"
+            f"{list(widths)}: take a multiple of {factor}, or fewer widths"
         )
-    return size // step
+    return size // factor
 
 
 def check_side(x: Tensor, size: int) -> None:
-    """Raises where images (B, C, H, W) are not `size` x `size`: the features would not have `dim` columns."""
+    """Raise where images (B, C, H, W) are not `size` x `size`: the features would not have `dim` columns."""
     if x.shape[2:] != (size, size):
         raise MisconfigurationException(
             f"the encoder is built for {size}x{size} images and was given {x.shape[2]}x{x.shape[3]}: "
@@ -49,7 +49,7 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, size: int = 64, in_channels: int = 3, widths: tuple[int, ...] = (12, 24, 48, 24)):
         super().__init__()
-        self.size, self.side = size, halved(size, widths)
+        self.size, self.side = size, halve_side(size, widths)
         self.channels = [in_channels, *widths]
         self.dim = widths[-1] * self.side**2
         layers = []

@@ -1,4 +1,4 @@
-"""Color as CIE Lab: lightness apart from hue, distances about as large as they look.
+"""Conversion of sRGB to CIE Lab, where lightness is apart from hue and distances are about as large as they look.
 
 IEC 61966-2-1 (sRGB) and CIE 15 (Lab), white D65 for the 2 degree observer; the same constants as scikit-image's.
 """

@@ -38,20 +38,20 @@ class LabPair(nn.Module):
         self.chromaticity = ResNet(preset, widths, blocks, stem, in_channels=2, norm=norm)
         self.dim = self.luminance.dim + self.chromaticity.dim
 
-    def split(self, view: Tensor) -> tuple[Tensor, Tensor]:
+    def split_color(self, view: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) -> L (B, 1, H, W) and ab (B, 2, H, W), float32, with the ranges of sRGB's colors as [-1, 1]."""
         lightness, a, b = rgb_to_lab(view).split(1, dim=1)
         return lightness / 50 - 1, torch.cat([(a - 6.03) / 92.21, (b + 6.69) / 101.17], dim=1)
 
-    def pair(self, view: Tensor) -> tuple[Tensor, Tensor]:
+    def encode_pair(self, view: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) -> features of luminance and of chromaticity, (B, dim / 2) each."""
-        luminance, chromaticity = self.split(view)
+        luminance, chromaticity = self.split_color(view)
         return self.luminance(luminance), self.chromaticity(chromaticity)
 
     def maps(self, view: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, dim, h, w)"""
-        luminance, chromaticity = self.split(view)
+        luminance, chromaticity = self.split_color(view)
         return torch.cat([self.luminance.maps(luminance), self.chromaticity.maps(chromaticity)], dim=1)
 
     def forward(self, view: Tensor) -> Tensor:
-        return torch.cat(self.pair(view), dim=1)
+        return torch.cat(self.encode_pair(view), dim=1)

@@ -1,3 +1,5 @@
+"""The multi-layer perceptron of projectors and predictors."""
+
 from itertools import pairwise
 
 from torch import nn

@@ -7,7 +7,6 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from ssl_modules.networks.conv import Conv2d
 from ssl_modules.networks.resnet import check_widths, conv_norm, norm_layer
 
 # name: (channels of the first convolution, of each stage)
@@ -56,10 +55,8 @@ class PooledResNet(nn.Module):
         check_widths(type(self).__name__, [stem, *widths], norm)
         layers, channels = conv_norm(in_channels, stem, 3, 1, norm), stem
         for width in widths:
-            layers += [
-                Conv2d(channels, width, 3, 1, 1),
-                nn.MaxPool2d(2),
-            ]  # before the norm: a quarter of its cost
+            # pooled before the norm, which then costs a quarter
+            layers += [nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.MaxPool2d(2)]
             layers += [norm_layer(norm, width), nn.ReLU(inplace=True), Residual(width, norm)]
             channels = width
         self.layers = nn.Sequential(*layers)

@@ -10,8 +10,7 @@ from typing import Literal
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from ssl_modules.networks.conv import Conv2d
-from ssl_modules.networks.conv_autoencoder import check_side, halved
+from ssl_modules.networks.conv_autoencoder import check_side, halve_side
 from ssl_modules.networks.resnet import Block, conv_norm, norm_layer
 
 
@@ -41,18 +40,19 @@ class ResidualEncoder(nn.Module):
         norm: Literal["batch", "group"] = "batch",
     ):
         super().__init__()
-        self.size, self.side = size, halved(size, widths)
+        self.size, self.side = size, halve_side(size, widths)
         if norm == "group" and any(width % max(1, width // 8) for width in widths):
             raise MisconfigurationException(f"widths {list(widths)}: for group norm, take multiples of 8")
         self.channels, self.blocks, self.norm = [in_channels, *widths], blocks, norm
         self.dim = code
         layers = []
         for c_in, c_out in pairwise(self.channels):
-            layers += conv_norm(c_in, c_out, 2, 2, norm) + self.stage(c_out)
+            layers += conv_norm(c_in, c_out, 2, 2, norm) + self.make_stage(c_out)
         self.stages = nn.Sequential(*layers)
         self.code = nn.Linear(widths[-1] * self.side**2, code)
 
-    def stage(self, width: int) -> list[nn.Module]:
+    def make_stage(self, width: int) -> list[nn.Module]:
+        """Make the residual blocks of one stage."""
         return [Block(width, width, 1, False, self.norm) for _ in range(self.blocks)]
 
     def maps(self, x: Tensor) -> Tensor:
@@ -72,6 +72,10 @@ class ResidualEncoder(nn.Module):
         channels, side = self.channels[::-1], self.side
         layers = [nn.Linear(self.dim, channels[0] * side**2), nn.Unflatten(1, (channels[0], side, side))]
         for c_in, c_out in pairwise(channels):
-            layers += [*self.stage(c_in), Conv2d(c_in, 4 * c_out, 3, 1, 1), nn.PixelShuffle(2)]
+            layers += [
+                *self.make_stage(c_in),
+                nn.Conv2d(c_in, 4 * c_out, 3, padding=1, bias=False),
+                nn.PixelShuffle(2),
+            ]
             layers += [norm_layer(self.norm, c_out), nn.ReLU(inplace=True)]
         return nn.Sequential(*layers[:-2])

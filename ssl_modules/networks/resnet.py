@@ -8,11 +8,9 @@ from typing import Literal
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from ssl_modules.networks.conv import Conv2d
-
 # name: (width of each stage, blocks in each stage, bottleneck blocks, stem)
 PRESETS = {
-    "wide3": ((64, 128, 256), (1, 1, 1), False, "patch2"),  # few wide layers: the fastest a pixel on CPUs
+    "wide3": ((64, 128, 256), (1, 1, 1), False, "patch2"),  # few wide layers: the least time a pixel on CPUs
     "resnet20": ((16, 32, 64), (3, 3, 3), False, "cifar"),
     "resnet18": ((64, 128, 256, 512), (2, 2, 2, 2), False, "cifar"),
     "resnet34": ((64, 128, 256, 512), (3, 4, 6, 3), False, "cifar"),
@@ -21,20 +19,21 @@ PRESETS = {
 
 
 def norm_layer(norm: str, channels: int) -> nn.Module:
-    """`batch`: batch norm. `group`: group norm with 8 channels a group, which no other image influences."""
+    """Make the norm that an option names: `batch`, or `group` with 8 channels a group, where images stay apart."""
     return nn.BatchNorm2d(channels) if norm == "batch" else nn.GroupNorm(max(1, channels // 8), channels)
 
 
 def conv_norm(
     c_in: int, c_out: int, kernel: int, stride: int, norm: str, relu: bool = True
 ) -> list[nn.Module]:
+    """Make a convolution without bias, padded for its kernel, its norm and, unless `relu` is off, a ReLU."""
     padding = (kernel - 1) // 2
-    layers = [Conv2d(c_in, c_out, kernel, stride, padding), norm_layer(norm, c_out)]
+    layers = [nn.Conv2d(c_in, c_out, kernel, stride, padding, bias=False), norm_layer(norm, c_out)]
     return layers + [nn.ReLU(inplace=True)] * relu
 
 
 def check_widths(network: str, widths: list[int], norm: str) -> None:
-    """Raises where numbers of channels make no network."""
+    """Raise where numbers of channels make no network."""
     if min(widths) < 1 or (norm == "group" and any(width % max(1, width // 8) for width in widths)):
         rule = "; for group norm, multiples of 8" if norm == "group" else ""
         raise MisconfigurationException(f"{network}: widths {widths} must be 1 or more{rule}")
@@ -54,9 +53,8 @@ class Block(nn.Module):
             layers = conv_norm(c_in, width, 3, stride, norm) + conv_norm(width, width, 3, 1, norm, relu=False)
         self.residual = nn.Sequential(*layers)
         same = c_in == c_out and stride == 1
-        self.shortcut = (
-            nn.Identity() if same else nn.Sequential(*conv_norm(c_in, c_out, 1, stride, norm, False))
-        )
+        projection = [] if same else conv_norm(c_in, c_out, 1, stride, norm, relu=False)
+        self.shortcut = nn.Sequential(*projection) if projection else nn.Identity()
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:

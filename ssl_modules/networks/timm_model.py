@@ -1,3 +1,5 @@
+"""Encoders of timm, by name."""
+
 import timm
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from timm.layers import SelectAdaptivePool2d
@@ -36,7 +38,7 @@ class Timm(nn.Module):
         self.pooled = plain_mean and self.model.num_features == self.dim
 
     def maps(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> what the model has before pooling: (B, dim, h, w) where `pooled`, tokens of a ViT."""
+        """(B, C, H, W) -> the last maps before pooling: (B, dim, h, w) where `pooled`, tokens of a ViT."""
         maps = self.model.forward_features(x)
         channels_last = getattr(self.model, "output_fmt", None) == "NHWC"  # e.g. Swin
         return maps.permute(0, 3, 1, 2) if channels_last else maps

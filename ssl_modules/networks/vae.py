@@ -10,24 +10,24 @@ from typing import Literal
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from ssl_modules.networks.conv import Conv2d
 from ssl_modules.networks.resnet import norm_layer
 
 
 def leaky_relu() -> nn.Module:
+    """Make the activation of all networks here."""
     return nn.LeakyReLU(0.2, inplace=True)
 
 
 class GaussianEncoder(nn.Module):
     """Images (B, C, S, S) -> a Gaussian over latents with independent components; the features are its mean.
 
-    A subclass adds `trunk`, images -> what `heads` read, and `decoder`.
+    A subclass adds `trunk`, which turns images into the input of `heads`, and `decoder`.
 
     Args:
         size: S.
         in_channels: C.
         latent: D, the width of the latent.
-        width: of what `trunk` gives, flattened.
+        width: of the output of `trunk`, flattened.
     """
 
     pooled = False
@@ -45,10 +45,10 @@ class GaussianEncoder(nn.Module):
             MisconfigurationException: images of another shape.
         """
         if x.shape[1:] != self.image_shape:
-            found, own = ("x".join(map(str, shape)) for shape in (x.shape[1:], self.image_shape))
+            shape, expected = ("x".join(map(str, sides)) for sides in (x.shape[1:], self.image_shape))
             raise MisconfigurationException(
-                f"{type(self).__name__} is made for images of {own}, these are {found}: set the encoder's size and "
-                "in_channels to those of the data"
+                f"{type(self).__name__} is made for images of {expected}, these are {shape}: set the encoder's size "
+                "and in_channels to those of the data"
             )
         return self.heads(self.trunk(x).flatten(1)).chunk(2, dim=1)
 
@@ -79,14 +79,18 @@ class VAEMLP(GaussianEncoder):
 class ResidualBlock(nn.Module):
     """leaky(x + residual(x)): two 3x3 convolutions, (B, C, h, w) -> (B, C, h, w). He et al. 2015, arXiv:1512.03385
 
-    The last norm starts at a tenth, so that an untrained block passes on little but what it is given (near the zero of
+    The last norm starts at a tenth, so that an untrained block passes its input on almost unchanged (near the zero of
     Goyal et al. 2017, section 5.1, arXiv:1706.02677); without this the deep network hardly uses its latents at first.
     """
 
     def __init__(self, channels: int, norm: str):
         super().__init__()
-        layers = [Conv2d(channels, channels, 3, 1, 1), norm_layer(norm, channels), leaky_relu()]
-        layers += [Conv2d(channels, channels, 3, 1, 1), norm_layer(norm, channels)]
+        layers = [
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            norm_layer(norm, channels),
+            leaky_relu(),
+        ]
+        layers += [nn.Conv2d(channels, channels, 3, padding=1, bias=False), norm_layer(norm, channels)]
         self.residual = nn.Sequential(*layers)
         nn.init.constant_(layers[-1].weight, 0.1)
         self.activation = leaky_relu()
@@ -128,12 +132,12 @@ class VAEConv(GaussianEncoder):
         self.widths, self.side, self.residual, self.norm = widths, side, residual, norm
         layers = []
         for c_in, c_out in pairwise([in_channels, *widths]):
-            layers += [Conv2d(c_in, c_out, 4, 2, 1), norm_layer(norm, c_out), leaky_relu()]
-            layers += self.block(c_out)
+            layers += [nn.Conv2d(c_in, c_out, 4, 2, 1, bias=False), norm_layer(norm, c_out), leaky_relu()]
+            layers += self.make_block(c_out)
         self.trunk = nn.Sequential(*layers)
 
-    def block(self, channels: int) -> list[nn.Module]:
-        """A residual block, or nothing."""
+    def make_block(self, channels: int) -> list[nn.Module]:
+        """Make a residual block, or nothing."""
         return [ResidualBlock(channels, self.norm)] if self.residual else []
 
     def maps(self, x: Tensor) -> Tensor:
@@ -142,15 +146,16 @@ class VAEConv(GaussianEncoder):
 
     def decoder(self, conditions: int = 0) -> nn.Module:
         """Latents (B, D + conditions) -> (B, C, S, S), of any range, by transposed convolutions."""
-        channels, *rest = reversed(self.widths)
+        widths = self.widths[::-1]
         layers = [
-            nn.Linear(self.dim + conditions, channels * self.side**2, bias=False),
-            nn.Unflatten(1, (channels, self.side, self.side)),
-            *(norm_layer(self.norm, channels), leaky_relu()),
+            nn.Linear(self.dim + conditions, widths[0] * self.side**2, bias=False),
+            nn.Unflatten(1, (widths[0], self.side, self.side)),
+            norm_layer(self.norm, widths[0]),
+            leaky_relu(),
         ]
-        for c_in, c_out in pairwise([channels, *rest]):
-            layers += self.block(c_in)
+        for c_in, c_out in pairwise(widths):
+            layers += self.make_block(c_in)
             layers += [nn.ConvTranspose2d(c_in, c_out, 4, 2, 1, bias=False)]
             layers += [norm_layer(self.norm, c_out), leaky_relu()]
-        layers += self.block(self.widths[0])
+        layers += self.make_block(self.widths[0])
         return nn.Sequential(*layers, nn.ConvTranspose2d(self.widths[0], self.image_shape[0], 4, 2, 1))

@@ -1,4 +1,4 @@
-"""The smallest network of VGG, for small images.
+"""VGG11, the smallest network of VGG, for small images.
 
 Simonyan & Zisserman 2014, https://arxiv.org/abs/1409.1556
 """
@@ -8,13 +8,8 @@ from torch import Tensor, nn
 
 from ssl_modules.networks.resnet import conv_norm
 
-STAGES = (
-    (64,),
-    (128,),
-    (256, 256),
-    (512, 512),
-    (512, 512),
-)  # configuration A, table 1; a 2x2 max pooling after each
+# configuration A, table 1; a 2x2 max pooling after each
+STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 
 
 class VGG11(nn.Module):
@@ -53,13 +48,13 @@ class VGG11(nn.Module):
         layers, channels = [], in_channels
         for stage in STAGES:
             for width in stage:
-                layers += convolution(channels, width, batch_norm)
+                layers += conv_relu(channels, width, batch_norm)
                 channels = width
             layers.append(nn.MaxPool2d(2))
         self.convolutions = nn.Sequential(*layers)
         self.hidden = nn.Sequential(
-            *hidden(channels * (img_size // 32) ** 2, hidden_dim, dropout),
-            *hidden(hidden_dim, hidden_dim, dropout),
+            *hidden_layer(channels * (img_size // 32) ** 2, hidden_dim, dropout),
+            *hidden_layer(hidden_dim, hidden_dim, dropout),
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -81,11 +76,13 @@ class VGG11(nn.Module):
         return self.hidden(self.maps(x).flatten(1))
 
 
-def convolution(c_in: int, c_out: int, batch_norm: bool) -> list[nn.Module]:
+def conv_relu(c_in: int, c_out: int, batch_norm: bool) -> list[nn.Module]:
+    """Make a 3x3 convolution with ReLU, and batch norm between them where wanted."""
     if batch_norm:
         return conv_norm(c_in, c_out, 3, 1, "batch")
     return [nn.Conv2d(c_in, c_out, 3, padding=1), nn.ReLU(inplace=True)]
 
 
-def hidden(d_in: int, d_out: int, dropout: float) -> list[nn.Module]:
+def hidden_layer(d_in: int, d_out: int, dropout: float) -> list[nn.Module]:
+    """Make a fully connected layer with ReLU and dropout."""
     return [nn.Linear(d_in, d_out), nn.ReLU(inplace=True), nn.Dropout(dropout)]
