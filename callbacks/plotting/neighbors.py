@@ -67,7 +67,7 @@ def draw_text_neighbors(
     for row, entry in enumerate(entries):
         label = entry["query"]["label"]
         name = "" if label is None else f"{names[label]}: "
-        write_text(figure, 0.13, top, f"{name}{join_lines(texts['query'][row], 150)}", weight="bold")
+        write_text(figure, 0.13, top, f"{name}{fit_on_line(texts['query'][row], 150)}", weight="bold")
         for left, kind in zip((0.13, 6.6), kinds, strict=True):
             write_text(
                 figure, left, top + 1.2 * line, describe_row(kind, entry).replace("\n", ", "), color=FAINT
@@ -76,12 +76,12 @@ def draw_text_neighbors(
                 text, color = describe_neighbor(neighbor, label, names)
                 down = top + (2.2 + k) * line
                 write_text(figure, left, down, text, color=color)
-                write_text(figure, left + 1.2, down, join_lines(texts[kind][row * count + k], 80))
+                write_text(figure, left + 1.2, down, fit_on_line(texts[kind][row * count + k], 80))
         top += block
     return figure
 
 
-def join_lines(text: str, most: int) -> str:
+def fit_on_line(text: str, most: int) -> str:
     """Put a text on one line of at most so many characters."""
     return truncate_text(" ".join(text.split()), most)
 
