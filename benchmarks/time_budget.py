@@ -29,7 +29,9 @@ BEGAN = monotonic()  # torch and Lightning are imported
 WARM_UP, TIMED = 10, 40  # steps: the first ones compile, and fill a GPU's queue
 END = 40  # seconds kept for the protocol, the test and the report
 THEIRS = {"test/knn10_top1": 0.832, "test/probe_top1": 0.856}
-FIGURES = "Views,Curves,FeatureMap,Retrieval,CAM,Filters,Hardest,Confusion,CKA,Reconstructions,Samples,Latents"
+FIGURES = (
+    "Views,Curves,FeatureMap,Retrieval,CAM,Filters,Hardest,Confusion,CKA,Reconstructions,Samples,Latents"
+)
 
 
 class TenNeighbors(Callback):
