@@ -8,7 +8,6 @@ from common.hints import nearest_names
 from launch.examples import format_examples
 from launch.threads import set_spin_count
 
-ROOT = Path(__file__).parent
 VERBS = {
     "fit": "train a method, test it once at the end, and write the report",
     "validate": "the protocol's numbers of a checkpoint, or of all kept ones in a folder, on the validation split",
@@ -75,9 +74,14 @@ def main(args: list[str] | None = None) -> int:
     return run_verb(args)
 
 
-if __name__ == "__main__":
+def run_as_program() -> int:
+    """Run the command line's arguments; Ctrl-C outside training, which has more to say, is one line."""
     try:
-        sys.exit(main())
-    except KeyboardInterrupt:  # outside training, which has more to say
+        return main()
+    except KeyboardInterrupt:
         print("error: stopped by Ctrl-C", file=sys.stderr)
-        sys.exit(130)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(run_as_program())

@@ -45,7 +45,7 @@ def imported_roots(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_a_room_imports_no_other_room(file):
-    others = {*ROOMS, "launch", "cli", "tests", "benchmarks"} - {file.parts[0], "common"}
+    others = {*ROOMS, "launch", "cli", "lightbox", "tests", "benchmarks"} - {file.parts[0], "common"}
     assert not imported_roots(file) & others
 
 
@@ -59,9 +59,12 @@ def test_inits_are_empty():
 
 
 def test_an_install_has_every_package():
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    found = {str(file.parent).replace("/", ".") for file in FILES if file.name == "__init__.py"}
-    assert set(settings["packages"]) == found | {"launch"} and settings["py-modules"] == ["cli"]
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    folders = {*ROOMS, "launch", "configs"}
+    assert set(wheel["only-include"]) == folders | {"lightbox"}
+    assert wheel["sources"] == {folder: f"lightbox/{folder}" for folder in folders}
+    packages = {file.parent for file in FILES if file.name == "__init__.py"}
+    assert {file.parent for file in FILES} == packages
 
 
 def test_environment_yml_leaves_packages_to_pyproject():
