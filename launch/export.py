@@ -53,7 +53,7 @@ def export_encoder(
     with atomic_output(output / "encoder.safetensors") as path:
         save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, path)
     with atomic_output(output / "card.json") as path:
-        card = {"encoder": spec | {"dim": encoder.dim}, **shape, **describe_origin(plan, checkpoint, run)}
+        card = {"encoder": spec | {"dim": encoder.dim}, **shape, **trace_origin(plan, checkpoint, run)}
         path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     print(
         f"{output / 'encoder.safetensors'}: {spec['class_path']}, {encoder.dim} features\n{output / 'card.json'}"
@@ -144,7 +144,7 @@ def describe_inputs(plan: dict, checkpoint: dict, run: Run | None) -> dict:
     return {"shape": ["B", len(state["mean"]), side, side], "dtype": "float32", **state}
 
 
-def describe_origin(plan: dict, checkpoint: dict, run: Run | None) -> dict:
+def trace_origin(plan: dict, checkpoint: dict, run: Run | None) -> dict:
     """Method, data, and where the numbers come from; of these only what was measured at the checkpoint's step."""
     step, said = checkpoint.get("global_step"), run.provenance if run else {}
     columns = run.metrics if run else {}

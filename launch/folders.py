@@ -66,7 +66,7 @@ def lock_run(folder: Path) -> FileLock:
 def find_latest_unfinished(experiment: Path, seed: int | bool | None = None) -> tuple[Path, Path]:
     """The newest run of a seed that did not finish, and its newest checkpoint that can be read."""
     for folder in reversed(list_versions(experiment)):
-        if read_state(folder) == "finished" or read_seed(folder) not in (None, seed):
+        if read_state(folder) == "finished" or read_run_seed(folder) not in (None, seed):
             continue
         for name in ("last.ckpt", "previous.ckpt"):
             path = folder / "checkpoints" / name
@@ -86,7 +86,7 @@ def read_state(folder: Path) -> str | None:
         return None
 
 
-def read_seed(folder: Path) -> int | bool | None:
+def read_run_seed(folder: Path) -> int | bool | None:
     """Of a run, as its config.yaml says; None where that is missing or cut short."""
     try:
         return yaml.safe_load((folder / "config.yaml").read_text())["seed_everything"]

@@ -45,7 +45,7 @@ def cpu_name() -> str:
     return names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
 
 
-def describe_hardware() -> dict:
+def list_hardware() -> dict:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
@@ -107,7 +107,7 @@ class RunFolder(Callback):
             "commit": sha,
             "dirty": dirty,
             "host": platform.node(),
-            "hardware": describe_hardware(),
+            "hardware": list_hardware(),
             "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
             "seed": self.hparams["seed_everything"],
             "precision": str(trainer.precision),

@@ -44,13 +44,13 @@ def find_requeued_run(experiment: Path) -> tuple[Path, Path | None] | None:
             facts = json.loads((folder / "provenance.json").read_text())
         except (FileNotFoundError, ValueError):  # ended before, or while, it was written
             continue
-        if facts.get("slurm_job") == os.environ["SLURM_JOB_ID"] and facts["command"] == format_command():
+        if facts.get("slurm_job") == os.environ["SLURM_JOB_ID"] and facts["command"] == current_command():
             saved = (folder / "checkpoints" / name for name in ("last.ckpt", "previous.ckpt"))
             return folder, next((path for path in saved if path.is_file() and is_readable(path)), None)
     return None
 
 
-def format_command() -> str:
+def current_command() -> str:
     """As provenance.json has it."""
     return shlex.join(["python", *sys.argv])
 

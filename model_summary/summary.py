@@ -80,8 +80,8 @@ class Recorder:
                 Layer(
                     name=name,
                     kind=type(module).__name__,
-                    kernel=read_pair(module, "kernel_size"),
-                    stride=read_pair(module, "stride"),
+                    kernel=read_size_pair(module, "kernel_size"),
+                    stride=read_size_pair(module, "stride"),
                     output=tuple(output.shape[1:]),
                     receptive_field=self.tracker.fields.get(output),
                     parameters=sum(p.numel() for p in parameters),
@@ -99,7 +99,7 @@ class Recorder:
         return [Layer("elsewhere", "", None, None, (), None, parameters, products)]
 
 
-def read_pair(module: nn.Module, option: str) -> tuple[int, int] | None:
+def read_size_pair(module: nn.Module, option: str) -> tuple[int, int] | None:
     """Read kernel_size or stride of a module, if it has them."""
     value = getattr(module, option, None)
     return None if value is None else to_pair(value)
