@@ -40,23 +40,23 @@ def outputs(value, count):
 def test_a_mean_is_weighted_by_how_many_examples_a_step_had():
     means, log = WeightedMeans(), Log()
     for value, count in ((1.0, 3), (5.0, torch.tensor(1.0)), (9.0, 0)):
-        means.add(outputs(value, count))
-    means.log(OneProcess, log, "val")
+        means.add_step(outputs(value, count))
+    means.log_means(OneProcess, log, "val")
     assert log == {"val/loss": 2.0} and not means.sums
 
 
 def test_nothing_is_logged_of_steps_without_a_label():
     means, log = WeightedMeans(), Log()
-    means.add(outputs(0.0, 0))
-    means.log(OneProcess, log, "val")
+    means.add_step(outputs(0.0, 0))
+    means.log_means(OneProcess, log, "val")
     assert log == {}
 
 
 def test_nan_makes_the_mean_nan():
     means, log = WeightedMeans(), Log()
-    means.add(outputs(float("nan"), 2))
-    means.add(outputs(1.0, 2))
-    means.log(OneProcess, log, "train")
+    means.add_step(outputs(float("nan"), 2))
+    means.add_step(outputs(1.0, 2))
+    means.log_means(OneProcess, log, "train")
     assert log["train/loss"] != log["train/loss"]
 
 

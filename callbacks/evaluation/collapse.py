@@ -9,7 +9,7 @@ from torch import Tensor
 from callbacks.evaluation.features import Features
 
 
-def spread(features: Tensor) -> Tensor:
+def feature_spread(features: Tensor) -> Tensor:
     """Mean standard deviation of the normalized features (N, D), times sqrt(D): 1 on a whole sphere, 0 at a point.
 
     Chen & He 2020, fig. 2, https://arxiv.org/abs/2011.10566
@@ -30,7 +30,7 @@ def effective_rank(features: Tensor) -> Tensor:
     return (-(p * p.log()).sum()).exp()
 
 
-def alignment(z1: Tensor, z2: Tensor) -> Tensor:
+def alignment_loss(z1: Tensor, z2: Tensor) -> Tensor:
     """Mean squared distance of the normalized projections (B, P) of two views of an image: 0 is perfect.
 
     Wang & Isola 2020, https://arxiv.org/abs/2005.10242
@@ -38,7 +38,7 @@ def alignment(z1: Tensor, z2: Tensor) -> Tensor:
     return (F.normalize(z1, dim=1) - F.normalize(z2, dim=1)).square().sum(1).mean()
 
 
-def uniformity(z: Tensor) -> Tensor:
+def uniformity_loss(z: Tensor) -> Tensor:
     """log of the mean of exp(-2 squared distance) over pairs of normalized projections (B, P): 0 at a point.
 
     Wang & Isola 2020, https://arxiv.org/abs/2005.10242
@@ -47,7 +47,7 @@ def uniformity(z: Tensor) -> Tensor:
 
 
 class Collapse(Callback):
-    """`val/feature_std`, `val/effective_rank`; of projections `train/alignment` and `train/uniformity`.
+    """Logs `val/feature_std` and `val/effective_rank`; of projections `train/alignment` and `train/uniformity`.
 
     Cost: an eigenvalue problem of size D an epoch; alignment and uniformity at the Trainer's log steps.
 
@@ -64,13 +64,15 @@ class Collapse(Callback):
         if "projections" in outputs and trainer.global_step % trainer.log_every_n_steps == 0:
             rows = outputs["projections"].transpose(0, 1)  # (B, V, P)
             z1, z2, *_ = module.all_gather(rows).flatten(0, -3).unbind(1)  # (N, P) each, of all processes
-            module.log_dict({"train/alignment": alignment(z1, z2), "train/uniformity": uniformity(z1)})
+            module.log_dict(
+                {"train/alignment": alignment_loss(z1, z2), "train/uniformity": uniformity_loss(z1)}
+            )
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.sanity_checking:
             return
         features = Features.of(trainer).split(trainer).features
-        std, rank = spread(features), effective_rank(features)
+        std, rank = feature_spread(features), effective_rank(features)
         module.log_dict({"val/feature_std": std, "val/effective_rank": rank.float()})
         if rank.isnan():
             rank_zero_warn(

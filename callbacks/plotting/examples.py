@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.evaluation.features import looking
+from callbacks.evaluation.features import eval_mode
 
 
 @dataclass
@@ -36,7 +36,7 @@ def examples(trainer: Trainer, split: str, positions: Tensor | list[int]) -> Exa
 
 def features_of(trainer: Trainer, module: LightningModule, view: Tensor) -> Tensor:
     """(n, ...) -> (n, D) float32, in eval mode and leaving no trace."""
-    with looking(trainer, module):
+    with eval_mode(trainer, module):
         return module.encode(view).float()
 
 

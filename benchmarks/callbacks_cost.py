@@ -1,6 +1,6 @@
 """What watching costs: all default eyes over a SimCLR run on CIFAR-10, as a share of the time of its training.
 
-    OMP_NUM_THREADS=1 python benchmarks/eyes.py
+    OMP_NUM_THREADS=1 python benchmarks/callbacks_cost.py
 
 Two short epochs of configs/simclr_cifar10.yaml through cli.py with its own callbacks: a few training batches,
 from which whole epochs follow, then what every eye does with all of the data, and the test. How often an eye looks in a
@@ -139,7 +139,7 @@ def measure(data_dir: Path, batches: int) -> dict:
             "data.init_args.data_dir": data_dir.absolute(),
             "trainer.max_epochs": MEASURED,
             "trainer.limit_train_batches": WARM_UP + batches,
-            "trainer.callbacks+": "benchmarks.eyes.Meter",
+            "trainer.callbacks+": "benchmarks.callbacks_cost.Meter",
             "trainer.callbacks.path": f"{folder}/found.json",
             "trainer.enable_progress_bar": "false",
             "without": "[WandbLogger]",

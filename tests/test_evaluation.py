@@ -8,7 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from callbacks.evaluation.collapse import Collapse, alignment, effective_rank, spread, uniformity
+from callbacks.evaluation.collapse import (
+    Collapse,
+    alignment_loss,
+    effective_rank,
+    feature_spread,
+    uniformity_loss,
+)
 from callbacks.evaluation.features import FeatureSet
 from callbacks.evaluation.protocol import Protocol
 from callbacks.figures.views import draw_views
@@ -21,9 +27,9 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def test_spread_is_one_on_the_sphere_and_zero_at_a_point():
-    assert spread(random(20_000, 16)) == pytest.approx(1, abs=0.01)
-    assert spread(torch.ones(10, 16)) == pytest.approx(0, abs=1e-6)
-    torch.testing.assert_close(spread(7 * random(100, 16)), spread(random(100, 16)))
+    assert feature_spread(random(20_000, 16)) == pytest.approx(1, abs=0.01)
+    assert feature_spread(torch.ones(10, 16)) == pytest.approx(0, abs=1e-6)
+    torch.testing.assert_close(feature_spread(7 * random(100, 16)), feature_spread(random(100, 16)))
 
 
 @pytest.mark.parametrize("rank", [1, 3, 8])
@@ -48,10 +54,10 @@ def test_features_that_are_not_finite_have_no_rank():
 def test_alignment_and_uniformity_are_the_papers():
     z1, z2 = F.normalize(random(6, 4), dim=1), F.normalize(random(6, 4, seed=1), dim=1)
     by_hand = sum(float((a - b).square().sum()) for a, b in zip(z1, z2, strict=True)) / 6
-    assert float(alignment(3 * z1, z2)) == pytest.approx(by_hand, rel=1e-5)
+    assert float(alignment_loss(3 * z1, z2)) == pytest.approx(by_hand, rel=1e-5)
     pairs = [math.exp(-2 * float((z1[i] - z1[j]).square().sum())) for i in range(6) for j in range(i)]
-    assert float(uniformity(2 * z1)) == pytest.approx(math.log(sum(pairs) / len(pairs)), rel=1e-5)
-    assert alignment(z1, z1) == 0 and uniformity(torch.ones(5, 3)) == pytest.approx(0, abs=1e-6)
+    assert float(uniformity_loss(2 * z1)) == pytest.approx(math.log(sum(pairs) / len(pairs)), rel=1e-5)
+    assert alignment_loss(z1, z1) == 0 and uniformity_loss(torch.ones(5, 3)) == pytest.approx(0, abs=1e-6)
 
 
 class Flat(torch.nn.Module):
@@ -100,7 +106,7 @@ def test_views_show_color_as_color():
 
 def test_unlabeled_rows_leave_a_feature_set():
     rows = FeatureSet(random(3, 2), torch.tensor([1, -1, 0]), torch.arange(3))
-    assert rows.labeled().index.tolist() == [0, 2]
+    assert rows.select_labeled().index.tolist() == [0, 2]
 
 
 def test_csv_is_on_disk_at_once_and_grows_columns(tmp_path):

@@ -5,11 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from callbacks.evaluation.class_scores import linear_head
+from callbacks.evaluation.class_scores import find_linear_head
 from callbacks.evaluation.online_probe import OnlineProbe
-from callbacks.figures.hardest import Hardest, draw, largest, words
+from callbacks.figures.hardest import Hardest, draw_extremes, find_largest, write_caption
 from ssl_modules.rotation import turns
-from tests.eyes import (
+from tests.figure_runs import (
     assert_training_is_as_without,
     fit,
     last_logged,
@@ -43,9 +43,9 @@ def test_the_largest_are_those_of_sorting_and_unknown_ones_are_left_out():
     losses = torch.rand(50, generator=torch.Generator().manual_seed(0))
     losses[[3, 30]] = torch.nan
     known = [i for i in range(50) if i not in (3, 30)]
-    assert largest(losses, 8).tolist() == sorted(known, key=lambda i: -float(losses[i]))[:8]
-    assert largest(-losses, 8).tolist() == sorted(known, key=lambda i: float(losses[i]))[:8]
-    assert len(largest(losses, 100)) == 48
+    assert find_largest(losses, 8).tolist() == sorted(known, key=lambda i: -float(losses[i]))[:8]
+    assert find_largest(-losses, 8).tolist() == sorted(known, key=lambda i: float(losses[i]))[:8]
+    assert len(find_largest(losses, 100)) == 48
 
 
 def test_rotnets_loss_is_of_turns_on_both_splits_and_val_loss_stays_vals(data_dir, tmp_path):
@@ -60,7 +60,7 @@ def test_rotnets_loss_is_of_turns_on_both_splits_and_val_loss_stays_vals(data_di
             copies, targets = turns(view)
             logits = torch.cat([module.turn_head(module.encode(part)) for part in copies.chunk(4)])
             losses = F.cross_entropy(logits, targets, reduction="none").view(4, -1).mean(0)
-            said = linear_head(trainer, module)[0].scores(module.encode(view)).argmax(1)
+            said = find_linear_head(trainer, module)[0].scores(module.encode(view)).argmax(1)
         assert_extremes(facts, losses)
         for entry in facts["hardest"] + facts["easiest"]:
             assert entry["label"] == labels[entry["index"]] and entry["pred"] == said[entry["index"]]
@@ -71,7 +71,7 @@ def test_rotnets_loss_is_of_turns_on_both_splits_and_val_loss_stays_vals(data_di
 def test_without_losses_it_is_the_cross_entropy_of_a_probe(data_dir, tmp_path):
     trainer = fit(named("SimCLR"), data_dir, tmp_path, Hardest(count=4, training=True))
     module = trainer.lightning_module.eval()
-    head, _ = linear_head(trainer, module)
+    head, _ = find_linear_head(trainer, module)
     for split, name in {"val": "hardest", "train": "hardest_training"}.items():
         facts, _ = written(tmp_path, name)
         assert facts["loss"] == "cross-entropy of the linear probe" and len(facts["hardest"]) == 4
@@ -109,7 +109,7 @@ def test_texts_are_shown_as_texts(data_dir, tmp_path):
     view = data.read_batch("val", np.array([first["index"]]), torch.device("cpu")).views[0]
     assert data.display(view) == [first["text"]]
     assert len(facts["hardest"]) == 3 and facts["classes"] == data.class_names
-    figure = draw(
+    figure = draw_extremes(
         {k: facts[k] for k in ("hardest", "easiest")},
         {"hardest": ["a", "b", "$c$ & $"], "easiest": list("def")},
         ["n", "p"],
@@ -127,19 +127,19 @@ def test_data_without_classes_have_losses_or_no_picture(data_dir, tmp_path):
         assert set(facts["hardest"][0]) == {"index", "loss"} and facts["head"] is None
     numbers = tiny(named("SimCLR"), tmp_path)
     fit(named("SimCLR"), data_dir, tmp_path / "none", eye := Hardest(), data=numbers)
-    assert eye.skipped and not (tmp_path / "none" / "figures").exists()
+    assert eye.skip_reason and not (tmp_path / "none" / "figures").exists()
 
 
 def test_only_a_mistake_is_in_red():
     names = ["cat", "dog"]
     right, wrong, unknown = ({"label": label, "pred": 1, "prob": 0.9, "loss": 2.0} for label in (1, 0, -1))
-    assert [text for text, _ in words(right, names)] == ["dog", "loss 2.00"]
-    assert [text for text, _ in words(wrong, names)] == ["cat", "✗ dog", "loss 2.00"]
-    assert [text for text, _ in words(unknown, names)] == ["?", "loss 2.00"]
-    assert [text for text, _ in words({"loss": 0.00317}, None)] == ["loss 0.0032"]
+    assert [text for text, _ in write_caption(right, names)] == ["dog", "loss 2.00"]
+    assert [text for text, _ in write_caption(wrong, names)] == ["cat", "✗ dog", "loss 2.00"]
+    assert [text for text, _ in write_caption(unknown, names)] == ["?", "loss 2.00"]
+    assert [text for text, _ in write_caption({"loss": 0.00317}, None)] == ["loss 0.0032"]
     assert (
-        words({"loss": 0.05}, None)[0][0] == "loss 0.050"
-        and words({"loss": 0}, None)[0][0] == "loss below 0.0001"
+        write_caption({"loss": 0.05}, None)[0][0] == "loss 0.050"
+        and write_caption({"loss": 0}, None)[0][0] == "loss below 0.0001"
     )
 
 

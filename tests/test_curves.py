@@ -10,15 +10,15 @@ from callbacks.checkpointing.checkpoints import Checkpoints
 from callbacks.evaluation.features import Features
 from callbacks.evaluation.monitor_test_split import MonitorTestSplit
 from callbacks.evaluation.online_probe import OnlineProbe
-from callbacks.figures.curves import Curves, best_row, panels, zoom
+from callbacks.figures.curves import Curves, find_best_row, group_metrics, zoom_axis
 from callbacks.loggers.csv import CSVLogger
-from tests.eyes import assert_training_is_as_without, fit, named, write_numbers, written
+from tests.figure_runs import assert_training_is_as_without, fit, named, write_numbers, written
 
 
 def test_the_best_row_is_the_first_of_the_least_or_greatest_finite_values():
     rows = np.array([[0, 9, 0.5], [1, 19, 0.2], [2, 29, np.nan], [3, 39, 0.2], [4, 49, 0.7]])
-    assert best_row(rows, "min").tolist() == [1, 19, 0.2]
-    assert best_row(rows, "max").tolist() == [4, 49, 0.7]
+    assert find_best_row(rows, "min").tolist() == [1, 19, 0.2]
+    assert find_best_row(rows, "max").tolist() == [4, 49, 0.7]
 
 
 def test_panels_hold_what_was_logged_more_than_once():
@@ -38,7 +38,7 @@ def test_panels_hold_what_was_logged_more_than_once():
         "val/knn20_top1": once,
         "untrained/val/top1": twice,
     }
-    assert panels(series, ["kl", "top1", "reconstruction"]) == {
+    assert group_metrics(series, ["kl", "top1", "reconstruction"]) == {
         "loss": ["train/loss", "val/loss"],
         "accuracy, %": ["val/top1"],
         "kl": ["val/kl"],
@@ -54,7 +54,7 @@ def test_a_steep_fall_at_the_start_does_not_take_the_panel_of_what_follows():
     figure, axes = plt.subplots(1, 3)
     for axis, rows in zip(axes, (slow, steep, broken), strict=True):
         axis.plot(rows[:, 1], rows[:, 2])
-        zoom(axis, rows)
+        zoom_axis(axis, rows)
     (low, high), after = axes[1].get_ylim(), steep[10:, 2]
     assert axes[0].get_ylim()[1] > 100 and not axes[0].texts and not axes[2].texts
     assert low < after.min() < after.max() < high < 10

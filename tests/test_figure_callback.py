@@ -8,11 +8,11 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
-from callbacks.evaluation.class_scores import linear_head
+from callbacks.evaluation.class_scores import find_linear_head
 from callbacks.evaluation.features import Features
 from callbacks.evaluation.knn import KNN
 from callbacks.evaluation.online_probe import OnlineProbe
-from callbacks.figures.base import Eye
+from callbacks.figures.base import FigureCallback
 from callbacks.figures.cam import CAM
 from callbacks.figures.cka import CKA
 from callbacks.figures.clustering import Clustering
@@ -31,14 +31,14 @@ from tests.methods import METHODS, build, train
 DIGITS = Path(__file__).parent.parent / "configs" / "simclr_digits.yaml"
 
 
-class Diary(Eye):
+class Diary(FigureCallback):
     """Notes when it looked, and whether features of the split were there."""
 
     def __init__(self, every_n_epochs=0):
         super().__init__(every_n_epochs)
         self.looks = []
 
-    def look(self, trainer, module, split):
+    def draw(self, trainer, module, split):
         assert len(Features.of(trainer).split(trainer).features) == len(trainer.datamodule.datasets[split])
         self.looks.append((trainer.current_epoch, split))
 
@@ -87,14 +87,14 @@ def test_the_last_validation_of_a_fit_is_looked_at_and_has_neighbors(state, last
         "current_epoch": 6,
     }
     trainer = SimpleNamespace(**running | state)
-    assert Eye().due(trainer) == KNN(every_n_epochs=0).due(trainer) == last
+    assert FigureCallback().is_due(trainer) == KNN(every_n_epochs=0).is_due(trainer) == last
 
 
 def test_where_training_stops_early_a_line_says_that_nothing_was_drawn(data_dir, tmp_path, capsys):
     eye = Diary()
     stop = EarlyStopping("train/loss", patience=1, min_delta=1e9, check_on_train_epoch_end=True)
     fit(data_dir, tmp_path, eye, stop, max_epochs=9)
-    assert not eye.looks and "after 2 of 9 epochs" in eye.skipped
+    assert not eye.looks and "after 2 of 9 epochs" in eye.skip_reason
 
 
 def test_the_test_that_ends_a_fit_is_for_numbers_alone(data_dir, tmp_path):
@@ -148,26 +148,26 @@ def test_an_online_probe_that_saw_no_label_is_no_probe():
 
     for labels in ([-1, -1, -1], [2]):  # of a single row it learns nothing
         step(labels)
-        assert probe.linear() is None and not probe.saw_labels()
+        assert probe.to_linear_probe() is None and not probe.saw_labels()
     step([-1, 0, 2])
-    assert probe.linear() is not None and probe.saw_labels()
+    assert probe.to_linear_probe() is not None and probe.saw_labels()
 
 
 def test_any_method_has_class_scores(data_dir, tmp_path):
     probe = OnlineProbe()
     trainer = fit(data_dir, tmp_path, probe)
     module = trainer.lightning_module
-    head, name = linear_head(trainer, module)
+    head, name = find_linear_head(trainer, module)
     features = Features.of(trainer).split(trainer).features
     torch.testing.assert_close(head.scores(features), probe.scores(features), atol=1e-4, rtol=1e-4)
     assert name == "online probe"
     trainer = fit(data_dir, tmp_path)
-    head, name = linear_head(trainer, trainer.lightning_module)
+    head, name = find_linear_head(trainer, trainer.lightning_module)
     assert head.weight.shape == (4, module.encoder.dim) and name == "linear probe"
     classifier = next(case for case in METHODS if case.reads_labels)
     trainer = fit(data_dir, tmp_path, OnlineProbe(), case=classifier)
     module = trainer.lightning_module
-    head, name = linear_head(trainer, module)
+    head, name = find_linear_head(trainer, module)
     assert torch.equal(head.weight, module.head.weight) and name == "classifier"
 
 
@@ -180,7 +180,7 @@ def test_labels_on_validation_alone_leave_a_run_whole(own_dir, tmp_path, method)
     case = next(case for case in METHODS if case.method.__name__ == method)
     eyes = [CAM(), Confusion(), Hardest(count=2), FeatureMap(points=16), Retrieval(), CKA()]
     trainer = fit(own_dir, tmp_path, *eyes, case=case)
-    assert linear_head(trainer, trainer.lightning_module) is None
+    assert find_linear_head(trainer, trainer.lightning_module) is None
     drawn = {folder.name for folder in (tmp_path / "figures").iterdir()}
     assert drawn == {"cka", "tsne"} | ({"hardest"} if method == "Autoencoder" else set())
 

@@ -13,7 +13,7 @@ from callbacks.measures.clusters import agreement, clustered, match, reduced
 from callbacks.plotting.examples import examples
 from ssl_modules.networks.resnet import ResNet
 from tests.conftest import CLASSES, random_split
-from tests.eyes import (
+from tests.figure_runs import (
     assert_training_is_as_without,
     fit,
     last_logged,
@@ -123,14 +123,14 @@ def test_maps_are_clustered_by_their_means(data_dir, tmp_path):
 
 def test_without_maps_one_line_says_so(data_dir, tmp_path):
     fit(named("Classifier", 1), data_dir, tmp_path, eye := Clustering(layer="maps"), data=tweets(tmp_path))
-    assert eye.skipped and not (tmp_path / "figures").exists()
+    assert eye.skip_reason and not (tmp_path / "figures").exists()
 
 
 def test_tokens_are_no_maps(data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(ResNet, "maps", lambda self, x: torch.zeros(len(x), 5, self.dim))
     monkeypatch.setattr(ResNet, "forward", lambda self, x: self.stages(self.stem(x)).mean((2, 3)))
     fit(named("SimCLR"), data_dir, tmp_path, eye := Clustering(layer="maps"))
-    assert eye.skipped and not (tmp_path / "figures").exists()
+    assert eye.skip_reason and not (tmp_path / "figures").exists()
 
 
 def test_texts_have_clusters_and_numbers_do_not(data_dir, tmp_path):
@@ -138,7 +138,7 @@ def test_texts_have_clusters_and_numbers_do_not(data_dir, tmp_path):
     assert written(tmp_path, "clustering")[0]["clusters"] == 2
     numbers = tiny(named("SimCLR"), write_numbers(tmp_path))
     fit(named("SimCLR"), data_dir, tmp_path / "numbers", eye := Clustering(), data=numbers)
-    assert eye.skipped and not (tmp_path / "numbers" / "figures").exists()
+    assert eye.skip_reason and not (tmp_path / "numbers" / "figures").exists()
 
 
 def test_only_validation_images_need_labels(tmp_path):
@@ -151,7 +151,7 @@ def test_only_validation_images_need_labels(tmp_path):
     facts, arrays = written(tmp_path, "clustering")
     assert facts["clusters"] == 2 and len(arrays["labels"]) == 20
     assert "pred" not in written(tmp_path, "tsne")[1]
-    assert eyes[2].skipped and not (tmp_path / "figures" / "retrieval").exists()
+    assert eyes[2].skip_reason and not (tmp_path / "figures" / "retrieval").exists()
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE"])

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from callbacks.figures.reconstructions import Reconstructions, quarter_turns, squared_error
-from tests.eyes import assert_training_is_as_without, fit, last_logged, named, tiny, write_numbers, written
+from callbacks.figures.reconstructions import Reconstructions, find_quarter_turns, squared_error
+from tests.figure_runs import (
+    assert_training_is_as_without,
+    fit,
+    last_logged,
+    named,
+    tiny,
+    write_numbers,
+    written,
+)
 
 
 def random(*shape, seed=0):
@@ -25,7 +33,7 @@ def test_quarter_turns_are_found():
     views = random(5, 3, 6, 6)
     targets = torch.stack([torch.rot90(view, k, (1, 2)) for view, k in zip(views, range(4), strict=False)])
     targets = torch.cat([targets, random(1, 3, 6, 6, seed=1)])
-    assert quarter_turns(views, targets).tolist() == [0, 1, 2, 3, -1]
+    assert find_quarter_turns(views, targets).tolist() == [0, 1, 2, 3, -1]
 
 
 @pytest.mark.parametrize("method, number", [("Autoencoder", 0), ("Autoencoder", 1), ("VAE", 0), ("VAE", 2)])

@@ -10,9 +10,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from callbacks.evaluation.class_scores import linear_head
+from callbacks.evaluation.class_scores import find_linear_head
 from callbacks.evaluation.features import Features
-from callbacks.figures.cam import CAM, asked, chosen_classes, pick
+from callbacks.figures.cam import CAM, list_classes_to_explain, resolve_classes, select_surest
 from callbacks.measures.class_activation import class_activation, grad_cam, layer_of_maps, maps_and_gradients
 from callbacks.plotting.overlay import spotlight
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
@@ -21,7 +21,7 @@ from ssl_modules.networks.resnet import ResNet
 from ssl_modules.networks.vae import VAEConv
 from ssl_modules.networks.vgg import VGG11
 from tests.conftest import CLASSES
-from tests.eyes import assert_training_is_as_without, fit, named, tiny, tweets, write_numbers, written
+from tests.figure_runs import assert_training_is_as_without, fit, named, tiny, tweets, write_numbers, written
 from tests.methods import build
 
 DIGITS = Path(__file__).parents[1] / "configs" / "simclr_digits.yaml"
@@ -166,7 +166,7 @@ def test_gradients_come_under_inference_mode_and_change_no_parameter():
 
 def test_the_surest_are_picked_by_brute_force():
     prob, labels = (3 * random(60, 4)).softmax(1), torch.arange(60) % 4
-    right, wrong = pick(prob, labels, [2, 0], per_class=3, mistakes=5)
+    right, wrong = select_surest(prob, labels, [2, 0], per_class=3, mistakes=5)
     sure, said = prob.max(1)
     by_hand = []
     for k in (2, 0):
@@ -181,28 +181,32 @@ def test_the_surest_are_picked_by_brute_force():
             kept.append(i)
     assert wrong.tolist() == kept[:5]
     perfect = F.one_hot(labels, 4).float()
-    assert pick(perfect, labels, [1], 2, 5)[1].tolist() == []
+    assert select_surest(perfect, labels, [1], 2, 5)[1].tolist() == []
 
 
 def test_evidence_is_asked_for_answer_truth_and_chosen_classes_once_each():
     predicted, labels = torch.tensor([0, 2, 3]), torch.tensor([0, 1, 3])
-    assert asked(predicted, labels, [0, 3, 6], 10).tolist() == [[0, 3, 6], [2, 1, 0], [3, 0, 6]]
-    assert asked(predicted, labels, [2], 4).tolist() == [[0, 2], [2, 1], [3, 2]]
-    assert asked(torch.tensor([1]), torch.tensor([1]), [0, 1], 2).tolist() == [[1, 0]]
+    assert list_classes_to_explain(predicted, labels, [0, 3, 6], 10).tolist() == [
+        [0, 3, 6],
+        [2, 1, 0],
+        [3, 0, 6],
+    ]
+    assert list_classes_to_explain(predicted, labels, [2], 4).tolist() == [[0, 2], [2, 1], [3, 2]]
+    assert list_classes_to_explain(torch.tensor([1]), torch.tensor([1]), [0, 1], 2).tolist() == [[1, 0]]
 
 
 def test_classes_go_by_name_or_number():
-    assert chosen_classes(["star", 0], CLASSES) == [3, 0] and chosen_classes(None, list("abcdefghij")) == [
+    assert resolve_classes(["star", 0], CLASSES) == [3, 0] and resolve_classes(None, list("abcdefghij")) == [
         0,
         3,
         6,
     ]
-    assert chosen_classes(None, ["no", "yes"]) == [0, 1]
+    assert resolve_classes(None, ["no", "yes"]) == [0, 1]
     for wrong in ("stars", 4, -1):
         with pytest.raises(
             MisconfigurationException, match=f"no class {wrong!r} .*circle, line, square, star"
         ):
-            chosen_classes([wrong], CLASSES)
+            resolve_classes([wrong], CLASSES)
 
 
 def test_the_spotlight_is_full_at_the_maximum_and_out_where_evidence_is_negative():
@@ -237,12 +241,12 @@ def test_any_method_with_maps_has_a_picture(method, number, data_dir, tmp_path):
 
 def test_it_says_in_a_line_why_there_is_none(data_dir, tmp_path):
     fit(named("VAE"), data_dir, tmp_path, eye := CAM())
-    assert eye.skipped and not (tmp_path / "figures").exists()
+    assert eye.skip_reason and not (tmp_path / "figures").exists()
     numbers = tiny(named("SimCLR"), write_numbers(tmp_path))
     fit(named("SimCLR"), data_dir, tmp_path, eye := CAM(), data=numbers)
-    assert eye.skipped
+    assert eye.skip_reason
     fit(named("Classifier", 1), data_dir, tmp_path, eye := CAM(), data=tweets(tmp_path))
-    assert eye.skipped and not (tmp_path / "figures").exists()
+    assert eye.skip_reason and not (tmp_path / "figures").exists()
 
 
 def test_a_class_that_there_is_not_stops_a_run_before_it_starts(data_dir, tmp_path):
@@ -263,4 +267,4 @@ def test_validate_alone_draws_it_too_also_in_inference_mode(data_dir, tmp_path):
     trainer = Trainer(callbacks=[Features(), CAM()], default_root_dir=tmp_path, **options)
     trainer.validate(module, data, verbose=False)
     facts, _ = written(tmp_path, "cam")
-    assert facts["head"] == linear_head(trainer, module)[1] == "linear probe"
+    assert facts["head"] == find_linear_head(trainer, module)[1] == "linear probe"

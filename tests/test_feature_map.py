@@ -8,10 +8,10 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from sklearn.manifold import TSNE, trustworthiness
 
-from callbacks.figures.feature_map import FeatureMap, axis_names, previous
+from callbacks.figures.feature_map import FeatureMap, name_axes, read_previous_map
 from callbacks.plotting.examples import small
 from callbacks.plotting.scatter import to_plane
-from tests.eyes import assert_training_is_as_without, fit, named, tiny, tweets, write_numbers, written
+from tests.figure_runs import assert_training_is_as_without, fit, named, tiny, tweets, write_numbers, written
 
 
 def groups(count: int, dim: int = 60, apart: float = 2.0, seed: int = 0) -> np.ndarray:
@@ -26,7 +26,7 @@ def test_pca_is_the_singular_vectors_up_to_sign():
     u, s, _ = np.linalg.svd(x - x.mean(0), full_matrices=False)
     np.testing.assert_allclose(abs(to_plane(x, "pca")), abs(u[:, :2] * s[:2]), rtol=1e-3, atol=1e-3)
     shares = 100 * s[:2] ** 2 / (s**2).sum()
-    names = axis_names(x, to_plane(x, "pca"), "pca")
+    names = name_axes(x, to_plane(x, "pca"), "pca")
     assert names == tuple(f"principal component {k}: {shares[k - 1]:.0f} % of the variance" for k in (1, 2))
 
 
@@ -78,9 +78,9 @@ def test_the_map_before_is_the_newest_of_the_same_examples(tmp_path):
     for epoch in (2, 9, 10, 20):
         np.savez(tmp_path / f"epoch={epoch}.npz", xy=np.full((3, 2), epoch), index=np.arange(3))
     np.savez(tmp_path / "thumbnails.npz", images=np.zeros(3))
-    assert previous(tmp_path, 20, np.arange(3))[0, 0] == 10
-    assert previous(tmp_path, 2, np.arange(3)) is None
-    assert previous(tmp_path, 30, np.arange(1, 4)) is None
+    assert read_previous_map(tmp_path, 20, np.arange(3))[0, 0] == 10
+    assert read_previous_map(tmp_path, 2, np.arange(3)) is None
+    assert read_previous_map(tmp_path, 30, np.arange(1, 4)) is None
 
 
 def test_thumbnails_are_means_over_pixels():
@@ -142,7 +142,7 @@ class Flat(torch.nn.Module):
 def test_collapsed_features_have_none(data_dir, tmp_path):
     flat = named("SimCLR")._replace(encoder=lambda norm: Flat())
     fit(flat, data_dir, tmp_path, eye := FeatureMap())
-    assert eye.skipped and not (tmp_path / "figures").exists()
+    assert eye.skip_reason and not (tmp_path / "figures").exists()
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE"])

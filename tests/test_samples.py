@@ -6,10 +6,10 @@ import scipy.linalg
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from callbacks.figures.latents import Latents, divergences, interpolations, traversals
+from callbacks.figures.latents import Latents, interpolate_latents, make_traversals, posterior_divergences
 from callbacks.figures.samples import Samples
 from callbacks.measures.frechet import frechet_distance, patch_statistics
-from tests.eyes import assert_training_is_as_without, fit, last_logged, named, write_numbers, written
+from tests.figure_runs import assert_training_is_as_without, fit, last_logged, named, write_numbers, written
 
 
 def normal(*shape, seed=0):
@@ -49,12 +49,12 @@ def test_divergences_are_those_of_torch():
     mean, log_variance = normal(6, 4), normal(6, 4, seed=1)
     posterior = Normal(mean, (log_variance / 2).exp())
     expected = kl_divergence(posterior, Normal(torch.zeros(()), torch.ones(()))).mean(0)
-    torch.testing.assert_close(divergences(mean, log_variance), expected)
+    torch.testing.assert_close(posterior_divergences(mean, log_variance), expected)
 
 
 def test_traversals_move_one_component():
     start, values = torch.arange(4.0), torch.tensor([-1.0, 0.0, 5.0])
-    z = traversals(start, torch.tensor([2, 0]), values)
+    z = make_traversals(start, torch.tensor([2, 0]), values)
     for row, component in enumerate([2, 0]):
         for column, value in enumerate(values):
             expected = start.clone()
@@ -64,7 +64,7 @@ def test_traversals_move_one_component():
 
 def test_interpolations_are_even_steps_on_a_line():
     a, b = normal(3, 4), normal(3, 4, seed=1)
-    z = interpolations(a, b, 5)
+    z = interpolate_latents(a, b, 5)
     for k in range(5):
         torch.testing.assert_close(z[:, k], a + (b - a) * k / 4)
 
@@ -100,7 +100,9 @@ def test_draws_come_from_a_generator_of_their_own(data_dir, tmp_path):
     for seed in range(2):
         state = torch.manual_seed(seed).get_state()
         eye = Samples(compared=4)
-        drawn.append(eye.compare(trainer, trainer.lightning_module, labels, torch.arange(len(labels)))[0])
+        drawn.append(
+            eye.compare_with_real(trainer, trainer.lightning_module, labels, torch.arange(len(labels)))[0]
+        )
         assert torch.equal(torch.get_rng_state(), state)
     assert np.array_equal(*drawn)
 
@@ -113,7 +115,7 @@ def test_a_conditional_vae_draws_the_class_it_is_given(data_dir, tmp_path):
     labels = trainer.datamodule.datasets["train"].labels
     eye = Samples(compared=4)
     for k in range(4):
-        eye.compare(trainer, module, labels, (labels == k).nonzero().flatten())
+        eye.compare_with_real(trainer, module, labels, (labels == k).nonzero().flatten())
     assert [drawn.tolist() for _, drawn in given] == [[k] * 4 for k in range(4)]
     assert all(gaussian is None for gaussian, _ in given)
 

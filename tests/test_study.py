@@ -10,11 +10,11 @@ import yaml
 from lightning.pytorch import Callback
 
 from callbacks.checkpointing.checkpoints import Checkpoints, kept
-from callbacks.figures.base import Eye
+from callbacks.figures.base import FigureCallback
 from callbacks.figures.cka import CKA
 from callbacks.figures.clustering import Clustering
 from callbacks.figures.reconstructions import Reconstructions
-from callbacks.figures.study import Study, draw, in_words
+from callbacks.figures.study import Study, describe_metric, draw_study
 from callbacks.loggers.csv import CSVLogger
 from datamodules.cifar10 import CIFAR10
 from tests.conftest import PICTURES, command_line, write_random
@@ -95,13 +95,13 @@ def test_all_checkpoints_of_a_run_in_one_picture(run, tmp_path):
 
 
 def test_of_several_checkpoints_an_eye_looks_at_the_last_and_at_those_it_is_asked_for():
-    def looked(eye: Eye, *others: Callback) -> list[int]:
+    def looked(eye: FigureCallback, *others: Callback) -> list[int]:
         paths = [Path(f"epoch={n}.ckpt") for n in (1, 2, 3)]
         found = []
         for epoch, path in enumerate(paths, start=1):
             trainer = SimpleNamespace(checkpoints=paths, ckpt_path=str(path), current_epoch=epoch)
             trainer.callbacks = [eye, *others]
-            found += [epoch] * eye.studied(trainer)
+            found += [epoch] * eye.due_for_checkpoint(trainer)
         return found
 
     assert looked(CKA()) == looked(CKA(), Study()) == looked(Reconstructions()) == [3]
@@ -109,7 +109,9 @@ def test_of_several_checkpoints_an_eye_looks_at_the_last_and_at_those_it_is_aske
     assert looked(Reconstructions(), Study()) == [1, 2, 3]
     assert looked(Reconstructions(), Study(left="val/loss")) == [3]
     assert looked(Clustering(), Study(right="val/nmi")) == [1, 2, 3]
-    assert CKA().studied(SimpleNamespace(ckpt_path="epoch=1.ckpt"))  # a checkpoint that was asked for alone
+    assert CKA().due_for_checkpoint(
+        SimpleNamespace(ckpt_path="epoch=1.ckpt")
+    )  # a checkpoint that was asked for alone
 
 
 def test_a_metric_that_nobody_logged_is_named(run, tmp_path):
@@ -146,14 +148,14 @@ def test_only_validate_takes_a_folder(run, tmp_path, capsys):
 
 @pytest.mark.parametrize("right, rank", [([3.0, 2.0, 1.0], -1), ([1.0, 5.0, 9.0], 1), ([1.0, 9.0, 5.0], 0.5)])
 def test_the_rank_correlation_is_spearmans(right, rank):
-    _, found = draw(np.arange(3), np.array([0.1, 0.2, 0.3]), np.array(right), ("left", "right"))
+    _, found = draw_study(np.arange(3), np.array([0.1, 0.2, 0.3]), np.array(right), ("left", "right"))
     assert found == pytest.approx(rank, abs=1e-5)
 
 
 def test_metrics_are_called_by_words_and_accuracies_are_per_cent():
-    assert in_words("val/probe_top1") == ("probe accuracy, validation, %", 100)
-    assert in_words("train/reconstruction_mse") == ("reconstruction error (mse), training", 1)
-    figure, _ = draw(np.arange(3), np.ones(3), np.array([0.1, 0.2, 0.3]), ("train/loss", "val/top1"))
+    assert describe_metric("val/probe_top1") == ("probe accuracy, validation, %", 100)
+    assert describe_metric("train/reconstruction_mse") == ("reconstruction error (mse), training", 1)
+    figure, _ = draw_study(np.arange(3), np.ones(3), np.array([0.1, 0.2, 0.3]), ("train/loss", "val/top1"))
     np.testing.assert_allclose(figure.axes[1].lines[0].get_ydata(), [10, 20, 30])
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from callbacks.evaluation.features import FeatureSet
-from callbacks.figures.retrieval import Retrieval, nearest, precision, search
-from tests.eyes import (
+from callbacks.figures.retrieval import Retrieval, find_nearest, neighbor_precision, search_bank
+from tests.figure_runs import (
     assert_training_is_as_without,
     fit,
     last_logged,
@@ -23,7 +23,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_nearest_is_that_of_all_angles():
     queries, bank = random(7, 5), 3 * random(40, 5, seed=1)
-    similarity, places = nearest(queries, bank, 6, chunk=3)
+    similarity, places = find_nearest(queries, bank, 6, chunk=3)
     for query, found, where in zip(queries, similarity, places, strict=True):
         angles = [float(query @ b / query.norm() / b.norm()) for b in bank]
         best = sorted(range(40), key=lambda i: -angles[i])[:6]
@@ -33,20 +33,20 @@ def test_nearest_is_that_of_all_angles():
 
 def test_only_directions_count_and_a_small_bank_is_returned_whole():
     queries, bank = random(3, 4), random(5, 4, seed=1)
-    (a, i), (b, j) = nearest(queries, bank, 10), nearest(7 * queries, 0.1 * bank, 10)
+    (a, i), (b, j) = find_nearest(queries, bank, 10), find_nearest(7 * queries, 0.1 * bank, 10)
     torch.testing.assert_close(a, b)
     assert torch.equal(i, j) and i.shape == (3, 5)
 
 
 def test_neighbors_are_known_by_their_position_in_the_split():
     bank = FeatureSet(torch.eye(3), torch.tensor([0, 1, 2]), torch.tensor([10, 20, 30]))
-    found = search(FeatureSet(torch.eye(3)[[2]], torch.tensor([0]), torch.tensor([0])), bank, 1)
+    found = search_bank(FeatureSet(torch.eye(3)[[2]], torch.tensor([0]), torch.tensor([0])), bank, 1)
     assert (found.index.item(), found.labels.item(), found.similarity.item()) == (30, 2, 1)
 
 
 def test_precision_counts_neighbors_of_the_query_s_class():
     neighbors = torch.tensor([[0, 0, 1], [2, 1, 1], [2, 2, 2]])
-    assert precision(torch.tensor([0, 1, 0]), neighbors) == pytest.approx((2 + 2 + 0) / 9)
+    assert neighbor_precision(torch.tensor([0, 1, 0]), neighbors) == pytest.approx((2 + 2 + 0) / 9)
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier", "Autoencoder"])
@@ -76,7 +76,7 @@ def test_the_floor_is_that_of_pixels(data_dir, tmp_path):
     for split in ("train", "val"):
         positions = range(len(data.datasets[split]))
         raw[split] = data.read_batch(split, positions, torch.device("cpu")).views[0].flatten(1)
-    similarity, places = nearest(raw["val"][[row["query"]["index"]]], raw["train"], 3)
+    similarity, places = find_nearest(raw["val"][[row["query"]["index"]]], raw["train"], 3)
     assert [index for index, *_ in row["pixels"]] == places[0].tolist()
     assert [found[2] for found in row["pixels"]] == pytest.approx(similarity[0].tolist(), abs=1e-5)
 

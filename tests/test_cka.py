@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from callbacks.figures.cka import CKA, cka_matrix, linear_cka, parts, pooled
+from callbacks.figures.cka import CKA, cka_matrix, linear_cka, list_blocks, pool_output
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
 from ssl_modules.networks.resnet import ResNet
-from tests.eyes import assert_training_is_as_without, fit, named, write_numbers, written
+from tests.figure_runs import assert_training_is_as_without, fit, named, write_numbers, written
 
 
 def normal(*shape, seed=0):
@@ -57,19 +57,19 @@ def test_matrices_of_two_networks():
 
 
 def test_parts_are_layers_and_blocks():
-    assert list(parts(ResNet(widths=[8, 16], blocks=[1, 2]))) == [
+    assert list(list_blocks(ResNet(widths=[8, 16], blocks=[1, 2]))) == [
         *("stem.0", "stem.1", "stem.2"),
         *("stages.0", "stages.1", "stages.2"),
     ]
     wrapped = nn.Sequential(nn.Sequential(nn.Linear(3, 2), nn.ReLU()))
-    assert list(parts(wrapped)) == ["0.0", "0.1"]
-    assert list(parts(nn.Linear(3, 2))) == [""]
+    assert list(list_blocks(wrapped)) == ["0.0", "0.1"]
+    assert list(list_blocks(nn.Linear(3, 2))) == [""]
 
 
 def test_space_and_time_are_averaged_out():
     maps, sequence = torch.rand(2, 3, 4, 5), torch.rand(2, 6, 3)
-    torch.testing.assert_close(pooled(maps), maps.flatten(2).mean(2))
-    torch.testing.assert_close(pooled((sequence, None)), sequence.mean(1))
+    torch.testing.assert_close(pool_output(maps), maps.flatten(2).mean(2))
+    torch.testing.assert_close(pool_output((sequence, None)), sequence.mean(1))
 
 
 LAYERS = {
@@ -124,4 +124,4 @@ def test_training_is_not_changed_by_a_bit(method, data_dir, tmp_path):
 
 def test_wide_encoders_are_named_like_their_modules():
     encoder = ConvEncoder(16, widths=(8, 16))
-    assert set(parts(encoder)) <= {name for name, _ in encoder.named_modules()}
+    assert set(list_blocks(encoder)) <= {name for name, _ in encoder.named_modules()}
