@@ -34,7 +34,7 @@ def figures_name(item: Any) -> str | None:
 
 
 def chosen(items: list, without: list[str]) -> list:
-    """Callbacks or loggers, less those switched off by name. Of a class given twice the later one counts, but an eye
-    that gets another `name` for its figures stands beside the first."""
+    """Callbacks or loggers, less those switched off by name. Of a class given twice the later one counts, but a
+    callback that gets another `name` for its figures stands beside the first."""
     latest = {(item.class_path, figures_name(item)): item for item in items}
     return [item for item in latest.values() if class_name(item) not in without]

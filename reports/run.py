@@ -47,7 +47,7 @@ class Run:
 
     @property
     def per_second(self) -> float | None:
-        """Training examples a second over all epochs, without validation and eyes."""
+        """Training examples a second over all epochs, without validation and callbacks."""
         series = self.metrics.get("train/examples_per_s")
         known = series.value[series.value > 0] if series else []
         return float(1 / np.mean(1 / known)) if len(known) else self.provenance.get("examples_per_s")

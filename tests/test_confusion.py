@@ -16,7 +16,15 @@ from callbacks.figures.confusion import (
     tint_strengths,
 )
 from tests.conftest import CLASSES
-from tests.figure_runs import assert_training_is_as_without, fit, named, tiny, tweets, write_numbers, written
+from tests.figure_runs import (
+    assert_training_unchanged,
+    build_tiny_data,
+    build_tweets,
+    find_case,
+    fit_case,
+    read_figure,
+    write_numbers,
+)
 
 
 def random_counts(classes: int) -> np.ndarray:
@@ -29,7 +37,7 @@ def test_per_cent_are_of_the_true_class():
     assert percent.tolist() == [[75, 25], [0, 0]]
 
 
-def test_errors_are_exaggerated_and_what_is_below_one_per_cent_is_blank():
+def test_errors_are_exaggerated_and_cells_below_one_per_cent_blank():
     strength = tint_strengths(np.array([[50.0, 10.0, 0.9], [40.0, 60.0, 0], [0.5, 1, 98.5]]))
     assert strength.round(3).tolist() == [[0.5, 0.34, 0], [1, 0.6, 0], [0, 0.034, 0.985]]
 
@@ -85,9 +93,9 @@ def test_of_very_many_classes_the_frequent_are_drawn():
     "method, number, head",
     [("SimCLR", 0, "linear probe"), ("VAE", 0, "linear probe"), ("Classifier", 0, "classifier")],
 )
-def test_the_hook_counts_what_the_head_says(method, number, head, data_dir, tmp_path):
-    trainer = fit(named(method, number), data_dir, tmp_path, Confusion())
-    facts, _ = written(tmp_path, "confusion")
+def test_the_callback_counts_the_predictions_of_the_head(method, number, head, data_dir, tmp_path):
+    trainer = fit_case(find_case(method, number), data_dir, tmp_path, Confusion())
+    facts, _ = read_figure(tmp_path, "confusion")
     assert facts["classes"] == CLASSES and facts["head"] == head and facts["split"] == "val"
     labels = trainer.datamodule.datasets["val"].labels
     counts = np.array(facts["counts"])
@@ -99,15 +107,15 @@ def test_the_hook_counts_what_the_head_says(method, number, head, data_dir, tmp_
         assert np.trace(counts) / counts.sum() == pytest.approx(float(trainer.callback_metrics["val/top1"]))
 
 
-def test_of_texts_too_but_not_of_numbers(data_dir, tmp_path):
-    fit(named("Classifier", 1), data_dir, tmp_path, Confusion(), data=tweets(tmp_path))
-    facts, _ = written(tmp_path, "confusion")
+def test_texts_have_a_matrix_and_numbers_do_not(data_dir, tmp_path):
+    fit_case(find_case("Classifier", 1), data_dir, tmp_path, Confusion(), data=build_tweets(tmp_path))
+    facts, _ = read_figure(tmp_path, "confusion")
     assert facts["classes"] == ["negative", "positive"]
-    numbers = tiny(named("SimCLR"), write_numbers(tmp_path))
-    fit(named("SimCLR"), data_dir, tmp_path / "numbers", eye := Confusion(), data=numbers)
-    assert eye.skip_reason and not (tmp_path / "numbers" / "figures").exists()
+    numbers = build_tiny_data(find_case("SimCLR"), write_numbers(tmp_path))
+    fit_case(find_case("SimCLR"), data_dir, tmp_path / "numbers", callback := Confusion(), data=numbers)
+    assert callback.skip_reason and not (tmp_path / "numbers" / "figures").exists()
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier"])
-def test_training_is_as_without_it(method, data_dir, tmp_path):
-    assert_training_is_as_without(named(method), data_dir, tmp_path, Confusion(every_n_epochs=1))
+def test_training_is_unchanged_bit_for_bit(method, data_dir, tmp_path):
+    assert_training_unchanged(find_case(method), data_dir, tmp_path, Confusion(every_n_epochs=1))

@@ -17,7 +17,15 @@ from callbacks.plotting.filter_grid import (
     strength,
 )
 from ssl_modules.networks.resnet import ResNet
-from tests.figure_runs import assert_training_is_as_without, fit, named, tiny, tweets, write_numbers, written
+from tests.figure_runs import (
+    assert_training_unchanged,
+    build_tiny_data,
+    build_tweets,
+    find_case,
+    fit_case,
+    read_figure,
+    write_numbers,
+)
 from tests.methods import build
 
 
@@ -84,7 +92,7 @@ def test_matrices_on_pixels_are_images_and_others_are_not():
 
 
 def test_layers_go_by_name_or_position():
-    weights = collect_weights(build(named("Autoencoder")))
+    weights = collect_weights(build(find_case("Autoencoder")))
     names = list(weights)
     assert names == ["encoder.layers.0", "encoder.layers.2", "decoder.1", "decoder.3"]
     assert select_layers(["layers.2", 0, "decoder.3", -1], weights) == [
@@ -104,9 +112,9 @@ def test_layers_go_by_name_or_position():
 def test_by_default_they_are_the_first_and_a_middle_convolution():
     encoder = nn.ModuleDict({"encoder": ResNet(widths=[8, 16], blocks=[1, 1])})
     assert select_layers(None, collect_weights(encoder)) == ["encoder.stem.0", "encoder.stages.0.residual.3"]
-    pair = select_layers(None, collect_weights(build(named("CMC"))))
+    pair = select_layers(None, collect_weights(build(find_case("CMC"))))
     assert pair == ["encoder.luminance.stem.0", "encoder.chromaticity.stem.0"]  # of both networks
-    assert select_layers(None, collect_weights(build(named("VAE")))) == [
+    assert select_layers(None, collect_weights(build(find_case("VAE")))) == [
         "encoder.heads",
         "encoder.trunk.1",
     ]  # no convolutions
@@ -145,23 +153,23 @@ def test_every_weight_has_a_pixel_on_paper():
 def test_the_data_beside_the_picture_are_exactly_the_weights(
     method, number, layers, shapes, data_dir, tmp_path
 ):
-    trainer = fit(named(method, number), data_dir, tmp_path, Filters(layers))
+    trainer = fit_case(find_case(method, number), data_dir, tmp_path, Filters(layers))
     weights = collect_weights(trainer.lightning_module)
     chosen = select_layers(layers, weights)
     folders = {path.name for path in (tmp_path / "figures").iterdir()}
     assert folders == {f"filters.{name}" for name in chosen}
     for name, shape in zip(chosen, shapes, strict=True):
-        _, arrays = written(tmp_path, f"filters.{name}")
+        _, arrays = read_figure(tmp_path, f"filters.{name}")
         assert list(arrays) == [name] and arrays[name].shape == shape
         parameter = trainer.lightning_module.get_parameter(f"{name}.weight")
         assert np.array_equal(arrays[name], parameter.detach().numpy())
 
 
 def test_single_filters_are_files_when_asked(data_dir, tmp_path):
-    fit(named("SimCLR"), data_dir, tmp_path, Filters(["stem.0", 3], each=True))
+    fit_case(find_case("SimCLR"), data_dir, tmp_path, Filters(["stem.0", 3], each=True))
     files = sorted((tmp_path / "figures/filters.encoder.stem.0/epoch=0").iterdir())
     assert [file.name for file in files] == [f"{k}.png" for k in range(8)]
-    (_, arrays) = written(tmp_path, "filters.encoder.stem.0")
+    (_, arrays) = read_figure(tmp_path, "filters.encoder.stem.0")
     first = imread(files[5])[..., :3]
     assert first.shape == (64, 64, 3)
     np.testing.assert_allclose(
@@ -170,19 +178,19 @@ def test_single_filters_are_files_when_asked(data_dir, tmp_path):
 
 
 def test_an_lstm_and_data_without_classes_have_pictures(data_dir, tmp_path):
-    fit(named("Classifier", 1), data_dir, tmp_path, Filters(each=True), data=tweets(tmp_path))
+    fit_case(find_case("Classifier", 1), data_dir, tmp_path, Filters(each=True), data=build_tweets(tmp_path))
     folders = {path.name for path in (tmp_path / "figures").iterdir()}
     assert folders == {"filters.encoder.lstm.weight_ih_l0", "filters.encoder.lstm.weight_hh_l0"}
-    numbers = tiny(named("SimCLR"), write_numbers(tmp_path))
-    fit(named("SimCLR"), data_dir, tmp_path / "numbers", Filters(), data=numbers)
-    written(tmp_path / "numbers", "filters.encoder.stem.0")
+    numbers = build_tiny_data(find_case("SimCLR"), write_numbers(tmp_path))
+    fit_case(find_case("SimCLR"), data_dir, tmp_path / "numbers", Filters(), data=numbers)
+    read_figure(tmp_path / "numbers", "filters.encoder.stem.0")
 
 
-def test_a_layer_that_there_is_not_stops_a_run_before_it_starts(data_dir, tmp_path):
+def test_an_unknown_layer_stops_a_run_before_it_starts(data_dir, tmp_path):
     with pytest.raises(MisconfigurationException, match=r"no layer 'steam\.0': .*encoder\.stem\.0"):
-        fit(named("SimCLR"), data_dir, tmp_path, Filters(["steam.0"]))
+        fit_case(find_case("SimCLR"), data_dir, tmp_path, Filters(["steam.0"]))
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier"])
-def test_training_is_as_without_it(method, data_dir, tmp_path):
-    assert_training_is_as_without(named(method), data_dir, tmp_path, Filters(each=True, every_n_epochs=1))
+def test_training_is_unchanged_bit_for_bit(method, data_dir, tmp_path):
+    assert_training_unchanged(find_case(method), data_dir, tmp_path, Filters(each=True, every_n_epochs=1))

@@ -156,4 +156,4 @@ def test_the_online_probe_takes_the_steps_of_adam_on_the_cross_entropy_of_rows_w
         assert features.grad is None
     linear = online.probe[1]
     torch.testing.assert_close((linear.weight.data, linear.bias.data), (weight.data, bias.data))
-    assert online.seen.tolist() == [right, seen]
+    assert online.counts.tolist() == [right, seen]

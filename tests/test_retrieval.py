@@ -6,14 +6,14 @@ import torch
 from callbacks.evaluation.features import FeatureSet
 from callbacks.figures.retrieval import Retrieval, find_nearest, neighbor_precision, search_bank
 from tests.figure_runs import (
-    assert_training_is_as_without,
-    fit,
-    last_logged,
-    named,
-    tiny,
-    tweets,
+    assert_training_unchanged,
+    build_tiny_data,
+    build_tweets,
+    find_case,
+    fit_case,
+    read_figure,
+    read_last_metrics,
     write_numbers,
-    written,
 )
 
 
@@ -44,15 +44,15 @@ def test_neighbors_are_known_by_their_position_in_the_split():
     assert (found.index.item(), found.labels.item(), found.similarity.item()) == (30, 2, 1)
 
 
-def test_precision_counts_neighbors_of_the_query_s_class():
+def test_precision_counts_neighbors_of_the_query_class():
     neighbors = torch.tensor([[0, 0, 1], [2, 1, 1], [2, 2, 2]])
     assert neighbor_precision(torch.tensor([0, 1, 0]), neighbors) == pytest.approx((2 + 2 + 0) / 9)
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier", "Autoencoder"])
-def test_the_hook_tells_of_training_examples(method, data_dir, tmp_path):
-    trainer = fit(named(method), data_dir, tmp_path, Retrieval(queries=3, k=4))
-    facts, _ = written(tmp_path, "retrieval")
+def test_the_callback_lists_training_examples(method, data_dir, tmp_path):
+    trainer = fit_case(find_case(method), data_dir, tmp_path, Retrieval(queries=3, k=4))
+    facts, _ = read_figure(tmp_path, "retrieval")
     train, val = (trainer.datamodule.datasets[split] for split in ("train", "val"))
     assert facts["measured"] == len(val) == 8 and len(facts["queries"]) == 3
     assert len({row["query"]["label"] for row in facts["queries"]}) == 3
@@ -62,14 +62,14 @@ def test_the_hook_tells_of_training_examples(method, data_dir, tmp_path):
             assert all(train.labels[index] == label for index, label, _ in found) and len(found) == 4
             similarities = [similarity for *_, similarity in found]
             assert similarities == sorted(similarities, reverse=True) and similarities[0] <= 1.0001
-    logged = last_logged(tmp_path)
+    logged = read_last_metrics(tmp_path)
     assert logged["val/precision_at_4"] == pytest.approx(facts["precision_at_4"]["neighbors"])
     assert logged["pixels/val/precision_at_4"] == pytest.approx(facts["precision_at_4"]["pixels"])
 
 
 def test_the_floor_is_that_of_pixels(data_dir, tmp_path):
-    trainer = fit(named("SimCLR"), data_dir, tmp_path, Retrieval(queries=1, k=3))
-    facts, _ = written(tmp_path, "retrieval")
+    trainer = fit_case(find_case("SimCLR"), data_dir, tmp_path, Retrieval(queries=1, k=3))
+    facts, _ = read_figure(tmp_path, "retrieval")
     assert facts["precision_at_3"]["pixels"] > 0.8  # a class is a color here
     (row,), data = facts["queries"], trainer.datamodule
     raw = {}
@@ -82,18 +82,18 @@ def test_the_floor_is_that_of_pixels(data_dir, tmp_path):
 
 
 def test_texts_have_neighbors_by_features_and_by_characters(data_dir, tmp_path):
-    fit(named("Classifier", 1), data_dir, tmp_path, Retrieval(), data=tweets(tmp_path))
-    facts, _ = written(tmp_path, "retrieval")
+    fit_case(find_case("Classifier", 1), data_dir, tmp_path, Retrieval(), data=build_tweets(tmp_path))
+    facts, _ = read_figure(tmp_path, "retrieval")
     assert facts["raw"] == "characters" and set(facts["queries"][0]) == {"query", "neighbors", "characters"}
 
 
 def test_numbers_have_neighbors_and_no_precision(data_dir, tmp_path):
-    numbers = tiny(named("SimCLR"), write_numbers(tmp_path))
-    fit(named("SimCLR"), data_dir, tmp_path / "numbers", Retrieval(), data=numbers)
-    facts, _ = written(tmp_path / "numbers", "retrieval")
+    numbers = build_tiny_data(find_case("SimCLR"), write_numbers(tmp_path))
+    fit_case(find_case("SimCLR"), data_dir, tmp_path / "numbers", Retrieval(), data=numbers)
+    facts, _ = read_figure(tmp_path / "numbers", "retrieval")
     assert "precision_at_10" not in facts and facts["queries"][0]["neighbors"][0][1] is None
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE"])
-def test_training_is_as_without_it(method, data_dir, tmp_path):
-    assert_training_is_as_without(named(method), data_dir, tmp_path, Retrieval(every_n_epochs=1))
+def test_training_is_unchanged_bit_for_bit(method, data_dir, tmp_path):
+    assert_training_unchanged(find_case(method), data_dir, tmp_path, Retrieval(every_n_epochs=1))

@@ -31,7 +31,7 @@ PROTOCOL = "{class_path: callbacks.evaluation.protocol.Protocol, init_args: {dra
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """The folder of an autoencoder's run of three epochs, each with a checkpoint, that no eye watched."""
+    """The folder of an autoencoder's run of three epochs, each with a checkpoint, that no figure was drawn of."""
     folder = tmp_path_factory.mktemp("study")
     write_random(folder / "data" / "cifar10", train=60, test=20, classes=CIFAR10.class_names, size=32)
     options = ["--data.init_args.data_dir", folder / "data", "--data.init_args.batch_size", 16]
@@ -44,9 +44,9 @@ def run(tmp_path_factory) -> Path:
     return folder / "runs" / "conv_autoencoder_cifar10" / "version_0"
 
 
-def validate(run: Path, tmp_path: Path, ckpt_path: Path, *eyes: str) -> tuple[int, Path]:
+def validate(run: Path, tmp_path: Path, ckpt_path: Path, *callbacks: str) -> tuple[int, Path]:
     """Exit status, and the new run's folder."""
-    more = [part for eye in eyes for part in ("--trainer.callbacks+", eye)]
+    more = [part for callback in callbacks for part in ("--trainer.callbacks+", callback)]
     options = ["--config", run / "config.yaml", "--ckpt_path", ckpt_path, "--runs_dir", tmp_path, *more]
     return command_line("validate", *options), tmp_path / run.parent.name / "version_0"
 
@@ -71,7 +71,7 @@ def test_kept_checkpoints_are_found_in_the_order_of_their_epochs(tmp_path):
     assert [path.name for path in kept(tmp_path)] == ["epoch=9.ckpt", "epoch=10.ckpt"]
 
 
-def test_all_checkpoints_of_a_run_in_one_picture(run, tmp_path):
+def test_all_checkpoints_of_a_run_are_in_one_picture(run, tmp_path):
     reconstructions = "callbacks.figures.reconstructions.Reconstructions"
     status, folder = validate(run, tmp_path, run / "checkpoints", reconstructions, PROTOCOL, STUDY)
     assert status == 0
@@ -94,24 +94,25 @@ def test_all_checkpoints_of_a_run_in_one_picture(run, tmp_path):
     assert "</html>" in (folder / "report.html").read_text()
 
 
-def test_of_several_checkpoints_an_eye_looks_at_the_last_and_at_those_it_is_asked_for():
-    def looked(eye: FigureCallback, *others: Callback) -> list[int]:
+def test_of_several_checkpoints_the_last_and_the_due_are_drawn():
+    def list_drawn_epochs(callback: FigureCallback, *others: Callback) -> list[int]:
         paths = [Path(f"epoch={n}.ckpt") for n in (1, 2, 3)]
-        found = []
+        epochs = []
         for epoch, path in enumerate(paths, start=1):
             trainer = SimpleNamespace(checkpoints=paths, ckpt_path=str(path), current_epoch=epoch)
-            trainer.callbacks = [eye, *others]
-            found += [epoch] * eye.due_for_checkpoint(trainer)
-        return found
+            trainer.callbacks = [callback, *others]
+            epochs += [epoch] * callback.due_for_checkpoint(trainer)
+        return epochs
 
-    assert looked(CKA()) == looked(CKA(), Study()) == looked(Reconstructions()) == [3]
-    assert looked(CKA(every_n_epochs=2)) == [2, 3] and looked(CKA(every_n_epochs=1)) == [1, 2, 3]
-    assert looked(Reconstructions(), Study()) == [1, 2, 3]
-    assert looked(Reconstructions(), Study(left="val/loss")) == [3]
-    assert looked(Clustering(), Study(right="val/nmi")) == [1, 2, 3]
-    assert CKA().due_for_checkpoint(
-        SimpleNamespace(ckpt_path="epoch=1.ckpt")
-    )  # a checkpoint that was asked for alone
+    assert list_drawn_epochs(CKA()) == list_drawn_epochs(CKA(), Study()) == [3]
+    assert list_drawn_epochs(CKA(every_n_epochs=2)) == [2, 3]
+    assert list_drawn_epochs(CKA(every_n_epochs=1)) == [1, 2, 3]
+    assert list_drawn_epochs(Reconstructions()) == [3]
+    assert list_drawn_epochs(Reconstructions(), Study()) == [1, 2, 3]
+    assert list_drawn_epochs(Reconstructions(), Study(left="val/loss")) == [3]
+    assert list_drawn_epochs(Clustering(), Study(right="val/nmi")) == [1, 2, 3]
+    single = SimpleNamespace(ckpt_path="epoch=1.ckpt")
+    assert CKA().due_for_checkpoint(single)
 
 
 def test_a_metric_that_nobody_logged_is_named(run, tmp_path):
