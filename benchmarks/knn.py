@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
-from callbacks.measures.knn import knn_scores
+from callbacks.measures.knn import score_by_neighbors
 
 try:
     import lightly
@@ -40,7 +40,7 @@ def clusters(n: int, dim: int, spread: float) -> tuple[Tensor, Tensor]:
 
 
 def ours(queries: Tensor, bank: Tensor, labels: Tensor, k: int) -> Tensor:
-    return knn_scores(queries, bank, labels, CLASSES, k, TEMPERATURE).argmax(1)
+    return score_by_neighbors(queries, bank, labels, CLASSES, k, TEMPERATURE).argmax(1)
 
 
 def theirs(queries: Tensor, bank: Tensor, labels: Tensor, k: int) -> Tensor:

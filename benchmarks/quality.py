@@ -24,7 +24,7 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
-from callbacks.measures.knn import knn_scores
+from callbacks.measures.knn import score_by_neighbors
 from datamodules.cifar10 import CIFAR10
 from launch.trainer import fast_precision
 from ssl_modules.supervision import encode_split
@@ -80,7 +80,7 @@ class Watch(Callback):
             )
         module.encoder.train()
         labels, known = (self.data.datasets[s].labels.to(module.device) for s in ("val", "train"))
-        return float((knn_scores(queries, bank, known, 10).argmax(1) == labels).float().mean())
+        return float((score_by_neighbors(queries, bank, known, 10).argmax(1) == labels).float().mean())
 
 
 def lightly(side: str, path: str, data_dir: str, target: str, minutes: str, epochs: str) -> None:

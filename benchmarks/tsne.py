@@ -21,7 +21,7 @@ import torch
 from sklearn.manifold import TSNE, trustworthiness
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
-from callbacks.plotting.scatter import to_plane
+from callbacks.plotting.scatter import project_to_plane
 
 
 def correlated(points: int, dim: int, classes: int = 10) -> np.ndarray:
@@ -51,13 +51,13 @@ def main() -> None:
     args = parser.parse_args()
     x = np.load(args.features)[: args.points] if args.features else correlated(args.points, args.dim)
     contestants = {
-        "ours": lambda: to_plane(x),
+        "ours": lambda: project_to_plane(x),
         "scikit-learn": lambda: TSNE(n_jobs=torch.get_num_threads(), random_state=0).fit_transform(x),
     }
     print(
         f"{len(x):,} points x {x.shape[1]}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}"
     )
-    to_plane(x[:500])  # warm-up
+    project_to_plane(x[:500])  # warm-up
     rows = {}
     for name, work in contestants.items():
         xy, clock, busy = cost(work)

@@ -55,7 +55,7 @@ def read_figure(folder: Path, name: str) -> tuple[dict, dict[str, np.ndarray]]:
 
 def read_last_metrics(folder: Path) -> dict[str, float]:
     """Metric -> its newest value in metrics.csv."""
-    return {name: rows[-1, 2] for name, rows in CSVLogger(str(folder)).series().items()}
+    return {name: rows[-1, 2] for name, rows in CSVLogger(str(folder)).read_series().items()}
 
 
 def assert_training_unchanged(case: Case, data_dir: Path, tmp_path: Path, *callbacks, **options) -> None:

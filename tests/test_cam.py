@@ -13,8 +13,13 @@ from torch import nn
 from callbacks.evaluation.class_scores import find_linear_head
 from callbacks.evaluation.features import Features
 from callbacks.figures.cam import CAM, list_classes_to_explain, resolve_classes, select_surest
-from callbacks.measures.class_activation import class_activation, grad_cam, layer_of_maps, maps_and_gradients
-from callbacks.plotting.overlay import spotlight
+from callbacks.measures.class_activation import (
+    class_activation,
+    find_maps_layer,
+    grad_cam,
+    maps_and_gradients,
+)
+from callbacks.plotting.overlay import overlay_activation
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
 from ssl_modules.networks.residual_autoencoder import ResidualEncoder
 from ssl_modules.networks.resnet import ResNet
@@ -116,7 +121,7 @@ def test_gradients_are_those_of_the_scores_with_respect_to_the_maps(name):
     with torch.no_grad():
         maps, gradients = maps_and_gradients(encoder, view, weight, classes)
         torch.testing.assert_close(maps, encoder.maps(view).float())
-    (layer, _), step = layer_of_maps(encoder, view), 1e-6 * random(*maps.shape).double()
+    (layer, _), step = find_maps_layer(encoder, view), 1e-6 * random(*maps.shape).double()
 
     def score(shift: torch.Tensor) -> torch.Tensor:
         with layer.register_forward_hook(lambda *args: args[2] + shift):
@@ -222,15 +227,15 @@ def test_classes_go_by_name_or_number():
 def test_light_is_full_at_the_maximum_and_off_for_negative_evidence():
     image = np.full((8, 8, 3), (200, 100, 0), np.uint8)
     evidence = torch.full((4, 4), -1.0)
-    picture, light = spotlight(image, evidence)
+    picture, light = overlay_activation(image, evidence)
     assert light.max() == 0 and np.ptp(picture, axis=2).max() == 0  # all gray
     evidence[1, 2] = 5
-    picture, light = spotlight(image, evidence)
+    picture, light = overlay_activation(image, evidence)
     assert picture.shape == (160, 160, 3) and light.shape == (160, 160) and light.max() == 1
     row, column = np.unravel_index(light.argmax(), light.shape)
     assert (row // 40, column // 40) == (1, 2)
     np.testing.assert_allclose(picture[row, column], image[0, 0] / 255, atol=1e-6)
-    picture, light = spotlight(image[..., :1], evidence)
+    picture, light = overlay_activation(image[..., :1], evidence)
     assert picture.shape == (160, 160, 3) and picture.max() == pytest.approx(
         200 / 255
     )  # one channel: white light

@@ -9,8 +9,8 @@ import torch
 from callbacks.figures.clustering import Clustering
 from callbacks.figures.feature_map import FeatureMap
 from callbacks.figures.retrieval import Retrieval
-from callbacks.measures.clusters import agreement, clustered, match, reduced
-from callbacks.plotting.examples import examples
+from callbacks.measures.clusters import assign_clusters, match_classes, measure_agreement, reduce_dimensions
+from callbacks.plotting.examples import load_examples
 from ssl_modules.networks.resnet import ResNet
 from tests.conftest import CLASSES, random_split
 from tests.figure_runs import (
@@ -40,7 +40,7 @@ def test_accuracy_is_the_best_of_all_matchings(clusters, classes):
         best = 0.0  # each cluster a class of its own, or none
         for stands_for in permutations([*range(classes), *[-1] * clusters], clusters):
             best = max(best, float((np.array(stands_for)[found] == labels).mean()))
-        matched = match(found, labels)
+        matched = match_classes(found, labels)
         assert (matched == labels).mean() == pytest.approx(best)
         pairs = {(a, b) for a, b in zip(found, matched, strict=True) if b >= 0}
         assert len(pairs) == len(dict(pairs)) == len({b for _, b in pairs})
@@ -50,19 +50,21 @@ def test_for_two_clusters_it_is_the_accuracy_or_its_complement():
     rng = np.random.default_rng(0)
     found, labels = rng.integers(2, size=101), rng.integers(2, size=101)
     accuracy = (found == labels).mean()
-    assert (match(found, labels) == labels).mean() == max(accuracy, 1 - accuracy)
+    assert (match_classes(found, labels) == labels).mean() == max(accuracy, 1 - accuracy)
 
 
 def test_names_of_clusters_and_missing_classes_do_not_matter():
     labels = np.array([7, 7, 2, 2, 2])
-    assert match(np.array([5, 5, 0, 0, 5]), labels).tolist() == [7, 7, 2, 2, 7]
-    assert match(np.array([0, 0, 1, 1, 2]), labels).tolist() == [7, 7, 2, 2, -1]
+    assert match_classes(np.array([5, 5, 0, 0, 5]), labels).tolist() == [7, 7, 2, 2, 7]
+    assert match_classes(np.array([0, 0, 1, 1, 2]), labels).tolist() == [7, 7, 2, 2, -1]
 
 
 def test_the_same_partition_agrees_wholly_and_chance_does_not():
     labels = np.arange(3000) % 3
-    assert agreement((labels + 1) % 3, labels) == pytest.approx({"cluster_accuracy": 1, "nmi": 1, "ari": 1})
-    by_chance = agreement(np.random.default_rng(0).permutation(labels), labels)
+    assert measure_agreement((labels + 1) % 3, labels) == pytest.approx(
+        {"cluster_accuracy": 1, "nmi": 1, "ari": 1}
+    )
+    by_chance = measure_agreement(np.random.default_rng(0).permutation(labels), labels)
     assert by_chance == pytest.approx({"cluster_accuracy": 1 / 3, "nmi": 0, "ari": 0}, abs=0.03)
 
 
@@ -70,9 +72,9 @@ def test_the_same_partition_agrees_wholly_and_chance_does_not():
 @pytest.mark.parametrize("reduce", ["none", "pca", "kernel_pca"])
 def test_every_choice_finds_groups_far_apart(reduce, cluster):
     x, kinds = groups(60)
-    found = clustered(reduced(x, reduce, 4), cluster, 3)
-    assert (match(found, kinds) == kinds).all()
-    assert np.array_equal(found, clustered(reduced(x, reduce, 4), cluster, 3))
+    found = assign_clusters(reduce_dimensions(x, reduce, 4), cluster, 3)
+    assert (match_classes(found, kinds) == kinds).all()
+    assert np.array_equal(found, assign_clusters(reduce_dimensions(x, reduce, 4), cluster, 3))
 
 
 def test_kernel_pca_is_the_eigenvectors_of_the_centered_kernel():
@@ -81,8 +83,10 @@ def test_kernel_pca_is_the_eigenvectors_of_the_centered_kernel():
     center = np.eye(20) - 1 / 20
     values, vectors = np.linalg.eigh(center @ kernel @ center)
     expected = vectors[:, ::-1][:, :3] * np.sqrt(values[::-1][:3])
-    np.testing.assert_allclose(abs(reduced(x, "kernel_pca", 3)), abs(expected), atol=1e-6)
-    np.testing.assert_allclose(reduced(3 * x + 1, "kernel_pca", 2), reduced(x, "kernel_pca", 2), atol=1e-6)
+    np.testing.assert_allclose(abs(reduce_dimensions(x, "kernel_pca", 3)), abs(expected), atol=1e-6)
+    np.testing.assert_allclose(
+        reduce_dimensions(3 * x + 1, "kernel_pca", 2), reduce_dimensions(x, "kernel_pca", 2), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier", "Autoencoder"])
@@ -91,7 +95,7 @@ def test_the_callback_measures_what_it_draws(method, data_dir, tmp_path):
     facts, arrays = read_figure(tmp_path, "clustering")
     assert facts["clusters"] == len(CLASSES)
     assert facts["stages"] == ["features", "kernel_pca", "tsne", "kmeans"]
-    right = match(arrays["clusters"], arrays["labels"]) == arrays["labels"]
+    right = match_classes(arrays["clusters"], arrays["labels"]) == arrays["labels"]
     logged = read_last_metrics(tmp_path)
     assert facts["cluster_accuracy"] == right.mean() == pytest.approx(logged["val/cluster_accuracy"])
     assert facts["nmi"] == pytest.approx(logged["val/nmi"], abs=1e-6)
@@ -113,12 +117,12 @@ def test_maps_are_clustered_by_their_means(data_dir, tmp_path):
     trainer = fit_case(find_case("Autoencoder"), data_dir, tmp_path, callback)
     facts, arrays = read_figure(tmp_path, "clustering")
     assert facts["stages"] == ["maps", "none", "none", "kmeans"]
-    view = examples(trainer, "val", arrays["index"]).view
+    view = load_examples(trainer, "val", arrays["index"]).view
     with torch.no_grad():
         maps = trainer.lightning_module.encoder.eval().maps(view)
     assert maps.shape[2] > 1  # else features would be the same
-    found = clustered(maps.mean((2, 3)).numpy(), "kmeans", 2)
-    assert agreement(found, arrays["clusters"])["ari"] == 1
+    found = assign_clusters(maps.mean((2, 3)).numpy(), "kmeans", 2)
+    assert measure_agreement(found, arrays["clusters"])["ari"] == 1
 
 
 def test_without_maps_one_line_says_so(data_dir, tmp_path):

@@ -67,7 +67,7 @@ def test_series_are_the_columns_of_the_file(tmp_path):
     for step, metrics in enumerate([{"a": 1.0}, {"b": 2.0}, {"a": 3.0}]):
         logger.log_metrics({"epoch": step // 2, **metrics}, step=step)
     logger.log_metrics({"epoch": 1, "a": 4.0}, step=2)  # logged again: the last counts
-    series = CSVLogger(str(tmp_path)).series()
+    series = CSVLogger(str(tmp_path)).read_series()
     assert series["a"].tolist() == [[0, 0, 1], [1, 2, 4]] and series["b"].tolist() == [[0, 1, 2]]
 
 

@@ -9,8 +9,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from sklearn.manifold import TSNE, trustworthiness
 
 from callbacks.figures.feature_map import FeatureMap, name_axes, read_previous_map
-from callbacks.plotting.examples import small
-from callbacks.plotting.scatter import to_plane
+from callbacks.plotting.examples import shrink_images
+from callbacks.plotting.scatter import project_to_plane
 from tests.figure_runs import (
     assert_training_unchanged,
     build_tiny_data,
@@ -32,39 +32,39 @@ def groups(count: int, dim: int = 60, apart: float = 2.0, seed: int = 0) -> np.n
 def test_pca_is_the_singular_vectors_up_to_sign():
     x = groups(50)
     u, s, _ = np.linalg.svd(x - x.mean(0), full_matrices=False)
-    np.testing.assert_allclose(abs(to_plane(x, "pca")), abs(u[:, :2] * s[:2]), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(abs(project_to_plane(x, "pca")), abs(u[:, :2] * s[:2]), rtol=1e-3, atol=1e-3)
     shares = 100 * s[:2] ** 2 / (s**2).sum()
-    names = name_axes(x, to_plane(x, "pca"), "pca")
+    names = name_axes(x, project_to_plane(x, "pca"), "pca")
     assert names == tuple(f"principal component {k}: {shares[k - 1]:.0f} % of the variance" for k in (1, 2))
 
 
 @pytest.mark.parametrize("how", ["tsne", "pca", "umap"])
 def test_two_dimensions_are_the_map_themselves(how):
     x = groups(20, dim=2)
-    assert np.array_equal(to_plane(x, how), x)
-    assert np.array_equal(to_plane(x[:, :1], how), np.stack([x[:, 0], 0 * x[:, 0]], 1))
+    assert np.array_equal(project_to_plane(x, how), x)
+    assert np.array_equal(project_to_plane(x[:, :1], how), np.stack([x[:, 0], 0 * x[:, 0]], 1))
 
 
 def test_tsne_of_100_points_is_as_trustworthy_as_scikit_learns():
     x = groups(100, apart=0.5)
     theirs = TSNE(random_state=0).fit_transform(x)
-    assert trustworthiness(x, to_plane(x)) > trustworthiness(x, theirs) - 0.02
+    assert trustworthiness(x, project_to_plane(x)) > trustworthiness(x, theirs) - 0.02
 
 
 def test_equal_arguments_give_equal_maps_and_global_generators_stay():
     torch.manual_seed(0)
     np.random.seed(0)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    assert np.array_equal(to_plane(groups(80)), to_plane(groups(80)))
+    assert np.array_equal(project_to_plane(groups(80)), project_to_plane(groups(80)))
     assert torch.equal(torch.get_rng_state(), before[0]) and (np.random.get_state()[1] == before[1]).all()
 
 
 def test_a_map_moves_on_from_the_one_before():
-    first, other = to_plane(groups(200)), groups(200, apart=2.5, seed=1)
+    first, other = project_to_plane(groups(200)), groups(200, apart=2.5, seed=1)
     turned = first[:, ::-1] * [1, -1]  # a start that no map would choose by itself
 
     def moved(start: np.ndarray | None) -> float:
-        return float(np.linalg.norm(to_plane(other, start=start) - turned, axis=1).mean())
+        return float(np.linalg.norm(project_to_plane(other, start=start) - turned, axis=1).mean())
 
     assert moved(turned) < 0.5 * moved(None)
 
@@ -72,14 +72,14 @@ def test_a_map_moves_on_from_the_one_before():
 def test_umap_keeps_groups_together():
     pytest.importorskip("umap", reason="UMAP needs umap-learn: pip install umap-learn")
     x = groups(120)
-    xy = to_plane(x, "umap")
-    assert np.array_equal(xy, to_plane(x, "umap")) and trustworthiness(x, xy) > 0.8
+    xy = project_to_plane(x, "umap")
+    assert np.array_equal(xy, project_to_plane(x, "umap")) and trustworthiness(x, xy) > 0.8
 
 
 def test_umap_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(MisconfigurationException, match="UMAP needs umap-learn: pip install"):
-        to_plane(groups(20), "umap")
+        project_to_plane(groups(20), "umap")
 
 
 def test_the_map_before_is_the_newest_of_the_same_examples(tmp_path):
@@ -93,11 +93,11 @@ def test_the_map_before_is_the_newest_of_the_same_examples(tmp_path):
 
 def test_thumbnails_are_means_over_pixels():
     image = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 1), np.uint8)
-    shrunk = small(image)
+    shrunk = shrink_images(image)
     assert shrunk.shape == (2, 32, 32, 3) and shrunk.dtype == np.uint8
     assert (shrunk[..., 0] == shrunk[..., 2]).all()
     assert shrunk.mean() == pytest.approx(image.mean(), abs=1)
-    assert (small(np.full((1, 8, 8, 3), 77, np.uint8)) == 77).all()
+    assert (shrink_images(np.full((1, 8, 8, 3), 77, np.uint8)) == 77).all()
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier", "Autoencoder"])
@@ -114,7 +114,7 @@ def test_the_callback_writes_the_same_examples_at_all_epochs(method, data_dir, t
     with np.load(folder / "thumbnails.npz") as data:
         assert data["images"].shape == (6, 32, 32, 3)
         images, *_ = stored.__getitems__(last["index"])
-        np.testing.assert_allclose(data["images"], small(images.numpy()), atol=1)
+        np.testing.assert_allclose(data["images"], shrink_images(images.numpy()), atol=1)
     assert (folder / "epoch=1.png").stat().st_size > 5000
 
 

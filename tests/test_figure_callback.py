@@ -21,8 +21,16 @@ from callbacks.figures.feature_map import FeatureMap
 from callbacks.figures.filters import Filters
 from callbacks.figures.hardest import Hardest
 from callbacks.figures.retrieval import Retrieval
-from callbacks.plotting.examples import evenly, examples, features_of
-from callbacks.plotting.style import OTHER, PALETTE, class_colors, class_name, grid, show, title
+from callbacks.plotting.examples import encode_examples, load_examples, pick_evenly
+from callbacks.plotting.style import (
+    OTHER,
+    PALETTE,
+    class_colors,
+    label_name,
+    make_axes_grid,
+    show_example,
+    write_title,
+)
 from datamodules.arrays import Arrays
 from datamodules.augmentation.recipe import Recipe
 from tests.conftest import PICTURES, command_line
@@ -114,24 +122,24 @@ def test_the_test_that_ends_a_fit_is_for_numbers_alone(data_dir, tmp_path):
 
 def test_examples_are_those_asked_for_in_both_forms(data_dir, tmp_path):
     trainer = fit_tiny(data_dir, tmp_path)
-    found, data = examples(trainer, "val", [3, 0]), trainer.datamodule
+    found, data = load_examples(trainer, "val", [3, 0]), trainer.datamodule
     images, labels, _ = data.datasets["val"].__getitems__(torch.tensor([3, 0]).numpy())
-    assert found.shown.tolist() == images.tolist() and found.labels.tolist() == labels.tolist()
+    assert found.display.tolist() == images.tolist() and found.labels.tolist() == labels.tolist()
     assert found.index.tolist() == [3, 0]
     module = trainer.lightning_module.train()
-    alone = features_of(trainer, module, found.view[:1])
+    alone = encode_examples(trainer, module, found.view[:1])
     torch.testing.assert_close(
-        features_of(trainer, module, found.view)[:1], alone
+        encode_examples(trainer, module, found.view)[:1], alone
     )  # eval mode: no batch statistics
     assert module.training and not alone.requires_grad
-    assert len(examples(trainer, "bank", [0]).view) == 1
+    assert len(load_examples(trainer, "bank", [0]).view) == 1
 
 
 def test_every_class_has_its_share():
     labels = torch.tensor([2, 2, 2, 0, 0, 5, 2])
-    assert evenly(labels, 3).tolist() == [3, 0, 5]  # the first of each class, by class
-    assert sorted(evenly(labels, 5).tolist()) == [0, 1, 3, 4, 5]
-    assert len(evenly(labels, 100)) == len(labels)
+    assert pick_evenly(labels, 3).tolist() == [3, 0, 5]  # the first of each class, by class
+    assert sorted(pick_evenly(labels, 5).tolist()) == [0, 1, 3, 4, 5]
+    assert len(pick_evenly(labels, 100)) == len(labels)
 
 
 @torch.no_grad()
@@ -193,12 +201,12 @@ def test_beyond_ten_classes_the_frequent_keep_their_colors():
 
 
 def test_pictures_and_texts_are_shown():
-    figure, axes = grid(1, 2)
-    show(axes[0, 0], torch.zeros(4, 4, 1).byte().numpy(), "gray", frame="#bd1f01")
-    show(axes[0, 1], "it is a text")
-    title(figure, "Both", "an image and a text")
+    figure, axes = make_axes_grid(1, 2)
+    show_example(axes[0, 0], torch.zeros(4, 4, 1).byte().numpy(), "gray", frame="#bd1f01")
+    show_example(axes[0, 1], "it is a text")
+    write_title(figure, "Both", "an image and a text")
     assert [t.get_text() for t in axes[0, 1].texts] == ["it is a text"] and len(axes[0, 0].images) == 1
-    assert class_name(["a", "b"], -1) == "?" and class_name(["a", "b"], 1) == "b"
+    assert label_name(["a", "b"], -1) == "?" and label_name(["a", "b"], 1) == "b"
 
 
 @pytest.mark.slow

@@ -8,13 +8,13 @@ from torch import nn
 
 from callbacks.figures.filters import Filters, collect_weights, name_gates, reshape_to_filters, select_layers
 from callbacks.plotting.filter_grid import (
+    arrange_tiles,
     draw_filters,
     draw_matrix,
+    filter_grid,
     filter_tile,
-    mosaic,
-    picture,
-    signed,
-    strength,
+    rms_over_channels,
+    scale_weights,
 )
 from ssl_modules.networks.resnet import ResNet
 from tests.figure_runs import (
@@ -35,7 +35,7 @@ def random(*shape):
 
 def test_tiles_of_a_mosaic_are_the_tiles():
     tiles = random(7, 4, 5)
-    drawn = mosaic(tiles, columns=3, gap=2)
+    drawn = arrange_tiles(tiles, columns=3, gap=2)
     assert drawn.shape == (3 * 6 - 2, 3 * 7 - 2)
     for k, tile in enumerate(tiles):
         top, left = k // 3 * 6, k % 3 * 7
@@ -46,7 +46,7 @@ def test_tiles_of_a_mosaic_are_the_tiles():
 @pytest.mark.parametrize("channels", [1, 2, 3, 12])
 def test_the_picture_holds_exactly_the_weights(channels):
     filters = random(10, channels, 3, 4)
-    drawn = picture(filters)
+    drawn = filter_grid(filters)
     gap = 1 if channels in (1, 3) else 3
     width = 4 if channels in (1, 3) else 5 * channels - 1
     columns = (drawn.shape[1] + gap) // (width + gap)
@@ -65,7 +65,7 @@ def test_many_channels_are_drawn_by_their_root_mean_square():
         np.array([[sum(weight[c, y, x] ** 2 for c in range(20)) / 20 for x in range(3)] for y in range(2)])
         ** 0.5
     )
-    np.testing.assert_allclose(strength(weight), by_hand / by_hand.max(), rtol=1e-5)
+    np.testing.assert_allclose(rms_over_channels(weight), by_hand / by_hand.max(), rtol=1e-5)
     np.testing.assert_allclose(
         filter_tile(weight, every_channel=False), 1 - by_hand / by_hand.max(), atol=1e-6
     )
@@ -73,8 +73,8 @@ def test_many_channels_are_drawn_by_their_root_mean_square():
 
 
 def test_collect_weights_zero_are_mid_gray():
-    assert (signed(np.zeros((3, 2, 2), np.float32)) == 0.5).all()
-    assert strength(np.zeros((5, 2, 2), np.float32)).max() == 0
+    assert (scale_weights(np.zeros((3, 2, 2), np.float32)) == 0.5).all()
+    assert rms_over_channels(np.zeros((5, 2, 2), np.float32)).max() == 0
 
 
 def test_matrices_on_pixels_are_images_and_others_are_not():
@@ -137,7 +137,7 @@ def test_every_weight_has_a_pixel_on_paper():
         figure = draw_filters("a.layer", filters)
         (axis,) = figure.axes
         pixels = axis.get_window_extent().width * 150 / figure.dpi
-        assert pixels >= 0.98 * picture(filters).shape[1]
+        assert pixels >= 0.98 * filter_grid(filters).shape[1]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_single_filters_are_files_when_asked(data_dir, tmp_path):
     first = imread(files[5])[..., :3]
     assert first.shape == (64, 64, 3)
     np.testing.assert_allclose(
-        first[::32, ::32], signed(arrays["encoder.stem.0"][5]).transpose(1, 2, 0), atol=1 / 255
+        first[::32, ::32], scale_weights(arrays["encoder.stem.0"][5]).transpose(1, 2, 0), atol=1 / 255
     )
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from callbacks.measures.knn import knn_scores, top_k
+from callbacks.measures.knn import score_by_neighbors, top_k
 
 CLASSES = 5
 
@@ -29,14 +29,16 @@ def brute_force(queries, bank, labels, k, temperature):
 @pytest.mark.parametrize("k", [1, 7, 100, 101, 500])
 @pytest.mark.parametrize("chunk", [1, 12, 37, 256])
 def test_it_is_the_vote_of_the_paper(k, chunk):
-    scores = knn_scores(*data(), CLASSES, k, temperature=0.07, chunk=chunk, precision="highest")
+    scores = score_by_neighbors(*data(), CLASSES, k, temperature=0.07, chunk=chunk, precision="highest")
     torch.testing.assert_close(scores, brute_force(*data(), k, temperature=0.07), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("k", [5, 50])
 def test_bf16_products_hardly_move_the_vote(k):
     queries, bank, labels = data(queries=200, bank=1000, spread=2.0)
-    fast, exact = (knn_scores(queries, bank, labels, CLASSES, k, precision=p) for p in ("medium", "highest"))
+    fast, exact = (
+        score_by_neighbors(queries, bank, labels, CLASSES, k, precision=p) for p in ("medium", "highest")
+    )
     assert (fast - exact).abs().mean() < 0.01
     assert (fast.argmax(1) != exact.argmax(1)).float().mean() < 0.02
 
@@ -48,21 +50,25 @@ def test_it_agrees_with_lightly(k):
     theirs = benchmarking.knn_predict(F.normalize(queries), F.normalize(bank).T, labels, CLASSES, knn_k=k)[
         :, 0
     ]
-    assert torch.equal(knn_scores(queries, bank, labels, CLASSES, k, precision="highest").argmax(1), theirs)
+    assert torch.equal(
+        score_by_neighbors(queries, bank, labels, CLASSES, k, precision="highest").argmax(1), theirs
+    )
 
 
 def test_lengths_of_features_and_order_of_the_bank_do_not_matter():
     queries, bank, labels = data()
-    scores = knn_scores(queries, bank, labels, CLASSES, precision="highest")
+    scores = score_by_neighbors(queries, bank, labels, CLASSES, precision="highest")
     order = torch.randperm(len(bank), generator=torch.Generator().manual_seed(1))
     lengths = torch.linspace(0.1, 10, len(bank))[:, None]
-    moved = knn_scores(9 * queries, (lengths * bank)[order], labels[order], CLASSES, precision="highest")
+    moved = score_by_neighbors(
+        9 * queries, (lengths * bank)[order], labels[order], CLASSES, precision="highest"
+    )
     torch.testing.assert_close(moved, scores, atol=1e-4, rtol=0)
 
 
 def test_copies_of_one_example_share_the_vote():
     bank = torch.ones(4, 3)
-    scores = knn_scores(bank[:1], bank, torch.tensor([0, 1, 1, 1]), num_classes=3, k=4)
+    scores = score_by_neighbors(bank[:1], bank, torch.tensor([0, 1, 1, 1]), num_classes=3, k=4)
     torch.testing.assert_close(scores, torch.tensor([[0.25, 0.75, 0.0]]))
 
 
@@ -79,19 +85,19 @@ def test_it_leaves_no_trace():
         before = torch.get_float32_matmul_precision()
         queries, bank, labels = data()
         copies = queries.clone(), bank.clone()
-        knn_scores(queries, bank, labels, CLASSES)
+        score_by_neighbors(queries, bank, labels, CLASSES)
         assert torch.equal(queries, copies[0]) and torch.equal(bank, copies[1])
         assert torch.get_float32_matmul_precision() == before
 
 
 def test_no_query_no_score():
     _, bank, labels = data()
-    assert knn_scores(bank[:0], bank, labels, CLASSES).shape == (0, CLASSES)
+    assert score_by_neighbors(bank[:0], bank, labels, CLASSES).shape == (0, CLASSES)
 
 
 @pytest.mark.parametrize("labels", [[], [-1, 0], [0, CLASSES]])
 def test_banks_that_cannot_vote_are_refused(labels):
     with pytest.raises(ValueError, match="kNN needs"):
-        knn_scores(
+        score_by_neighbors(
             torch.ones(1, 2), torch.ones(len(labels), 2), torch.tensor(labels, dtype=torch.long), CLASSES
         )

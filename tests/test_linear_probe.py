@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from callbacks.evaluation.online_probe import OnlineProbe
-from callbacks.measures.linear_probe import few_label_accuracy, few_labels, fit_probe
+from callbacks.measures.linear_probe import draw_few_labels, few_label_accuracy, fit_probe
 
 
 @pytest.fixture(scope="module")
@@ -112,18 +112,18 @@ def test_labels_that_are_no_classes_are_refused(labels):
 
 def test_few_labels_are_balanced_distinct_and_reproducible(digits):
     labels = torch.cat([digits[1], torch.tensor([10, 10])])  # a class of two
-    chosen = few_labels(labels, 11, per_class=5, draw=3)
+    chosen = draw_few_labels(labels, 11, per_class=5, draw=3)
     assert labels[chosen].bincount().tolist() == [5] * 10 + [2]
     assert len(chosen.unique()) == len(chosen)
-    assert torch.equal(chosen, few_labels(labels, 11, per_class=5, draw=3))
-    assert not torch.equal(chosen, few_labels(labels, 11, per_class=5, draw=4))
+    assert torch.equal(chosen, draw_few_labels(labels, 11, per_class=5, draw=3))
+    assert not torch.equal(chosen, draw_few_labels(labels, 11, per_class=5, draw=4))
 
 
 def test_few_label_accuracy_is_the_mean_over_draws(digits):
     features, labels = digits
     accuracies = []
     for draw in range(3):
-        chosen = few_labels(labels, 10, per_class=2, draw=draw)
+        chosen = draw_few_labels(labels, 10, per_class=2, draw=draw)
         probe = fit_probe(features[chosen], labels[chosen], 10, c=0.5)
         accuracies.append((probe.scores(features).argmax(1) == labels).float().mean().item())
     mean = few_label_accuracy(features, labels, features, labels, 10, per_class=2, draws=3, c=0.5)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from lightning.pytorch import Callback
 
-from callbacks.checkpointing.checkpoints import Checkpoints, kept
+from callbacks.checkpointing.checkpoints import Checkpoints, list_kept_checkpoints
 from callbacks.figures.base import FigureCallback
 from callbacks.figures.cka import CKA
 from callbacks.figures.clustering import Clustering
@@ -68,14 +68,14 @@ def test_checkpoints_are_kept_on_a_disk_without_links(tmp_path, monkeypatch):
 def test_kept_checkpoints_are_found_in_the_order_of_their_epochs(tmp_path):
     for name in ("epoch=10.ckpt", "epoch=9.ckpt", "last.ckpt", "epoch=9-v1.ckpt", "epoch=11.ckpt.part"):
         (tmp_path / name).touch()
-    assert [path.name for path in kept(tmp_path)] == ["epoch=9.ckpt", "epoch=10.ckpt"]
+    assert [path.name for path in list_kept_checkpoints(tmp_path)] == ["epoch=9.ckpt", "epoch=10.ckpt"]
 
 
 def test_all_checkpoints_of_a_run_are_in_one_picture(run, tmp_path):
     reconstructions = "callbacks.figures.reconstructions.Reconstructions"
     status, folder = validate(run, tmp_path, run / "checkpoints", reconstructions, PROTOCOL, STUDY)
     assert status == 0
-    trained, studied = (CSVLogger(str(path)).series() for path in (run, folder))
+    trained, studied = (CSVLogger(str(path)).read_series() for path in (run, folder))
     epoch, step, mse = studied["val/reconstruction_mse"].T
     assert epoch.tolist() == [1, 2, 3] and step.tolist() == [3, 6, 9]  # of checkpoints, not of this run
     # weights are each checkpoint's; the network reads pixels in [-1, 1]
@@ -129,7 +129,7 @@ def test_one_checkpoint_keeps_its_epoch_and_step(run, tmp_path):
     status, folder = validate(run, tmp_path, last, "callbacks.figures.cka.CKA", STUDY)
     assert status == 0 and (folder / "figures" / "cka" / "epoch=2.png").exists()
     assert not (folder / "figures" / "study").exists()
-    assert CSVLogger(str(folder)).series()["val/loss"][:, :2].tolist() == [[2, 6]]
+    assert CSVLogger(str(folder)).read_series()["val/loss"][:, :2].tolist() == [[2, 6]]
 
 
 def test_a_folder_without_kept_checkpoints_is_refused_in_one_line(run, tmp_path, capsys):

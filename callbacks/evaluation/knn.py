@@ -4,12 +4,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.evaluation.features import Features, FeatureSet
 from callbacks.evaluation.schedule import is_last_validation
-from callbacks.measures.knn import knn_scores
+from callbacks.measures.knn import score_by_neighbors
 
 
 def knn_accuracy(queries: FeatureSet, bank: FeatureSet, classes: int, k: int, temperature: float) -> float:
     """Share of the queries, all labeled, whose class wins the vote of their neighbors in the bank."""
-    scores = knn_scores(queries.features, bank.features, bank.labels, classes, k, temperature)
+    scores = score_by_neighbors(queries.features, bank.features, bank.labels, classes, k, temperature)
     return float((scores.argmax(1) == queries.labels).float().mean())
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from common.splits import SPLITS
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
@@ -11,10 +12,10 @@ from callbacks.evaluation.features import eval_mode
 from callbacks.figures.base import FigureCallback
 from callbacks.measures.class_activation import class_activation, grad_cam, maps_and_gradients
 from callbacks.measures.linear_probe import LinearProbe
-from callbacks.plotting.examples import evenly, examples
-from callbacks.plotting.overlay import draw_evidence
+from callbacks.plotting.examples import load_examples, pick_evenly
+from callbacks.plotting.overlay import draw_activations
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import SPLITS, title
+from callbacks.plotting.style import write_title
 
 
 class CAM(FigureCallback):
@@ -67,9 +68,9 @@ class CAM(FigureCallback):
         prob = scored.probabilities()
         main_classes = resolve_classes(self.classes, names)
         right, wrong = select_surest(prob, labels, main_classes, self.per_class, self.mistakes)
-        same = evenly(labels, self.same)
+        same = pick_evenly(labels, self.same)
         rows = torch.cat([right, wrong, same])
-        images = examples(trainer, split, index[rows].cpu())
+        images = load_examples(trainer, split, index[rows].cpu())
         classes = list_classes_to_explain(
             prob[rows].argmax(1), images.labels, main_classes, len(names)
         )  # (n, K)
@@ -79,15 +80,15 @@ class CAM(FigureCallback):
             return
         maps, kind = maps_and_kind
         prob = prob[rows].gather(1, classes).float()
-        figure = draw_evidence(images, maps, classes, prob, len(right), len(wrong), names)
+        figure = draw_activations(images, maps, classes, prob, len(right), len(wrong), names)
         size = " x ".join(map(str, maps.shape[2:]))
         under = f"{SPLITS[split].capitalize()} images. The light falls where the evidence is, each on its own scale; "
         under += f"the contour is at half of the maximum. Maps of {size} cells, enlarged."
-        title(figure, f"Where it looks: {kind} through the {scored.head_name}", under)
+        write_title(figure, f"Where it looks: {kind} through the {scored.head_name}", under)
         columns = {"index": images.index, "labels": images.labels, "predicted": classes[:, 0]}
         columns |= {"maps": maps, "classes": classes, "prob": prob}
         arrays = {key: column.cpu().numpy() for key, column in columns.items()}
-        arrays |= {"original": images.shown, "same": np.array(len(same))}
+        arrays |= {"original": images.display, "same": np.array(len(same))}
         facts = {"split": split, "evidence": kind, "head": scored.head_name, "classes": names}
         save_figure(trainer, "cam", figure, facts=facts, **arrays)
 

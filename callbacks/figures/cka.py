@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from callbacks.evaluation.features import eval_mode
 from callbacks.figures.base import FigureCallback
-from callbacks.plotting.examples import examples
+from callbacks.plotting.examples import load_examples
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import ACCENT, INK, title
+from callbacks.plotting.style import ACCENT, INK, write_title
 
 
 def linear_cka(x: np.ndarray, y: np.ndarray) -> float:
@@ -132,7 +132,7 @@ def extract_layer_features(
         with eval_mode(trainer, module):
             for positions in index.split(250):
                 batches.append({})
-                features = module.encode(examples(trainer, split, positions).view)
+                features = module.encode(load_examples(trainer, split, positions).view)
                 batches[-1]["features"] = features.float().cpu()
     finally:
         for hook in hooks:
@@ -153,5 +153,7 @@ def draw_cka(matrix: np.ndarray, names: list[str], count: int) -> Figure:
     for (i, j), value in np.ndenumerate(matrix):
         color = "white" if value > 0.7 else INK
         axis.text(j, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=7, color=color)
-    title(figure, "Similarity of layers", f"linear CKA in %, features pooled over space, {count:,} images")
+    write_title(
+        figure, "Similarity of layers", f"linear CKA in %, features pooled over space, {count:,} images"
+    )
     return figure

@@ -5,17 +5,25 @@ from typing import Literal
 
 import numpy as np
 import torch
+from common.splits import SPLITS
 from lightning.pytorch import LightningModule, Trainer
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from callbacks.evaluation.features import Features, eval_mode
 from callbacks.figures.base import FigureCallback
-from callbacks.measures.clusters import Cluster, Reduce, agreement, clustered, match, reduced
-from callbacks.plotting.examples import evenly, examples
+from callbacks.measures.clusters import (
+    Cluster,
+    Reduce,
+    assign_clusters,
+    match_classes,
+    measure_agreement,
+    reduce_dimensions,
+)
+from callbacks.plotting.examples import load_examples, pick_evenly
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.scatter import NAMES, class_points, key, to_plane
-from callbacks.plotting.style import INK, SPLITS, class_colors, place, title
+from callbacks.plotting.scatter import NAMES, draw_legend, project_to_plane, scatter_classes
+from callbacks.plotting.style import INK, class_colors, place_axes, write_title
 
 Layer = Literal["features", "maps"]
 Plane = Literal["none", "pca", "tsne", "umap"]
@@ -78,7 +86,7 @@ class Clustering(FigureCallback):
         labeled = Features.of(trainer).split(trainer).select_labeled()
         if not trainer.is_global_zero:
             return
-        rows = evenly(labeled.labels, self.points)
+        rows = pick_evenly(labeled.labels, self.points)
         x, labels, index = (column.cpu().numpy() for column in labeled.select_rows(rows))
         count = self.clusters or len(np.unique(labels))
         enough = len(x) >= max(4, count)
@@ -91,22 +99,22 @@ class Clustering(FigureCallback):
             self.skip(f"{count} clusters need more labeled examples, and features that differ")
             return
         xy, clusters = self.find_clusters(x, count)
-        scores = agreement(clusters, labels)
+        scores = measure_agreement(clusters, labels)
         module.log_dict({f"{split}/{name}": score for name, score in scores.items()}, rank_zero_only=True)
         stages = [self.layer, self.reduce, self.plane, self.cluster]
-        figure = draw_clusters(xy, labels, match(clusters, labels), data.class_names)
-        title(figure, *describe_clusters(scores, f"{len(x):,} {SPLITS[split]} examples", count, stages))
+        figure = draw_clusters(xy, labels, match_classes(clusters, labels), data.class_names)
+        write_title(figure, *describe_clusters(scores, f"{len(x):,} {SPLITS[split]} examples", count, stages))
         facts = {"split": split, "stages": stages, "clusters": count, **scores}
         arrays = {"xy": xy, "index": index, "labels": labels, "clusters": clusters}
         save_figure(trainer, "clustering", figure, facts, **arrays)
 
     def find_clusters(self, x: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Turn features (N, D) into a map (N, 2) and clusters (N,)."""
-        x = reduced(x, self.reduce, self.dims)
+        x = reduce_dimensions(x, self.reduce, self.dims)
         if self.plane == "none":
-            return to_plane(x, "pca"), clustered(x, self.cluster, count)
-        xy = to_plane(x, self.plane, self.perplexity)
-        return xy, clustered(xy, self.cluster, count)
+            return project_to_plane(x, "pca"), assign_clusters(x, self.cluster, count)
+        xy = project_to_plane(x, self.plane, self.perplexity)
+        return xy, assign_clusters(xy, self.cluster, count)
 
 
 def extract_mean_maps(
@@ -118,7 +126,7 @@ def extract_mean_maps(
     """
     means = []
     for part in np.array_split(index, ceil(len(index) / 256)):
-        view = examples(trainer, split, part).view
+        view = load_examples(trainer, split, part).view
         with eval_mode(trainer, module):
             maps = module.encoder.maps(view)
         if maps.ndim != 4:
@@ -147,8 +155,8 @@ def draw_clusters(xy: np.ndarray, labels: np.ndarray, stands_for: np.ndarray, na
         (0.1, "classes", labels),
         (4.6, "clusters, in the color of the class that each stands for", stands_for),
     ):
-        axis = place(figure, left, 0.85, 4.35, 4.35)
-        class_points(axis, xy, kinds, colors)
+        axis = place_axes(figure, left, 0.85, 4.35, 4.35)
+        scatter_classes(axis, xy, kinds, colors)
         axis.set_title(heading, loc="left", fontsize=9, color=INK)
-    key(axis, names, colors, "no class" if (stands_for < 0).any() else None)
+    draw_legend(axis, names, colors, "no class" if (stands_for < 0).any() else None)
     return figure

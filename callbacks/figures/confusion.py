@@ -3,6 +3,7 @@
 from itertools import zip_longest
 
 import numpy as np
+from common.splits import SPLITS
 from lightning.pytorch import LightningModule, Trainer
 from matplotlib import colors
 from matplotlib import pyplot as plt
@@ -11,9 +12,9 @@ from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from callbacks.figures.base import FigureCallback
-from callbacks.plotting.examples import thumbnails
+from callbacks.plotting.examples import make_thumbnails
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import ACCENT, INK, SPLITS, WRONG, place, shortened, title
+from callbacks.plotting.style import ACCENT, INK, WRONG, place_axes, truncate_text, write_title
 
 STRONGER = 3.4  # how much errors are exaggerated, so that rare ones show
 PAPER = "#f4f4f0"
@@ -45,7 +46,7 @@ class Confusion(FigureCallback):
         facts["examples"] = [surest[start : start + k] for start in range(0, k**2, k)]
         figure = draw_confusion(counts.cpu().numpy(), names, split, scored.head_name)
         positions = interleave_cells(surest)
-        arrays = {"index": positions, **thumbnails(trainer, split, positions)}
+        arrays = {"index": positions, **make_thumbnails(trainer, split, positions)}
         save_figure(trainer, "confusion", figure, facts, **arrays)
 
 
@@ -105,17 +106,17 @@ def draw_confusion(counts: np.ndarray, names: list[str], split: str, head: str) 
         frequent = np.sort(counts.sum(1).argsort(kind="stable")[::-1][:MOST])
         percent, names = percent[np.ix_(frequent, frequent)], [names[k] for k in frequent]
         text += f" The {MOST} classes with most examples."
-    names = [shortened(name, 28) for name in names]
+    names = [truncate_text(name, 28) for name in names]
     cell = float(np.clip(4.2 / len(names), 0.26, 0.9))  # inches
     longest = 0.07 * max(len(name) for name in names)
     side, left, top = cell * len(names), longest + 0.15, 0.7 * longest + 0.95
     figure = plt.figure(figsize=(max(4.5, left + side + 0.7 * longest), top + side))
-    axis = place(figure, left, top, side, side)
+    axis = place_axes(figure, left, top, side, side)
     draw_cells(axis, percent, min(8.0, 26 * cell))
     axis.set_xticks(range(len(names)), names, rotation=45, ha="left", rotation_mode="anchor")
     axis.set_yticks(range(len(names)), names)
     axis.tick_params(labelsize=min(8.0, 28 * cell))
-    title(figure, f"Confusion matrix of the {head}", text)
+    write_title(figure, f"Confusion matrix of the {head}", text)
     return figure
 
 

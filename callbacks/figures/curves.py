@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from callbacks.evaluation.epoch_means import EpochMeans
 from callbacks.loggers.csv import CSVLogger
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import ACCENT, FAINT, INK, PALETTE, title
+from callbacks.plotting.style import ACCENT, FAINT, INK, PALETTE, write_title
 
 COLORS = {"train": PALETTE[0], "val": PALETTE[6], "test": PALETTE[4]}
 DASHES = {"": "-", "online_probe_": (0, (4, 1.5)), "bank_probe_": (0, (4, 1.5))}  # kNN and others: dotted
@@ -54,7 +54,7 @@ class Curves(Callback):
         if not trainer.is_global_zero:
             return
         logger = CSVLogger.of(trainer)
-        series = logger.series() if logger else {}
+        series = logger.read_series() if logger else {}
         measured = {
             name for means in trainer.callbacks if isinstance(means, EpochMeans) for name in means.names
         }
@@ -113,7 +113,7 @@ def draw_curves(series: Series, panels: dict[str, list[str]], length: int, best:
             f"dotted: best {best['metric']}, {best['value']:.4g}, after {best['epoch']:.4g} epochs "
             f"(iteration {best['iteration']:,}); {under}"
         )
-    title(figure, "Training curves", under)
+    write_title(figure, "Training curves", under)
     return figure
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from common.splits import SPLITS
 from lightning.pytorch import LightningModule, Trainer
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -12,10 +13,17 @@ from matplotlib.figure import Figure
 from callbacks.evaluation.class_scores import find_linear_head
 from callbacks.evaluation.features import Features
 from callbacks.figures.base import FigureCallback
-from callbacks.plotting.examples import evenly, thumbnails
+from callbacks.plotting.examples import make_thumbnails, pick_evenly
 from callbacks.plotting.save import figure_path, save_figure
-from callbacks.plotting.scatter import NAMES, How, class_points, key, scatter, to_plane
-from callbacks.plotting.style import FAINT, SPLITS, class_colors, place, title
+from callbacks.plotting.scatter import (
+    NAMES,
+    How,
+    draw_legend,
+    project_to_plane,
+    scatter_classes,
+    scatter_points,
+)
+from callbacks.plotting.style import FAINT, class_colors, place_axes, write_title
 
 NEAR = dict.fromkeys(["t-SNE", "UMAP"], "Near points have similar features; axes have no unit. ")
 
@@ -54,7 +62,7 @@ class FeatureMap(FigureCallback):
         head = find_linear_head(trainer, module) if data.task == "classification" else None
         if not trainer.is_global_zero:
             return
-        rows = evenly(split_features.labels, self.points)
+        rows = pick_evenly(split_features.labels, self.points)
         features, labels, index = split_features.select_rows(rows)
         if len(rows) < 4 or not (features != features[0]).any():
             self.skip("a map needs at least four examples, and features that differ")
@@ -63,18 +71,18 @@ class FeatureMap(FigureCallback):
         features, labels, index = (column.cpu().numpy() for column in (features, labels, index))
         folder = figure_path(trainer, self.name).parent
         start = read_previous_map(folder, trainer.current_epoch, index)
-        xy = to_plane(features, self.how, self.perplexity, start)
+        xy = project_to_plane(features, self.how, self.perplexity, start)
         names = data.class_names if labels.ndim == 1 else data.target_names
         figure = draw_feature_map(xy, labels, names or [], name_axes(features, xy, self.how))
         kind = "posterior means" if hasattr(module.encoder, "posterior") else "features"
         method = NAMES[self.how] if features.shape[1] > 2 else "Map"
         text = f"{method} of the {features.shape[1]} {kind} of {len(xy):,} {SPLITS[split]} examples"
         color = "class" if labels.ndim == 1 else "first target"
-        title(figure, text, f"{NEAR.get(method, '')}The color is the {color}.")
+        write_title(figure, text, f"{NEAR.get(method, '')}The color is the {color}.")
         arrays = {"xy": xy, "index": index, "labels": labels, "split": np.array(split), **pred}
         save_figure(trainer, self.name, figure, **arrays)
         if start is None:  # a first map of these examples
-            np.savez_compressed(folder / "thumbnails.npz", **thumbnails(trainer, split, index))
+            np.savez_compressed(folder / "thumbnails.npz", **make_thumbnails(trainer, split, index))
 
 
 def name_axes(features: np.ndarray, xy: np.ndarray, how: How) -> tuple[str, str]:
@@ -94,14 +102,16 @@ def draw_feature_map(
 ) -> Figure:
     """Draw points (N, 2), with classes (N,) or targets (N, T) and their names; a name for each axis, or ''."""
     figure = plt.figure(figsize=(7.5, 6.6))
-    axis = place(figure, 0.3, 0.6, 5.7, 5.7)
+    axis = place_axes(figure, 0.3, 0.6, 5.7, 5.7)
     if labels.ndim == 1:
         colors = class_colors(labels, len(names))
-        class_points(axis, xy, labels, colors)
-        key(axis, names, colors, "no label" if (labels < 0).any() else None)
+        scatter_classes(axis, xy, labels, colors)
+        draw_legend(axis, names, colors, "no label" if (labels < 0).any() else None)
     else:
-        values = scatter(axis, xy, labels[:, 0])
-        figure.colorbar(values, cax=place(figure, 6.1, 0.6, 0.15, 2), label=names[0] if names else "target")
+        values = scatter_points(axis, xy, labels[:, 0])
+        figure.colorbar(
+            values, cax=place_axes(figure, 6.1, 0.6, 0.15, 2), label=names[0] if names else "target"
+        )
     axis.set_xlabel(axes[0], color=FAINT, fontsize=9)
     axis.set_ylabel(axes[1], color=FAINT, fontsize=9)
     return figure

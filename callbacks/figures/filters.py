@@ -6,8 +6,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from callbacks.figures.base import FigureCallback
-from callbacks.plotting.examples import examples
-from callbacks.plotting.filter_grid import draw_filters, draw_matrix, write_each
+from callbacks.plotting.examples import load_examples
+from callbacks.plotting.filter_grid import draw_filters, draw_matrix, write_filters
 from callbacks.plotting.save import figure_path, save_figure
 from common.hints import nearest_names
 
@@ -41,7 +41,7 @@ class Filters(FigureCallback):
         if not trainer.is_global_zero:
             return
         weights = collect_weights(module)
-        shape = tuple(examples(trainer, split, [0]).view.shape[1:])
+        shape = tuple(load_examples(trainer, split, [0]).view.shape[1:])
         for name in select_layers(self.layers, weights):
             filters = reshape_to_filters(weights[name], shape)
             if filters is None:
@@ -50,7 +50,7 @@ class Filters(FigureCallback):
                 figure = draw_filters(name, filters)
             save_figure(trainer, f"filters.{name}", figure, **{name: weights[name]})
             if self.each and filters is not None:
-                write_each(filters, figure_path(trainer, f"filters.{name}").with_suffix(""))
+                write_filters(filters, figure_path(trainer, f"filters.{name}").with_suffix(""))
 
 
 def collect_weights(module: nn.Module) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ import textwrap
 from typing import Any
 
 import torch.nn.functional as F
+from common.splits import SPLITS
 from lightning.pytorch import LightningModule, Trainer
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -12,9 +13,18 @@ from torch import Tensor
 from callbacks.evaluation.class_scores import NO_HEAD, find_linear_head
 from callbacks.evaluation.features import Features, FeatureSet, eval_mode, gather_feature_set
 from callbacks.figures.base import FigureCallback
-from callbacks.plotting.examples import examples
+from callbacks.plotting.examples import load_examples
 from callbacks.plotting.save import save_figure, save_table
-from callbacks.plotting.style import FAINT, INK, SPLITS, WRONG, class_name, place, shortened, show, title
+from callbacks.plotting.style import (
+    FAINT,
+    INK,
+    WRONG,
+    label_name,
+    place_axes,
+    show_example,
+    truncate_text,
+    write_title,
+)
 
 
 class Hardest(FigureCallback):
@@ -93,7 +103,9 @@ class Hardest(FigureCallback):
         entries = {
             kind: describe_examples(of_kind, losses, features, scores) for kind, of_kind in rows.items()
         }
-        pictures = {kind: examples(trainer, split, features.index[rows[kind]].cpu()).shown for kind in rows}
+        pictures = {
+            kind: load_examples(trainer, split, features.index[rows[kind]].cpu()).display for kind in rows
+        }
         for kind, texts in pictures.items():
             if isinstance(texts, list):
                 pairs = zip(entries[kind], texts, strict=True)
@@ -101,7 +113,7 @@ class Hardest(FigureCallback):
         figure = draw_extremes(entries, pictures, data.class_names)
         red = f"; in red what the {head_name} says" if head_name else ""
         under = f"Of {len(losses):,} {SPLITS[split]} examples{red}."
-        title(figure, f"Hardest and easiest, by {loss_name}", under)
+        write_title(figure, f"Hardest and easiest, by {loss_name}", under)
         facts = {"split": split, "loss": loss_name, "head": head_name, "classes": data.class_names, **entries}
         name = "hardest_training" if split == "bank" else "hardest"
         table = [
@@ -166,12 +178,12 @@ def draw_extremes(
         for k, (entry, example) in enumerate(zip(entries[kind], pictures[kind], strict=True)):
             line, column = divmod(k, columns)
             corner = left + column * (width + 0.08), top + line * (height + caption) + 0.2 * texts
-            axis = place(figure, *corner, width, height)
+            axis = place_axes(figure, *corner, width, height)
             if texts:
                 axis.set_axis_off()
                 axis.text(0, 1, textwrap.fill(example, 78), fontsize=7, color=INK, va="top", parse_math=False)
             else:
-                show(axis, example)
+                show_example(axis, example)
             for number, (text, color) in enumerate(write_caption(entry, names)):
                 offset = (90 * number, 10) if texts else (0, -3 - 10 * number)
                 at = {"xycoords": "axes fraction", "xytext": offset, "textcoords": "offset points"}
@@ -187,6 +199,6 @@ def write_caption(entry: dict[str, Any], names: list[str] | None) -> list[tuple[
     lines = [(f"loss {loss}", FAINT)]
     if "pred" in entry:
         if entry["label"] not in (-1, entry["pred"]):
-            lines.insert(0, (f"\N{BALLOT X} {shortened(names[entry['pred']], 16)}", WRONG))
-        lines.insert(0, (shortened(class_name(names, entry["label"]), 18), INK))
+            lines.insert(0, (f"\N{BALLOT X} {truncate_text(names[entry['pred']], 16)}", WRONG))
+        lines.insert(0, (truncate_text(label_name(names, entry["label"]), 18), INK))
     return lines

@@ -9,9 +9,9 @@ from torch import Tensor
 from callbacks.evaluation.features import eval_mode
 from callbacks.figures.base import FigureCallback
 from callbacks.figures.generative import extract_posteriors, to_uint8_images
-from callbacks.plotting.examples import Examples, examples
+from callbacks.plotting.examples import Examples, load_examples
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import FAINT, grid, show, title
+from callbacks.plotting.style import FAINT, make_axes_grid, show_example, write_title
 
 
 def posterior_divergences(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class Latents(FigureCallback):
         if not trainer.is_global_zero:
             return
         count = len(trainer.datamodule.datasets[split])
-        images = examples(trainer, split, [i for i in self.positions if i < count])
+        images = load_examples(trainer, split, [i for i in self.positions if i < count])
         with eval_mode(trainer, module):
             z = module.encoder.posterior(images.view)[0].float()
         self.draw_traversals(trainer, module, z[0], images.labels[:1], kl)
@@ -84,7 +84,7 @@ class Latents(FigureCallback):
         figure = draw_strips(images, names, [f"{value:g}" for value in values])
         under = "one component of the latent set to the number above, the others as of one image; "
         under += f"{active} of {len(kl)} components tell more than 0.01 nats"
-        title(figure, "What the latent's components do", under)
+        write_title(figure, "What the latent's components do", under)
         facts = {"components": components.tolist(), "nats": kl.tolist(), "values": values.tolist()}
         save_figure(trainer, "traversals", figure, facts, images=images)
 
@@ -94,10 +94,12 @@ class Latents(FigureCallback):
         first, second = z[: 2 * pairs : 2], z[1 : 2 * pairs : 2]
         labels = originals.labels[: 2 * pairs : 2]
         images = decode_to_images(trainer, module, interpolate_latents(first, second, 8), labels)
-        real = originals.shown[: 2 * pairs].reshape(pairs, 2, *images.shape[2:])
+        real = originals.display[: 2 * pairs].reshape(pairs, 2, *images.shape[2:])
         strip = np.concatenate([real[:, :1], images, real[:, 1:]], axis=1)
         figure = draw_strips(strip, [""] * pairs, ["real", "decoded", *[""] * 7, "real"])
-        title(figure, "Between two images", "decoded along the straight line between their posterior means")
+        write_title(
+            figure, "Between two images", "decoded along the straight line between their posterior means"
+        )
         save_figure(trainer, "interpolations", figure, images=images, original=real)
 
 
@@ -113,10 +115,10 @@ def decode_to_images(trainer: Trainer, module: LightningModule, z: Tensor, label
 
 def draw_strips(images: np.ndarray, names: list[str], heads: list[str]) -> Figure:
     """Draw images (n, v, H, W, C) in n rows, with names on the left and heads above."""
-    figure, axes = grid(*images.shape[:2], cell=0.9, head=0.75)
+    figure, axes = make_axes_grid(*images.shape[:2], cell=0.9, head=0.75)
     for row, pictures, name in zip(axes, images, names, strict=True):
         for axis, picture in zip(row, pictures, strict=True):
-            show(axis, picture)
+            show_example(axis, picture)
         row[0].set_ylabel(name, fontsize=7, color=FAINT)
     for axis, head in zip(axes[0], heads, strict=True):
         axis.set_title(head, fontsize=8, pad=3)

@@ -2,15 +2,16 @@
 
 import numpy as np
 import torch
+from common.splits import SPLITS
 from lightning.pytorch import LightningModule, Trainer
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from callbacks.evaluation.features import eval_mode
 from callbacks.figures.base import FigureCallback
-from callbacks.plotting.examples import examples
+from callbacks.plotting.examples import load_examples
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import FAINT, SPLITS, grid, show, title
+from callbacks.plotting.style import FAINT, make_axes_grid, show_example, write_title
 
 
 def squared_error(rebuilt: Tensor, targets: Tensor) -> Tensor:
@@ -61,13 +62,13 @@ class Reconstructions(FigureCallback):
         if not trainer.is_global_zero:
             return
         positions = [i for i in self.positions if i < len(data.datasets[split])]
-        images = examples(trainer, split, positions)
+        images = load_examples(trainer, split, positions)
         with eval_mode(trainer, module):
             rebuilt = module.reconstruct(images.view, images.labels)
         mse = (scale * squared_error(rebuilt, images.view)).mean(1)
         texts = [f"no. {i}: {error:.2g}" for i, error in zip(positions, mse, strict=True)]
-        pairs = {SPLITS[split]: (images.shown, to_pixels(data, rebuilt), texts)}
-        arrays = {"original": images.shown, "rebuilt": pairs[SPLITS[split]][1], "mse": mse.cpu().numpy()}
+        pairs = {SPLITS[split]: (images.display, to_pixels(data, rebuilt), texts)}
+        arrays = {"original": images.display, "rebuilt": pairs[SPLITS[split]][1], "mse": mse.cpu().numpy()}
         if (turned := self.select_turned(data, len(positions))) is not None:
             targets, rebuilt_targets, turns = turned
             pairs["training, turned"] = targets, rebuilt_targets, [f"turned {90 * k}°" for k in turns]
@@ -126,7 +127,7 @@ def format_errors(facts: dict, split: str) -> str:
 def draw_reconstructions(pairs: dict[str, tuple[np.ndarray, np.ndarray, list[str]]], under: str) -> Figure:
     """Draw for each name images (n, H, W, C), their reconstructions below them, and a text under each."""
     columns = max(len(texts) for *_, texts in pairs.values())
-    figure, axes = grid(2 * len(pairs), columns, cell=(1.25, 1.3), head=0.65)
+    figure, axes = make_axes_grid(2 * len(pairs), columns, cell=(1.25, 1.3), head=0.65)
     figure.subplots_adjust(hspace=0.2)
     for axis in axes.flat:
         axis.set_axis_off()
@@ -135,9 +136,9 @@ def draw_reconstructions(pairs: dict[str, tuple[np.ndarray, np.ndarray, list[str
             over, below = axes[2 * row, column], axes[2 * row + 1, column]
             for axis, picture in ((over, image), (below, back)):
                 axis.set_axis_on()
-                show(axis, picture)
+                show_example(axis, picture)
             below.set_xlabel(text, fontsize=8, labelpad=2)
         axes[2 * row, 0].set_ylabel(name, fontsize=8, color=FAINT)
         axes[2 * row + 1, 0].set_ylabel("reconstruction", fontsize=8, color=FAINT)
-    title(figure, "Images and what comes back out of their features", under)
+    write_title(figure, "Images and what comes back out of their features", under)
     return figure

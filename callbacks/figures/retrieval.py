@@ -4,15 +4,15 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from common.splits import SPLITS
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.evaluation.features import Features, FeatureSet, extract_features
 from callbacks.figures.base import FigureCallback
-from callbacks.plotting.examples import evenly, examples
-from callbacks.plotting.neighbors import draw_images, draw_texts
+from callbacks.plotting.examples import load_examples, pick_evenly
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import SPLITS, title
+from callbacks.plotting.style import write_title
 
 
 class Neighbors(NamedTuple):
@@ -76,7 +76,7 @@ class Retrieval(FigureCallback):
         if not (len(labeled.index) and len(bank.index)):
             self.skip(f"the labels of {SPLITS[split]} or of training examples are unknown")
             return
-        queries = labeled.select_rows(evenly(labeled.labels, self.measured))
+        queries = labeled.select_rows(pick_evenly(labeled.labels, self.measured))
         if split not in self.floor:
             self.floor[split] = self.search_raw(trainer, module, split, queries)
         neighbors = {"neighbors": search_bank(queries, bank, self.k), data.raw_name: self.floor[split]}
@@ -105,17 +105,17 @@ class Retrieval(FigureCallback):
         self, trainer: Trainer, queries: FeatureSet, neighbors: dict[str, Neighbors], facts: dict
     ) -> None:
         """Draw some queries beside their neighbors, and save the figure with the facts of these."""
-        rows, split, data = evenly(queries.labels, self.queries), facts["split"], trainer.datamodule
+        rows, split, data = pick_evenly(queries.labels, self.queries), facts["split"], trainer.datamodule
         facts["queries"] = [describe_query(queries, neighbors, row, split) for row in rows.tolist()]
-        pictures = {"query": examples(trainer, split, queries.index[rows].cpu()).shown}
+        pictures = {"query": load_examples(trainer, split, queries.index[rows].cpu()).display}
         for name, of in neighbors.items():
-            pictures[name] = examples(trainer, "bank", of.index[rows].flatten().cpu()).shown
+            pictures[name] = load_examples(trainer, "bank", of.index[rows].flatten().cpu()).display
         texts = isinstance(pictures["query"], list)
         facts |= {"texts": pictures} if texts else {}
         draw_examples = draw_texts if texts else draw_images
         figure = draw_examples(facts["queries"], pictures, data.class_names)
         text = f"{SPLITS[split].capitalize()} examples beside the training examples nearest to them"
-        title(figure, text, self.describe_precision(facts))
+        write_title(figure, text, self.describe_precision(facts))
         save_figure(trainer, "retrieval", figure, facts, **({} if texts else pictures))
 
     def describe_precision(self, facts: dict) -> str:

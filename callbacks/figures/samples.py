@@ -12,9 +12,9 @@ from callbacks.evaluation.features import eval_mode
 from callbacks.figures.base import FigureCallback
 from callbacks.figures.generative import extract_posteriors, to_uint8_images
 from callbacks.measures.frechet import frechet_distance, patch_statistics
-from callbacks.plotting.examples import examples
+from callbacks.plotting.examples import load_examples
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import FAINT, INK, grid, show, title
+from callbacks.plotting.style import FAINT, INK, make_axes_grid, show_example, write_title
 
 MEASURE = "Fréchet distance of the means and standard deviations of 4 x 4 patches"
 
@@ -71,7 +71,7 @@ class Samples(FigureCallback):
                 images, distances = self.compare_with_real(
                     trainer, module, labels, positions, gaussians.get(k)
                 )
-                real.append(examples(trainer, "bank", positions[:6]).shown)
+                real.append(load_examples(trainer, "bank", positions[:6]).display)
                 samples.append(images[:6])
                 facts.append({"class": trainer.datamodule.class_names[k], **distances})
         if not facts:
@@ -105,7 +105,7 @@ class Samples(FigureCallback):
         """
         count = min(self.compared, len(positions) // 2)
         even = positions[torch.linspace(0, len(positions) - 1, 2 * count).long()]
-        reference, others = (examples(trainer, "bank", even[start::2]).shown for start in (0, 1))
+        reference, others = (load_examples(trainer, "bank", even[start::2]).display for start in (0, 1))
         conditions = labels[even[::2]] if module.conditions else None
         generator = torch.Generator().manual_seed(self.seed)
         batches = []
@@ -136,13 +136,13 @@ def fit_class_gaussians(trainer: Trainer, module: LightningModule) -> dict:
 def draw_prior_samples(images: np.ndarray, facts: dict) -> Figure:
     """Draw up to 64 images (n, H, W, C) from the prior."""
     columns = min(8, len(images))
-    figure, axes = grid(-(-len(images) // columns), columns, 0.9)
+    figure, axes = make_axes_grid(-(-len(images) // columns), columns, 0.9)
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, image in zip(axes.flat, images, strict=False):
-        show(axis, image)
+        show_example(axis, image)
     under = f"Fréchet distance to real images {facts['distance']:.2g}; of real images to each other"
-    title(figure, "Images drawn from the prior", f"{under} {facts['real_distance']:.2g}")
+    write_title(figure, "Images drawn from the prior", f"{under} {facts['real_distance']:.2g}")
     return figure
 
 
@@ -150,12 +150,12 @@ def draw_samples_by_class(
     originals: list[np.ndarray], samples: list[np.ndarray], facts: list[dict]
 ) -> Figure:
     """Draw a row for each class: up to six real images, and six samples."""
-    figure, axes = grid(len(facts), 13, 0.9)
+    figure, axes = make_axes_grid(len(facts), 13, 0.9)
     for axis in axes.flat:
         axis.set_axis_off()
     for row, real, generated, entry in zip(axes, originals, samples, facts, strict=True):
         for axis, image in [*zip(row, real, strict=False), *zip(row[7:], generated, strict=False)]:
-            show(axis, image)
+            show_example(axis, image)
         style = {"transform": row[6].transAxes, "ha": "center", "va": "center", "fontsize": 7}
         row[6].text(0.5, 0.75, entry["class"], color=INK, weight="bold", **style)
         distances = f"{entry['distance']:.2g}\n({entry['real_distance']:.2g})"
@@ -163,5 +163,5 @@ def draw_samples_by_class(
     for column, text in ((0, "real"), (7, "drawn")):
         axes[0, column].set_title(text, fontsize=8, loc="left", pad=3)
     under = "below the name: Fréchet distance of drawn to real images, in brackets that of real images to each other"
-    title(figure, "Images drawn for each class, beside real ones", under)
+    write_title(figure, "Images drawn for each class, beside real ones", under)
     return figure

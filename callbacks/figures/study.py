@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common.splits import SPLITS
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from matplotlib import pyplot as plt
@@ -12,7 +13,7 @@ from torchmetrics.functional.regression import spearman_corrcoef
 
 from callbacks.loggers.csv import CSVLogger
 from callbacks.plotting.save import save_figure
-from callbacks.plotting.style import PALETTE, SPLITS, title
+from callbacks.plotting.style import PALETTE, write_title
 
 
 class Study(Callback):
@@ -36,7 +37,7 @@ class Study(Callback):
         if not several or Path(trainer.ckpt_path) != several[-1]:
             return
         logger = CSVLogger.of(trainer)
-        series = logger.series() if logger else {}
+        series = logger.read_series() if logger else {}
         if missing := [name for name in (self.left, self.right) if name not in series]:
             logged = ", ".join(sorted(series))
             rank_zero_warn(
@@ -82,5 +83,5 @@ def draw_study(
     axis.set_xlabel("epochs of training", fontsize=9)
     correlation = "" if np.isnan(rank) else f"; rank correlation of the two {rank:+.2f}"
     text = ", against ".join(describe_metric(name)[0].removesuffix(", %") for name in names)
-    title(figure, text[0].upper() + text[1:], f"{len(epochs)} checkpoints of one run{correlation}")
+    write_title(figure, text[0].upper() + text[1:], f"{len(epochs)} checkpoints of one run{correlation}")
     return figure, rank
