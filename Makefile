@@ -30,7 +30,7 @@ bench: $(VENV)/.installed  ## speed beside peers, needs the extra `bench`
 	$(PY) benchmarks/augmentation.py --size 96
 	$(PY) benchmarks/epoch.py
 	$(PY) benchmarks/trainer.py
-	OMP_NUM_THREADS=1 $(PY) benchmarks/eyes.py
+	OMP_NUM_THREADS=1 $(PY) benchmarks/callbacks_cost.py
 	$(PY) benchmarks/autoencoder.py
 	$(PY) benchmarks/growth.py
 	$(PY) benchmarks/start.py

@@ -64,7 +64,7 @@ def data_epoch(folder: Path, times: int, batch: int) -> Callable[[], object]:
 
 
 def training_epoch(folder: Path, times: int, batch: int) -> Callable[[], object]:
-    """Without logging, checkpoints and eyes."""
+    """Without logging, checkpoints and callbacks."""
     torch.manual_seed(0)
     encoder = ResNet("wide3", widths=[16, 32], blocks=[1, 1])
     module = SimCLR(encoder=encoder, optimizer=partial(torch.optim.SGD, lr=0.01), hidden_dim=64, out_dim=32)

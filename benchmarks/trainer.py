@@ -3,9 +3,10 @@
     python benchmarks/trainer.py                        # about 2 minutes
 
 configs/simclr_digits.yaml (`wide3` at 16x16, batch 128) through cli.py on drawn images, with all that is on by default;
-no validation, so that eyes which look then do not count (benchmarks/eyes.py counts those). Every few steps the Trainer
-waits while a plain loop takes as many steps with a copy of the module: the same loader, augmentation, precision and
-optimizer. Epochs end meanwhile, and checkpoints are written. Below that, what of it each callback and logger takes.
+no validation, so that callbacks which run then do not count (benchmarks/callbacks_cost.py counts those). Every few
+steps the Trainer waits while a plain loop takes as many steps with a copy of the module: the same loader, augmentation,
+precision and optimizer. Epochs end meanwhile, and checkpoints are written. Below that, what of it each callback and
+logger takes.
 """
 
 import argparse

@@ -33,7 +33,7 @@ class Requeue(Checkpoint):  # one of those that Lightning calls last: `Checkpoin
     def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
         due = batch_idx % (EVERY * trainer.accumulate_grad_batches) == 0
         if due and trainer.strategy.reduce_boolean_decision(self.asked, all=False):
-            for checkpoints in filter(lambda eye: isinstance(eye, Checkpoints), trainer.callbacks):
+            for checkpoints in filter(lambda callback: isinstance(callback, Checkpoints), trainer.callbacks):
                 if checkpoints.saved_step != trainer.global_step:
                     checkpoints.save_last(trainer)
             raise Requeued(0)

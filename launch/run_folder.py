@@ -163,7 +163,9 @@ class RunFolder(Callback):
             "steps": trainer.global_step,
             "warnings": [{"text": text, "count": count} for text, count in self.warnings.items()],
             "skipped": {
-                type(eye).__name__: eye.skipped for eye in trainer.callbacks if getattr(eye, "skipped", None)
+                type(callback).__name__: callback.skip_reason
+                for callback in trainer.callbacks
+                if getattr(callback, "skip_reason", None)
             },
         }
         if "train/examples_per_s" in metrics:

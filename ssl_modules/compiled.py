@@ -1,4 +1,4 @@
-"""torch.compile for training steps; evaluation, eyes and checkpoints see the networks as they are."""
+"""torch.compile for training steps; evaluation, callbacks and checkpoints see the networks as they are."""
 
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -13,8 +13,8 @@ def compile_requested(module: nn.Module) -> bool:
 def compile_networks(module: nn.Module, device: torch.device) -> None:
     """Compile in place whatever a training step may call: `module`'s networks, and the parts of its encoder.
 
-    Only in training mode: compiled code does not run the hooks of eyes, and evaluation would need code of its own, also
-    for its last batch. Names in `state_dict` stay, and copies are not compiled.
+    Only in training mode: compiled code does not run the hooks of callbacks, and evaluation would need code of its own,
+    also for its last batch. Names in `state_dict` stay, and copies are not compiled.
 
     Raises:
         MisconfigurationException: a recurrent network, which torch.compile leaves as it is, or no working compiler.

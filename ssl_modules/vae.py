@@ -37,7 +37,7 @@ class VAE(SSLModule):
 
     monitor = ("val/loss", "min")
     value_range = (0, 1)
-    class_gaussians = staticmethod(class_gaussians)  # for eyes, which import nothing from here
+    class_gaussians = staticmethod(class_gaussians)  # for callbacks, which import nothing from here
 
     def __init__(
         self,

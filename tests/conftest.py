@@ -19,7 +19,7 @@ from tests.tweets import write_tweets
 
 CLASSES = ["circle", "line", "square", "star"]
 
-# default eyes that draw when training ends: they have tests of their own, and other runs are faster without them
+# default callbacks that draw when training ends: they have tests of their own, and other runs are faster without them
 PICTURES = (
     "Curves, FeatureMap, Retrieval, CAM, Filters, Hardest, Confusion, CKA, Reconstructions, Samples, Latents"
 )

@@ -1,4 +1,4 @@
-"""Run folders with the data behind figures, as the eyes write them, for tests of the pages."""
+"""Run folders with the data behind figures, as the callbacks write them, for tests of the pages."""
 
 import json
 from pathlib import Path

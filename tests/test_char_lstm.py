@@ -20,7 +20,7 @@ from ssl_modules.networks.char_lstm import CharLSTM
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.next_character import NextCharacter
 from tests.methods import train
-from tests.test_watching import watchers
+from tests.test_watching import build_all_callbacks
 from tests.tweets import write_tweets
 
 
@@ -211,7 +211,7 @@ def told(monkeypatch, module: str) -> list[str]:
     return said
 
 
-def test_accuracies_of_the_groups_are_logged_and_average_to_that_of_all(data, tmp_path, monkeypatch):
+def test_accuracies_of_groups_are_logged_and_average_to_that_of_all(data, tmp_path, monkeypatch):
     said, module = told(monkeypatch, "evaluation.by_group"), classifier()
     trainer = train(module, data, tmp_path, callbacks=[ByGroup()], max_epochs=2)
     (found,) = trainer.test(module, data, verbose=False)
@@ -235,7 +235,7 @@ def test_without_groups_or_logits_one_line_says_so(data, tmp_path, monkeypatch):
     ]
 
 
-# --- other eyes
+# --- other callbacks
 
 
 def test_views_say_that_text_has_no_picture_and_quote_it(data, tmp_path, monkeypatch):
@@ -246,13 +246,17 @@ def test_views_say_that_text_has_no_picture_and_quote_it(data, tmp_path, monkeyp
     assert not (tmp_path / "figures").exists()
 
 
-def test_every_usual_eye_reads_text_and_changes_nothing(data, tmp_path):
+def test_every_usual_callback_reads_text_and_changes_nothing(data, tmp_path):
     weights = []
-    for eyes in ([], watchers()):
+    for callbacks in ([], build_all_callbacks()):
         method = NextCharacter(encoder=lstm(hidden_dim=16, pool="max"), optimizer=adam(0.02))
         unlabeled = Tweets(data_dir=data.folder.parent, train_on="unlabeled", batch_size=16)
-        options = {"logger": CSVLogger(str(tmp_path)), "enable_checkpointing": bool(eyes), "max_epochs": 2}
-        train(method, unlabeled, tmp_path, callbacks=eyes, **options)
+        options = {
+            "logger": CSVLogger(str(tmp_path)),
+            "enable_checkpointing": bool(callbacks),
+            "max_epochs": 2,
+        }
+        train(method, unlabeled, tmp_path, callbacks=callbacks, **options)
         weights.append(method.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()

@@ -94,9 +94,9 @@ def pretrained(data_dir, tmp_path_factory):
 def test_not_one_bit_of_a_frozen_encoder_moves(data_dir, tmp_path, views, precision):
     module = classifier(frozen=True)
     before = state(module.encoder)
-    spy, eyes = Spy(), [Features(), KNN(every_n_epochs=1)]
+    spy, callbacks = Spy(), [Features(), KNN(every_n_epochs=1)]
     data = tiny(data_dir, views=views)
-    train(module, data, tmp_path, callbacks=[*eyes, spy], max_epochs=2, precision=precision)
+    train(module, data, tmp_path, callbacks=[*callbacks, spy], max_epochs=2, precision=precision)
     assert equal(state(module.encoder), before)
     assert before["stem.1.num_batches_tracked"] == 0  # batch norm's statistics were among what did not move
     assert not module.encoder.training and module.head.training
@@ -138,8 +138,8 @@ def test_a_split_without_a_label_logs_nothing(data_dir, tmp_path):
     data.prepare_data()
     data.setup("fit")
     data.datasets["val"].labels[:] = -1
-    eyes = [Features(), KNN(), OnlineProbe(), Protocol(draws=1)]
-    trainer = train(module, data, tmp_path, limit_train_batches=1, callbacks=eyes)
+    callbacks = [Features(), KNN(), OnlineProbe(), Protocol(draws=1)]
+    trainer = train(module, data, tmp_path, limit_train_batches=1, callbacks=callbacks)
     assert not [name for name in trainer.callback_metrics if name.startswith("val/")]
     assert trainer.callback_metrics["train/loss"].isfinite()
 
@@ -432,7 +432,7 @@ def test_numbers_are_learned(data_dir, tmp_path, target):
 
 
 @pytest.mark.usefixtures("untouched_process")
-def test_a_run_on_numbers_passes_every_default_eye_and_leaves_a_report(data_dir, tmp_path):
+def test_a_run_on_numbers_passes_every_default_callback(data_dir, tmp_path):
     config = tmp_path / "numbers.yaml"
     config.write_text(f"""
 model:

@@ -1,4 +1,4 @@
-"""What `compile: true` promises: faster steps at most; the same weights, names, checkpoints and eyes."""
+"""What `compile: true` promises: faster steps at most; the same weights, names, checkpoints and callbacks."""
 
 import copy
 import logging

@@ -77,7 +77,7 @@ def test_in_bf16_they_train_the_same_but_for_its_rounding(name, two, place):
 
 
 @pytest.mark.slow
-def test_each_picture_is_written_once_and_shows_what_one_process_shows(two, place):
+def test_each_figure_is_written_once_and_equals_one_process_s(two, place):
     alone("pictures", place)
     shown, expected = place / "rank_0" / "figures", place / "alone" / "figures"
     files = {path.relative_to(shown) for path in shown.rglob("*.*")}
@@ -94,7 +94,7 @@ def test_each_picture_is_written_once_and_shows_what_one_process_shows(two, plac
 
 
 @pytest.mark.slow
-def test_a_run_with_every_eye_on_two_processes_has_one_folder(tmp_path):
+def test_a_run_with_every_callback_on_two_processes_has_one_folder(tmp_path):
     write_random(tmp_path / "mnist", size=28, channels=1, classes=list("0123456789"))
     options = {
         "data.init_args.data_dir": tmp_path,

@@ -33,34 +33,34 @@ class Log(dict):
         self[name] = float(value)
 
 
-def outputs(value, count):
+def build_outputs(value, count):
     return {"metrics": {"loss": torch.tensor(value)}, "count": count}
 
 
-def test_a_mean_is_weighted_by_how_many_examples_a_step_had():
+def test_a_mean_is_weighted_by_the_examples_of_a_step():
     means, log = WeightedMeans(), Log()
     for value, count in ((1.0, 3), (5.0, torch.tensor(1.0)), (9.0, 0)):
-        means.add(outputs(value, count))
-    means.log(OneProcess, log, "val")
+        means.add_step(build_outputs(value, count))
+    means.log_means(OneProcess, log, "val")
     assert log == {"val/loss": 2.0} and not means.sums
 
 
 def test_nothing_is_logged_of_steps_without_a_label():
     means, log = WeightedMeans(), Log()
-    means.add(outputs(0.0, 0))
-    means.log(OneProcess, log, "val")
+    means.add_step(build_outputs(0.0, 0))
+    means.log_means(OneProcess, log, "val")
     assert log == {}
 
 
 def test_nan_makes_the_mean_nan():
     means, log = WeightedMeans(), Log()
-    means.add(outputs(float("nan"), 2))
-    means.add(outputs(1.0, 2))
-    means.log(OneProcess, log, "train")
+    means.add_step(build_outputs(float("nan"), 2))
+    means.add_step(build_outputs(1.0, 2))
+    means.log_means(OneProcess, log, "train")
     assert log["train/loss"] != log["train/loss"]
 
 
-class StepAtWill(Callback):
+class ExtraSteps(Callback):
     """Calls the training step once more for each batch, and the validation step on training batches."""
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
@@ -72,7 +72,7 @@ class StepAtWill(Callback):
 
 def test_steps_called_by_others_leave_no_trace_in_the_log(case, data_dir, tmp_path):
     logs = []
-    for more in ([], [StepAtWill()]):
+    for more in ([], [ExtraSteps()]):
         folder = tmp_path / str(len(more))
         logger = CSVLogger(str(folder))
         train(build(case), tiny(data_dir, case), folder, callbacks=more, logger=logger, log_every_n_steps=1)

@@ -174,14 +174,14 @@ def test_every_config_says_where_its_numbers_come_from_and_fits_a_screen(config)
 
 def test_the_command_line_alone_makes_a_run_of_the_name_it_gives(tmp_path):
     encoder = "ssl_modules.networks.resnet.ResNet"
-    eyes = "[WandbLogger, Protocol, KNN, Collapse, OnlineProbe, Views, Checkpoints, TQDMProgressBar]"
+    callbacks = "[WandbLogger, Protocol, KNN, Collapse, OnlineProbe, Views, Checkpoints, TQDMProgressBar]"
     args = ["--model", "ssl_modules.simclr.SimCLR", "--model.init_args.encoder", encoder]
     args += ["--model.init_args.encoder.init_args.in_channels", 1, "--data", "datamodules.digits.Digits"]
     args += ["--model.init_args.optimizer", "torch.optim.AdamW"]
     args += ["--data.init_args.views", "[{scale: [0.5, 1.0]}, {scale: [0.5, 1.0]}]", "--experiment", "mine"]
     args += ["--trainer.fast_dev_run", "false", "--trainer.max_steps", 1, "--trainer.accelerator", "cpu"]
     args += ["--trainer.limit_val_batches", 0, "--test_after_fit", "false"]
-    assert command_line("fit", *args, "--runs_dir", tmp_path, "--without", eyes) == 0
+    assert command_line("fit", *args, "--runs_dir", tmp_path, "--without", callbacks) == 0
     assert [folder.name for folder in tmp_path.iterdir()] == ["mine"]
 
 
@@ -402,8 +402,8 @@ def test_help_of_a_verb_lists_its_options_and_ends_with_an_example(verb, capsys)
     assert out.splitlines()[-1].startswith(f"  python cli.py {verb} ")
 
 
-def test_an_eye_given_twice_replaces_the_first_unless_it_has_a_name_of_its_own():
-    from launch.without import drop_by_name
+def test_a_callback_given_twice_replaces_the_unnamed_first():
+    from launch.switches import chosen
 
     def item(path, **options):
         return Namespace(class_path=path, init_args=Namespace(**options))

@@ -81,7 +81,13 @@ def test_every_command_runs(project):
 
 
 def test_examples_are_short():
-    assert {"my_method.py", "my_method.yaml", "my_data.py", "my_eye.py", "load_encoder.py"} == FILES.keys()
+    assert {
+        "my_method.py",
+        "my_method.yaml",
+        "my_data.py",
+        "my_callback.py",
+        "load_encoder.py",
+    } == FILES.keys()
     assert all(len(code.splitlines()) < 40 for code in FILES.values())
 
 

@@ -103,8 +103,8 @@ def test_a_batch_is_a_copy_that_may_be_written_to(data_dir, gpu):
 def test_a_run_trains_the_same_weights_and_sees_the_same_also_from_mid_epoch(data_dir, tmp_path, gpu):
     ends, path = [], tmp_path / "half.ckpt"
     for kept, start in ((False, None), (True, None), (True, path)):
-        method, eyes = build(SIMCLR), [Features(), KNN(), SaveAt(4, path)]
-        options = {"callbacks": eyes, "max_epochs": 2}
+        method, callbacks = build(SIMCLR), [Features(), KNN(), SaveAt(4, path)]
+        options = {"callbacks": callbacks, "max_epochs": 2}
         trainer = train(method, tiny(data_dir, SIMCLR, resident=kept), tmp_path, start, **options)
         ends.append(method.state_dict() | {"kNN": trainer.callback_metrics["val/knn20_top1"]})
     for name, value in ends[0].items():

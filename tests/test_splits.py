@@ -218,10 +218,12 @@ def test_two_kinds_of_images_from_a_config_alone(config, tmp_path):
 def test_without_validation_images_training_and_test_go_on(make, data_dir, tmp_path, caplog, capsys):
     module = make()
     protocol = Protocol(k=3, few=2, draws=1)
-    eyes = [Features(), OnlineProbe(), KNN(k=3, every_n_epochs=1), protocol]
+    callbacks = [Features(), OnlineProbe(), KNN(k=3, every_n_epochs=1), protocol]
     data = tiny_data(data_dir, val_size=0, batch_size=16, views=[CROP] * module.num_views)
     with caplog.at_level("INFO"):
-        trainer = train(module, data, tmp_path, callbacks=eyes, logger=CSVLogger(str(tmp_path)), max_epochs=2)
+        trainer = train(
+            module, data, tmp_path, callbacks=callbacks, logger=CSVLogger(str(tmp_path)), max_epochs=2
+        )
     output = caplog.text + capsys.readouterr().err
     assert output.count("val_size 0: no validation images, their numbers are skipped") in (
         1,
@@ -238,7 +240,7 @@ def small_encoder():
 
 
 def test_labels_for_validation_alone(own_dir, tmp_path, caplog):
-    """Training images without labels, validation images with: eyes that need a labeled bank skip."""
+    """Training images without labels, validation images with: callbacks that need a labeled bank skip."""
     folder = own_dir / "tiny"
     (folder / "train_labels.npy").unlink()
     (folder / "classes.txt").unlink()
@@ -248,9 +250,9 @@ def test_labels_for_validation_alone(own_dir, tmp_path, caplog):
     np.save(folder / "test_labels.npy", np.arange(32) % 2)
     data = tiny_data(own_dir, batch_size=16, views=[CROP] * 2)
     module = SimCLR(encoder=small_encoder(), hidden_dim=8, out_dim=8, optimizer=torch.optim.AdamW)
-    eyes = [Features(), OnlineProbe(), KNN(k=3, every_n_epochs=1), Protocol(k=3, few=2, draws=1)]
+    callbacks = [Features(), OnlineProbe(), KNN(k=3, every_n_epochs=1), Protocol(k=3, few=2, draws=1)]
     with caplog.at_level("INFO"):
-        train(module, data, tmp_path, callbacks=eyes)
+        train(module, data, tmp_path, callbacks=callbacks)
     assert data.num_classes == 2 and (data.datasets["train"].labels == -1).all()
     assert "the protocol's numbers on val are skipped" in caplog.text
 

@@ -255,7 +255,7 @@ def digits_run(tmp_path_factory):
     arrays |= {f"{split}_labels": labels[rows[split]] for split in ("train", "test")}
     write_arrays(folder / "both", arrays, list("0123456789"))
     protocol = Protocol(k=5, few=2, draws=2)
-    eyes = [Features(), OnlineProbe(), KNN(k=5, every_n_epochs=1), protocol]
+    callbacks = [Features(), OnlineProbe(), KNN(k=5, every_n_epochs=1), protocol]
     encoder = ResNet(widths=[8, 16], blocks=[1, 1], in_channels=1)
     module = SimCLR(encoder=encoder, hidden_dim=16, out_dim=8, optimizer=torch.optim.AdamW)
     data = unlabeled_data(folder, batch_size=128)
@@ -263,7 +263,7 @@ def digits_run(tmp_path_factory):
         module,
         data,
         folder,
-        callbacks=eyes,
+        callbacks=callbacks,
         max_epochs=2,
         logger=CSVLogger(str(folder)),
         log_every_n_steps=1,

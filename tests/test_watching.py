@@ -33,14 +33,14 @@ from ssl_modules.simclr import SimCLR
 RECIPE = Recipe(scale=(0.4, 1.0), ratio=(0.75, 1.33), flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4)
 
 
-class Forgetful(ResNet):
+class DropoutResNet(ResNet):
     """Drops half of its features in training."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return F.dropout(super().forward(x), 0.5, self.training)
 
 
-def monitors() -> list:
+def build_monitors() -> list:
     """What every run logs and keeps."""
     return [
         Features(),
@@ -53,9 +53,10 @@ def monitors() -> list:
     ]
 
 
-def watchers() -> list:
-    """These, the protocol, and what draws."""
-    eyes = [
+def build_all_callbacks() -> list:
+    """The monitors, the protocol, and what draws."""
+    return [
+        *build_monitors(),
         Protocol(),
         CKA(every_n_epochs=1),
         Curves(),
@@ -67,10 +68,9 @@ def watchers() -> list:
         Retrieval(queries=1),
         Clustering(points=60),
     ]
-    return [*monitors(), *eyes]
 
 
-def train(tmp_path, callbacks, epochs=2, workers=0, ckpt_path=None, encoder=ResNet, **trainer):
+def train_simclr(tmp_path, callbacks, epochs=2, workers=0, ckpt_path=None, encoder=ResNet, **trainer):
     seed_everything(0, verbose=False)
     module = SimCLR(
         encoder=encoder(widths=[8, 16], blocks=[1, 1], in_channels=1),
@@ -99,7 +99,7 @@ def assert_same_weights(a: torch.nn.Module, b: torch.nn.Module) -> None:
         assert torch.equal(x, y), name
 
 
-def logged(folder) -> list[dict]:
+def read_untimed_metrics(folder) -> list[dict]:
     """metrics.csv without what depends on the clock and without empty cells."""
     rows = csv.DictReader((folder / "metrics.csv").read_text().splitlines())
     timed = ("train/examples_per_s", "train/data_wait")
@@ -107,9 +107,9 @@ def logged(folder) -> list[dict]:
 
 
 @pytest.mark.parametrize("precision", ["32-true", pytest.param("bf16-mixed", marks=pytest.mark.slow)])
-def test_training_with_every_eye_is_training_without_bit_for_bit(tmp_path, precision):
-    plain = train(tmp_path / "plain", [], precision=precision)
-    watched = train(tmp_path / "watched", watchers(), precision=precision)
+def test_training_with_every_callback_is_training_without(tmp_path, precision):
+    plain = train_simclr(tmp_path / "plain", [], precision=precision)
+    watched = train_simclr(tmp_path / "watched", build_all_callbacks(), precision=precision)
     assert_same_weights(plain, watched)
 
 
@@ -117,25 +117,24 @@ def test_training_with_every_eye_is_training_without_bit_for_bit(tmp_path, preci
 def never_stopped(tmp_path_factory):
     """The runs without workers that were never stopped: encoder -> module, folder."""
     runs = {}
-    for encoder in (ResNet, Forgetful):
+    for encoder in (ResNet, DropoutResNet):
         folder = tmp_path_factory.mktemp("whole")
-        runs[encoder] = train(folder, monitors(), encoder=encoder), folder
+        runs[encoder] = train_simclr(folder, build_monitors(), encoder=encoder), folder
     return runs
 
 
-@pytest.mark.parametrize("workers, encoder", [(0, ResNet), (2, ResNet), (0, Forgetful)])
+@pytest.mark.parametrize("workers, encoder", [(0, ResNet), (2, ResNet), (0, DropoutResNet)])
 def test_resuming_in_mid_epoch_is_never_having_stopped(never_stopped, tmp_path, workers, encoder):
-    whole, folder = never_stopped[encoder]
-    train(tmp_path / "parts", monitors(), workers=workers, encoder=encoder, max_steps=4)
-    (
-        tmp_path / "parts/checkpoints/last.ckpt"
-    ).unlink()  # the end: go on from step 3, in the middle of epoch 0
-    resumed = train(
+    uninterrupted, folder = never_stopped[encoder]
+    train_simclr(tmp_path / "parts", build_monitors(), workers=workers, encoder=encoder, max_steps=4)
+    # without the last one it goes on from step 3, in the middle of epoch 0
+    (tmp_path / "parts/checkpoints/last.ckpt").unlink()
+    resumed = train_simclr(
         tmp_path / "parts",
-        monitors(),
+        build_monitors(),
         workers=workers,
         encoder=encoder,
         ckpt_path=tmp_path / "parts/checkpoints/previous.ckpt",
     )
-    assert_same_weights(whole, resumed)
-    assert logged(tmp_path / "parts") == logged(folder)
+    assert_same_weights(uninterrupted, resumed)
+    assert read_untimed_metrics(tmp_path / "parts") == read_untimed_metrics(folder)

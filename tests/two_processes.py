@@ -58,10 +58,10 @@ def protocol() -> Protocol:
 
 
 class Run(NamedTuple):
-    """What to train: a row of CASES, with eyes besides the monitors, and with options of the Trainer."""
+    """What to train: a row of CASES, with callbacks besides the monitors, and with options of the Trainer."""
 
     case: int
-    eyes: tuple[Callable[[], Callback], ...] = ()
+    callbacks: tuple[Callable[[], Callback], ...] = ()
     options: tuple[tuple[str, Any], ...] = ()
 
 
@@ -140,11 +140,18 @@ def observe(run: Run, data_dir: Path, folder: Path, processes: int) -> dict[str,
     rate = RATES.get(case.method, 0.05)
     method = build(case, "group", optimizer=lambda groups: torch.optim.SGD(groups, lr=rate, momentum=0.9))
     data = data_of(case, data_dir, BATCH // processes)
-    eyes = [Features(), OnlineProbe(), KNN(every_n_epochs=1), Collapse(), *(eye() for eye in run.eyes), notes]
+    callbacks = [
+        Features(),
+        OnlineProbe(),
+        KNN(every_n_epochs=1),
+        Collapse(),
+        *(callback() for callback in run.callbacks),
+        notes,
+    ]
     options = {"max_steps": STEPS, "max_epochs": -1, "log_every_n_steps": 1, "logger": [book]}
     options |= {"devices": processes, "strategy": "ddp" if processes > 1 else "auto"}
     trainer: Trainer = train(
-        without_batch_norm(method), data, folder, callbacks=eyes, **options, **dict(run.options)
+        without_batch_norm(method), data, folder, callbacks=callbacks, **options, **dict(run.options)
     )
     trainer.test(method, data, verbose=False)
     assert len(notes.gradients) == STEPS

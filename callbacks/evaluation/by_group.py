@@ -6,11 +6,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from callbacks.evaluation.features import gather
+from callbacks.evaluation.features import gather_feature_set
 
 
 def accuracy_by_group(right: Tensor, groups: Iterable[str]) -> dict[str, tuple[float, int]]:
-    """Which examples are right (N,), and a name for each -> the share that is right and the count of each name."""
+    """Group -> the share of its examples that are right, and their count.
+
+    Args:
+        right: (N,) bool, which examples are right.
+        groups: the name of each example's group.
+    """
     rows: dict[str, list[bool]] = {}
     for group, hit in zip(groups, right.tolist(), strict=True):
         rows.setdefault(group, []).append(hit)
@@ -20,7 +25,8 @@ def accuracy_by_group(right: Tensor, groups: Iterable[str]) -> dict[str, tuple[f
 class ByGroup(Callback):
     """Accuracy of a classifier's head on each group of the test split, `test/top1/GROUP`, when the trainer tests.
 
-    Groups are what the data module's `groups_of(split)` names: of tweets, their source. Cost: none worth naming.
+    The data module's `groups_of(split)` has the name of each example's group: of tweets, their source. Cost: next to
+    none.
     """
 
     def __init__(self):
@@ -37,12 +43,14 @@ class ByGroup(Callback):
         data = trainer.datamodule
         groups = data.groups_of("test") if hasattr(data, "groups_of") else None
         if groups is None or not self.rows:
-            what = f"{type(data).__name__} has no groups" if groups is None else "the steps return no logits"
-            rank_zero_info(f"ByGroup: {what}: no accuracy of each")
+            reason = (
+                f"{type(data).__name__} has no groups" if groups is None else "the steps return no logits"
+            )
+            rank_zero_info(f"ByGroup: {reason}: no accuracy of each")
             return
-        logits, labels, index = gather(trainer, self.rows).labeled()
+        logits, labels, index = gather_feature_set(trainer, self.rows).select_labeled()
         right = (logits.argmax(1) == labels).cpu()
-        found = accuracy_by_group(right, [groups[i] for i in index.tolist()])
-        module.log_dict({f"test/top1/{group}": accuracy for group, (accuracy, _) in found.items()})
-        said = [f"{group or 'unnamed'} {100 * accuracy:.1f} ({n})" for group, (accuracy, n) in found.items()]
-        rank_zero_info(f"test, top-1 % of each group (and its examples): {', '.join(said)}")
+        accuracies = accuracy_by_group(right, [groups[i] for i in index.tolist()])
+        module.log_dict({f"test/top1/{group}": accuracy for group, (accuracy, _) in accuracies.items()})
+        texts = [f"{group or 'unnamed'} {100 * share:.1f} ({n})" for group, (share, n) in accuracies.items()]
+        rank_zero_info(f"test, top-1 % of each group (and its examples): {', '.join(texts)}")

@@ -1,17 +1,31 @@
 """Class scores for any method: by its own classifier or, where it has none, by a probe on its features."""
 
-from lightning.pytorch import LightningModule, Trainer
-from torch import nn
+from typing import NamedTuple
 
-from callbacks.evaluation.features import Features
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+
+from callbacks.evaluation.features import Features, FeatureSet
 from callbacks.evaluation.online_probe import OnlineProbe
 from callbacks.measures.linear_probe import LinearProbe
 
 NO_HEAD = "there is no classifier, and no training example has a label to fit a probe on"
 
 
-def linear_head(trainer: Trainer, module: LightningModule) -> tuple[LinearProbe, str] | None:
-    """What turns features into class scores, and its name for a caption.
+class LabeledScores(NamedTuple):
+    """Labeled examples of a split, the linear head that scores them, and its name for a caption."""
+
+    examples: FeatureSet
+    head: LinearProbe
+    head_name: str
+
+    def probabilities(self) -> Tensor:
+        """(N, K) float64, of each class."""
+        return self.head.scores(self.examples.features).double().softmax(1)
+
+
+def find_linear_head(trainer: Trainer, module: LightningModule) -> tuple[LinearProbe, str] | None:
+    """Find what turns features into class scores, and its name for a caption.
 
     The module's `head` where it is a linear layer, else the online probe of this fit if it saw labels, else a converged
     probe on the bank; None where that has no labels. All processes must ask, and the data must have classes.
@@ -20,7 +34,7 @@ def linear_head(trainer: Trainer, module: LightningModule) -> tuple[LinearProbe,
     if isinstance(head, nn.Linear):
         return LinearProbe(head.weight.detach().float(), head.bias.detach().float()), "classifier"
     for callback in trainer.callbacks:
-        if isinstance(callback, OnlineProbe) and (linear := callback.linear()) is not None:
+        if isinstance(callback, OnlineProbe) and (linear := callback.to_linear_probe()) is not None:
             return linear, "online probe"
     features = Features.of(trainer)
     if not len(features.bank(trainer, module).labels):

@@ -12,28 +12,28 @@ from common.batch import Batch
 class WeightedMeans:
     """Means of the metrics that steps return, weighted by how many examples or labels each is a mean over.
 
-    Nothing is looked at while they are added up, which would wait for a GPU; NaN makes a mean NaN.
+    No value is read while they are added up, which would wait for a GPU; NaN makes a mean NaN.
     """
 
     def __init__(self):
         self.sums: dict[str, Tensor] = {}  # name -> (weighted sum, weight)
 
-    def add(self, outputs: dict[str, Any]) -> None:
+    def add_step(self, outputs: dict[str, Any]) -> None:
         for name, value in outputs.get("metrics", {}).items():
             weight = torch.as_tensor(outputs["count"], dtype=torch.float32, device=value.device)
             row = torch.stack([value.float() * weight, weight])
-            before = self.sums.get(name)
-            self.sums[name] = row if before is None else before.to(row.device) + row
+            total = self.sums.get(name)
+            self.sums[name] = row if total is None else total.to(row.device) + row
 
-    def reduced(self, trainer: Trainer) -> dict[str, Tensor]:
-        """The sums of all processes, which must all ask."""
+    def reduce_sums(self, trainer: Trainer) -> dict[str, Tensor]:
+        """Add up the sums of all processes, which must all ask."""
         return {
             name: trainer.strategy.reduce(row.clone(), reduce_op="sum") for name, row in self.sums.items()
         }
 
-    def log(self, trainer: Trainer, module: LightningModule, split: str) -> None:
+    def log_means(self, trainer: Trainer, module: LightningModule, split: str) -> None:
         """Log `SPLIT/NAME` of what has any weight, and begin anew."""
-        for name, (total, weight) in self.reduced(trainer).items():
+        for name, (total, weight) in self.reduce_sums(trainer).items():
             if weight > 0:  # else no example has a label for what is measured
                 module.log(f"{split}/{name}", total / weight)
         self.sums = {}
@@ -60,40 +60,42 @@ class EpochMeans(Callback):
         self.learning_rate = trainer.optimizers[0].param_groups[0]["lr"]
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
-        self.add("train", outputs)
+        self.add_outputs("train", outputs)
         if self.log_due and outputs["count"] > 0:
             for name, value in outputs["metrics"].items():  # a log costs 0.6 ms: not each step
                 module.log(f"train/{name}_step", value, prog_bar=name == "loss", sync_dist=True)
             module.log("lr", self.learning_rate)
 
     def on_validation_batch_end(self, trainer, module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
-        self.add("val", outputs)
+        self.add_outputs("val", outputs)
 
     def on_test_batch_end(self, trainer, module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
-        self.add("test", outputs)
+        self.add_outputs("test", outputs)
 
-    def add(self, split: str, outputs: dict[str, Any]) -> None:
-        self.means[split].add(outputs)
+    def add_outputs(self, split: str, outputs: dict[str, Any]) -> None:
+        self.means[split].add_step(outputs)
         self.names += [name for name in outputs.get("metrics", {}) if name not in self.names]
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if not validates_by_steps(trainer):
-            self.means["train"].log(trainer, module, "train")
+            self.means["train"].log_means(trainer, module, "train")
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self.means["val"].log(trainer, module, "val")
+        self.means["val"].log_means(trainer, module, "val")
         if validates_by_steps(trainer):
-            self.means["train"].log(trainer, module, "train")  # so that both curves have the same points
+            self.means["train"].log_means(
+                trainer, module, "train"
+            )  # so that both curves have the same points
 
     def on_test_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self.means["test"].log(trainer, module, "test")
+        self.means["test"].log_means(trainer, module, "test")
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "sums": {
                 f"{split}/{name}": row
                 for split, means in self.means.items()
-                for name, row in means.reduced(self.trainer).items()
+                for name, row in means.reduce_sums(self.trainer).items()
             }
         }
 

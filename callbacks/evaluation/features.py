@@ -1,4 +1,4 @@
-"""Features for every eye: one pass over validation, at most one over the bank, shared by all."""
+"""Features for every callback: one pass over validation, at most one over the bank, shared by all."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,15 +19,22 @@ class FeatureSet(NamedTuple):
     labels: Tensor
     index: Tensor
 
-    def labeled(self) -> "FeatureSet":
-        """Only the rows that have a label."""
-        known = self.labels >= 0 if self.labels.ndim == 1 else ~self.labels.isnan().all(1)
-        return FeatureSet(*(tensor[known] for tensor in self))
+    def select_labeled(self) -> "FeatureSet":
+        """Keep only the rows that have a label."""
+        has_label = self.labels >= 0 if self.labels.ndim == 1 else ~self.labels.isnan().all(1)
+        return self.select_rows(has_label)
+
+    def select_rows(self, rows: Tensor) -> "FeatureSet":
+        """Keep the rows at these positions, or where a mask (N,) is true."""
+        return FeatureSet(*(column[rows] for column in self))
 
 
 @contextmanager
-def looking(trainer: Trainer, *modules: torch.nn.Module) -> Iterator[None]:
-    """Inside, eval mode, the trainer's precision and no gradients; afterwards everything is as before."""
+def eval_mode(trainer: Trainer, *modules: torch.nn.Module) -> Iterator[None]:
+    """Run the block in eval mode, in the trainer's precision and without gradients.
+
+    Afterwards the modes of the modules and the states of the random generators are those from before.
+    """
     modes = {part: part.training for module in modules for part in module.modules()}
     device = trainer.strategy.root_device
     cuda = [device] if device.type == "cuda" else []
@@ -41,23 +48,25 @@ def looking(trainer: Trainer, *modules: torch.nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def encode(trainer: Trainer, encoder: torch.nn.Module, split: str, via: Callable | None = None) -> FeatureSet:
-    """A split through an encoder: one unaugmented view, features of all processes together.
+def extract_features(
+    trainer: Trainer, encoder: torch.nn.Module, split: str, via: Callable | None = None
+) -> FeatureSet:
+    """Extract a split's features by an encoder from one unaugmented view, on all processes together.
 
     Args:
-        encoder: view -> features; left in the mode it was found in.
+        encoder: view -> features; it keeps its mode.
         split: of the data module.
-        via: what to do with a view instead of calling the encoder.
+        via: called on a view in place of the encoder.
     """
     rows = []
-    with looking(trainer, encoder):
+    with eval_mode(trainer, encoder):
         for batch in trainer.datamodule.batches(split, trainer.strategy.root_device):
             rows.append(((via or encoder)(batch.views[0]).float(), batch.labels, batch.index))
-    return gather(trainer, rows)
+    return gather_feature_set(trainer, rows)
 
 
-def gather(trainer: Trainer, rows: list[tuple[Tensor, Tensor, Tensor]]) -> FeatureSet:
-    """Batches of (features, labels, index) on each process -> all of them on every process, in the order of index."""
+def gather_feature_set(trainer: Trainer, rows: list[tuple[Tensor, Tensor, Tensor]]) -> FeatureSet:
+    """Gather the batches of (features, labels, index) of all processes, on every process, in the order of index."""
     columns = [torch.cat(column) for column in zip(*rows, strict=True)]
     if trainer.world_size > 1:
         counts = trainer.strategy.all_gather(torch.tensor(len(columns[0]), device=columns[0].device))
@@ -69,54 +78,56 @@ def gather(trainer: Trainer, rows: list[tuple[Tensor, Tensor, Tensor]]) -> Featu
 def _gather_uneven(trainer: Trainer, column: Tensor, counts: Tensor) -> Tensor:
     padded = column.new_zeros(int(counts.max()), *column.shape[1:])
     padded[: len(column)] = column
-    shares = trainer.strategy.all_gather(padded)
-    return torch.cat([share[:count] for share, count in zip(shares, counts.tolist(), strict=True)])
+    columns = trainer.strategy.all_gather(padded)
+    return torch.cat([rows[:count] for rows, count in zip(columns, counts.tolist(), strict=True)])
 
 
 class Features(Callback):
-    """Keeps what validation and test steps returned, and encodes the bank when the first eye of an epoch asks.
+    """Keeps what validation and test steps returned, and encodes the bank when the first callback of an epoch asks.
 
-    Cost: none for validation features; one forward pass over the bank in the epochs where an eye wants it, and where
-    one wants it a probe on the bank.
+    Cost: none for validation features; one forward pass over the bank in the epochs where a callback asks for it, and
+    where one asks for it a probe on the bank.
     """
 
     def __init__(self):
         self.rows: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.seen: FeatureSet | None = None
-        self.banked: tuple[int, FeatureSet] | None = None
-        self.probed: tuple[FeatureSet, LinearProbe] | None = None  # a bank, and a probe fitted on it
+        self.split_features: FeatureSet | None = None
+        self.step_and_bank: tuple[int, FeatureSet] | None = None
+        self.bank_and_probe: tuple[FeatureSet, LinearProbe] | None = None
 
     @staticmethod
     def of(trainer: Trainer) -> "Features":
-        """The trainer's one."""
-        found = [callback for callback in trainer.callbacks if isinstance(callback, Features)]
-        if not found:
-            raise MisconfigurationException(
-                "this eye reads from callbacks.evaluation.features.Features: add it to trainer.callbacks"
-            )
-        return found[0]
+        """The one of this trainer. Raises where there is none."""
+        for callback in trainer.callbacks:
+            if isinstance(callback, Features):
+                return callback
+        raise MisconfigurationException(
+            "this callback reads from callbacks.evaluation.features.Features: add it to trainer.callbacks"
+        )
 
     def split(self, trainer: Trainer) -> FeatureSet:
         """Features of the validation or test epoch that just ended. All processes must ask."""
-        if self.seen is None:
-            self.seen, self.rows = gather(trainer, self.rows), []
-        return self.seen
+        if self.split_features is None:
+            self.split_features, self.rows = gather_feature_set(trainer, self.rows), []
+        return self.split_features
 
     def bank(self, trainer: Trainer, module: LightningModule) -> FeatureSet:
         """Labeled training examples under the present encoder. All processes must ask."""
-        if self.banked is None or self.banked[0] != trainer.global_step:
-            self.banked = trainer.global_step, encode(trainer, module.encoder, "bank").labeled()
-        return self.banked[1]
+        if self.step_and_bank is None or self.step_and_bank[0] != trainer.global_step:
+            bank = extract_features(trainer, module.encoder, "bank").select_labeled()
+            self.step_and_bank = trainer.global_step, bank
+        return self.step_and_bank[1]
 
     def probe(self, trainer: Trainer, module: LightningModule) -> LinearProbe:
         """A converged probe on the bank, which must have labels. All processes must ask."""
         bank = self.bank(trainer, module)
-        if self.probed is None or self.probed[0] is not bank:
-            self.probed = bank, fit_probe(bank.features, bank.labels, trainer.datamodule.num_classes)
-        return self.probed[1]
+        if self.bank_and_probe is None or self.bank_and_probe[0] is not bank:
+            probe = fit_probe(bank.features, bank.labels, trainer.datamodule.num_classes)
+            self.bank_and_probe = bank, probe
+        return self.bank_and_probe[1]
 
     def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self.rows, self.seen = [], None
+        self.rows, self.split_features = [], None
 
     def on_validation_batch_end(self, trainer, module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
         self.rows.append((outputs["features"], batch.labels, batch.index))

@@ -3,12 +3,12 @@
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.evaluation.features import Features, FeatureSet
-from callbacks.figures.base import is_last
+from callbacks.evaluation.schedule import is_last_validation
 from callbacks.measures.knn import score_by_neighbors
 
 
 def knn_accuracy(queries: FeatureSet, bank: FeatureSet, classes: int, k: int, temperature: float) -> float:
-    """Share of the queries, all labeled, that the vote of their neighbors in the bank gets right."""
+    """Share of the queries, all labeled, whose class wins the vote of their neighbors in the bank."""
     scores = score_by_neighbors(queries.features, bank.features, bank.labels, classes, k, temperature)
     return float((scores.argmax(1) == queries.labels).float().mean())
 
@@ -27,15 +27,16 @@ class KNN(Callback):
     def __init__(self, k: int = 20, temperature: float = 0.1, every_n_epochs: int = 5):
         self.k, self.temperature, self.every_n_epochs = k, temperature, every_n_epochs
 
-    def due(self, trainer: Trainer) -> bool:
+    def is_due(self, trainer: Trainer) -> bool:
+        """Whether neighbors vote in this epoch of a fit."""
         done = trainer.current_epoch + 1
         regular = self.every_n_epochs and done % self.every_n_epochs == 0
-        return done == 1 or is_last(trainer) or bool(regular)
+        return done == 1 or is_last_validation(trainer) or bool(regular)
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         fitting = trainer.state.fn == "fit" and not trainer.sanity_checking
-        if fitting and trainer.datamodule.task == "classification" and self.due(trainer):
-            queries = Features.of(trainer).split(trainer).labeled()
+        if fitting and trainer.datamodule.task == "classification" and self.is_due(trainer):
+            queries = Features.of(trainer).split(trainer).select_labeled()
             bank = Features.of(trainer).bank(trainer, module)
             if not (len(bank.labels) and len(queries.labels)):
                 return

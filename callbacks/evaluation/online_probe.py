@@ -10,7 +10,7 @@ from callbacks.measures.linear_probe import LinearProbe
 
 
 class OnlineProbe(Callback):
-    """A linear classifier on standardized features of the training step: `train/` and `val/online_probe_top1`.
+    """Trains a linear classifier on standardized features of the step: `train/` and `val/online_probe_top1`.
 
     Rows without a label are ignored. Where no training example has one, or a step has a single row, a converged probe
     is fitted on the bank at each validation instead: `val/bank_probe_top1`. Cost: under 1 % of a ResNet's step.
@@ -25,7 +25,7 @@ class OnlineProbe(Callback):
     def __init__(self, lr: float = 1e-2):
         self.lr = lr
         self.probe: nn.Module | None = None
-        self.restored: dict | None = None
+        self.resume_state: dict | None = None
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         classes = trainer.datamodule.num_classes
@@ -37,17 +37,17 @@ class OnlineProbe(Callback):
         for parameter in self.probe.parameters():
             nn.init.zeros_(parameter)
         self.optimizer = torch.optim.Adam(self.probe.parameters(), self.lr, fused=True)
-        self.seen = torch.zeros(2, dtype=torch.long)  # of this epoch's rows with a label: right ones, all
+        self.counts = torch.zeros(2, dtype=torch.long)  # of this epoch's rows with a label: right ones, all
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         if self.probe is None:
             return
         self.probe.to(module.device)
-        self.seen = self.seen.to(module.device)
-        if self.restored:
-            self.probe.load_state_dict(self.restored["probe"])
-            self.optimizer.load_state_dict(self.restored["optimizer"])
-            self.seen.copy_(self.restored.get("seen", self.seen))
+        self.counts = self.counts.to(module.device)
+        if self.resume_state:
+            self.probe.load_state_dict(self.resume_state["probe"])
+            self.optimizer.load_state_dict(self.resume_state["optimizer"])
+            self.counts.copy_(self.resume_state.get("seen", self.counts))
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
@@ -61,22 +61,22 @@ class OnlineProbe(Callback):
         norm, linear = self.probe.train()
         features = norm(features)
         scores = linear(features)  # (N, K)
-        known = labels >= 0
-        self.seen += torch.stack([(scores.argmax(1) == labels).sum(), known.sum()])
+        has_label = labels >= 0
+        self.counts += torch.stack([(scores.argmax(1) == labels).sum(), has_label.sum()])
         # the gradient of the mean cross-entropy of rows with a label, written out, which spares autograd
         truth = labels[:, None] == torch.arange(scores.shape[1], device=labels.device)
-        errors = (scores.softmax(1) - truth.float()) * (known / known.sum().clamp(min=1))[:, None]
+        errors = (scores.softmax(1) - truth.float()) * (has_label / has_label.sum().clamp(min=1))[:, None]
         linear.weight.grad, linear.bias.grad = errors.T @ features, errors.sum(0)
         self.optimizer.step()
 
     def saw_labels(self) -> bool:
         """Whether a training example of this epoch had a label."""
-        return bool(self.seen[1] > 0)
+        return bool(self.counts[1] > 0)
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if self.probe is None or trainer.sanity_checking:
             return
-        features, labels, _ = Features.of(trainer).split(trainer).labeled()
+        features, labels, _ = Features.of(trainer).split(trainer).select_labeled()
         if not len(labels):
             return
         if self.saw_labels():
@@ -87,12 +87,12 @@ class OnlineProbe(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if self.probe is not None and self.saw_labels():
-            module.log("train/online_probe_top1", self.seen[0] / self.seen[1])
-            self.seen.zero_()
+            module.log("train/online_probe_top1", self.counts[0] / self.counts[1])
+            self.counts.zero_()
 
     @torch.no_grad()
-    def linear(self) -> LinearProbe | None:
-        """The same as one linear map of raw features; None where it has learned from no label."""
+    def to_linear_probe(self) -> LinearProbe | None:
+        """Fold standardizing into one linear map of raw features; None where the probe has learned from no label."""
         if self.probe is None or not self.probe[1].weight.any():  # as initialized
             return None
         norm, linear = self.probe
@@ -101,7 +101,7 @@ class OnlineProbe(Callback):
 
     @torch.no_grad()
     def scores(self, features: Tensor) -> Tensor:
-        """(N, D) -> (N, K)"""
+        """Features (N, D) -> class scores (N, K)."""
         return self.probe.eval()(features)
 
     def log_accuracy(self, module: LightningModule, name: str, scores: Tensor, labels: Tensor) -> None:
@@ -111,7 +111,11 @@ class OnlineProbe(Callback):
     def state_dict(self) -> dict:
         if self.probe is None:
             return {}
-        return {"probe": self.probe.state_dict(), "optimizer": self.optimizer.state_dict(), "seen": self.seen}
+        return {
+            "probe": self.probe.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "seen": self.counts,
+        }
 
     def load_state_dict(self, state: dict) -> None:
-        self.restored = state
+        self.resume_state = state

@@ -6,18 +6,18 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class Throughput(Callback):
-    """`train/examples_per_s` of all processes, and `train/data_wait`: the share of time between a step's end and the
-    next one's start, which reads, moves and augments the batch. Validation does not count. Cost: two clock readings a
-    step.
+    """Logs `train/examples_per_s` of all processes, and `train/data_wait`: the share of time between a step's end and
+    the next one's start, which reads, moves and augments the batch. Validation does not count. Cost: two clock readings
+    a step.
     """
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self.restart()  # a run resumed in mid-epoch sees no start of its epoch
+        self.restart_clock()  # a run resumed in mid-epoch sees no start of its epoch
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self.restart()
+        self.restart_clock()
 
-    def restart(self) -> None:
+    def restart_clock(self) -> None:
         self.examples, self.waited = 0, 0.0
         self.began = self.step_ended = perf_counter()
 

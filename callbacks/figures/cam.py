@@ -1,25 +1,25 @@
-"""Where does it look? The parts of an image that speak for a class."""
+"""Class activation maps: the parts of an image that speak for a class."""
 
 import numpy as np
 import torch
+from common.splits import SPLITS
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from callbacks.evaluation.class_scores import NO_HEAD, linear_head
-from callbacks.evaluation.features import Features, FeatureSet, looking
-from callbacks.figures.base import Eye
+from callbacks.evaluation.class_scores import LabeledScores
+from callbacks.evaluation.features import eval_mode
+from callbacks.figures.base import FigureCallback
 from callbacks.measures.class_activation import class_activation, grad_cam, maps_and_gradients
 from callbacks.measures.linear_probe import LinearProbe
 from callbacks.plotting.examples import load_examples, pick_evenly
 from callbacks.plotting.overlay import draw_activations
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.style import write_title
-from common.splits import SPLITS
 
 
-class CAM(Eye):
-    """Spotlights on what speaks for a class, for the surest right answers and the surest mistakes.
+class CAM(FigureCallback):
+    """Draws light on what speaks for a class, for the surest right answers and the surest mistakes.
 
     Class activation maps where features are the mean of maps, Grad-CAM where maps are read otherwise. Classes are
     scored by the method's own classifier, or by a probe. Beside `figures/cam/epoch=N.png`, an `.npz` has of each image
@@ -49,106 +49,114 @@ class CAM(Eye):
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.datamodule.task == "classification":
-            chosen_classes(self.classes, trainer.datamodule.class_names)
+            resolve_classes(self.classes, trainer.datamodule.class_names)
 
-    def look(self, trainer: Trainer, module: LightningModule, split: str) -> None:
-        data = trainer.datamodule
-        if data.task != "classification":
-            return self.skip("the data have no classes")
-        if not hasattr(module.encoder, "maps"):
-            return self.skip(f"{type(module.encoder).__name__} has no maps")
-        seen = Features.of(trainer).split(trainer).labeled()
-        if not len(seen.labels):
-            return self.skip(f"no example of {split} has a label")
-        if (found := linear_head(trainer, module)) is None:
-            return self.skip(NO_HEAD)
-        head, name = found
-        if trainer.is_global_zero:
-            self.picture(trainer, module, split, seen, head, name)
-        return None
+    def draw(self, trainer: Trainer, module: LightningModule, split: str) -> None:
+        if trainer.datamodule.task == "classification" and not hasattr(module.encoder, "maps"):
+            self.skip(f"{type(module.encoder).__name__} has no maps")
+            return
+        scored = self.score_labeled(trainer, module, split)
+        if scored is not None and trainer.is_global_zero:
+            self.draw_scored(trainer, module, split, scored)
 
-    def picture(
-        self,
-        trainer: Trainer,
-        module: LightningModule,
-        split: str,
-        seen: FeatureSet,
-        head: LinearProbe,
-        name: str,
+    def draw_scored(
+        self, trainer: Trainer, module: LightningModule, split: str, scored: LabeledScores
     ) -> None:
-        """Of examples `seen` in a split, by the scores of a head of that name."""
+        """Draw evidence for the surest of the labeled examples of a split, and save it."""
         names = trainer.datamodule.class_names
-        prob = head.scores(seen.features).double().softmax(1)  # (N, K)
-        chosen = chosen_classes(self.classes, names)
-        right, wrong = pick(prob, seen.labels, chosen, self.per_class, self.mistakes)
-        rows = torch.cat([right, wrong, pick_evenly(seen.labels, self.same)])
-        shown = load_examples(trainer, split, seen.index[rows].cpu())
-        classes = asked(prob[rows].argmax(1), shown.labels, chosen, len(names))  # (n, K)
-        found = evidence(trainer, module, shown.view, head, classes)
-        if found is None:
-            return self.skip(f"no layer of {type(module.encoder).__name__} puts out its maps (B, C, h, w)")
-        maps, kind = found
+        labels, index = scored.examples.labels, scored.examples.index
+        prob = scored.probabilities()
+        main_classes = resolve_classes(self.classes, names)
+        right, wrong = select_surest(prob, labels, main_classes, self.per_class, self.mistakes)
+        same = pick_evenly(labels, self.same)
+        rows = torch.cat([right, wrong, same])
+        images = load_examples(trainer, split, index[rows].cpu())
+        classes = list_classes_to_explain(
+            prob[rows].argmax(1), images.labels, main_classes, len(names)
+        )  # (n, K)
+        maps_and_kind = compute_evidence(trainer, module, images.view, scored.head, classes)
+        if maps_and_kind is None:
+            self.skip(f"no layer of {type(module.encoder).__name__} puts out its maps (B, C, h, w)")
+            return
+        maps, kind = maps_and_kind
         prob = prob[rows].gather(1, classes).float()
-        figure = draw_activations(shown, maps, classes, prob, len(right), len(wrong), names)
+        figure = draw_activations(images, maps, classes, prob, len(right), len(wrong), names)
         size = " x ".join(map(str, maps.shape[2:]))
         under = f"{SPLITS[split].capitalize()} images. The light falls where the evidence is, each on its own scale; "
         under += f"the contour is at half of the maximum. Maps of {size} cells, enlarged."
-        write_title(figure, f"Where it looks: {kind} through the {name}", under)
-        columns = {"index": shown.index, "labels": shown.labels, "predicted": classes[:, 0]}
+        write_title(figure, f"Where it looks: {kind} through the {scored.head_name}", under)
+        columns = {"index": images.index, "labels": images.labels, "predicted": classes[:, 0]}
         columns |= {"maps": maps, "classes": classes, "prob": prob}
         arrays = {key: column.cpu().numpy() for key, column in columns.items()}
-        arrays |= {"original": shown.display, "same": np.array(len(rows) - len(right) - len(wrong))}
-        facts = {"split": split, "evidence": kind, "head": name, "classes": names}
-        return save_figure(trainer, "cam", figure, facts=facts, **arrays)
+        arrays |= {"original": images.display, "same": np.array(len(same))}
+        facts = {"split": split, "evidence": kind, "head": scored.head_name, "classes": names}
+        save_figure(trainer, "cam", figure, facts=facts, **arrays)
 
 
-def chosen_classes(classes: list[str | int] | None, names: list[str]) -> list[int]:
-    """Names or numbers of classes -> numbers; three that are far apart if None."""
+def resolve_classes(classes: list[str | int] | None, names: list[str]) -> list[int]:
+    """Turn names or numbers of classes into numbers; three that are far apart if None. Raises where there is no such
+    class."""
     if classes is None:
         return sorted({k * len(names) // 3 for k in range(3)})
-    for given in classes:
-        if given not in names and given not in range(len(names)):
+    for name in classes:
+        if name not in names and name not in range(len(names)):
             raise MisconfigurationException(
-                f"CAM: no class {given!r} in these data: give one of {', '.join(names)}, or a number below {len(names)}"
+                f"CAM: no class {name!r} in these data: give one of {', '.join(names)}, or a number below {len(names)}"
             )
-    return [names.index(given) if given in names else given for given in classes]
+    return [names.index(name) if name in names else name for name in classes]
 
 
-def pick(
+def select_surest(
     prob: Tensor, labels: Tensor, classes: list[int], per_class: int, mistakes: int
 ) -> tuple[Tensor, Tensor]:
-    """Probabilities (N, K) and labels (N,) -> positions of the surest right answers, class by class, and of the surest
-    mistakes, the surest first and each pair of true and predicted class once."""
-    sure, predicted = prob.max(1)
-    order = sure.argsort(descending=True, stable=True)
+    """Select the surest right answers, class by class, and the surest mistakes, each pair of true and predicted class
+    once.
+
+    Args:
+        prob: probabilities (N, K).
+        labels: (N,).
+        classes: of the right answers.
+        per_class: right answers for each, at most.
+        mistakes: at most.
+
+    Returns:
+        Positions of the right answers and of the mistakes, the surest first.
+    """
+    confidence, predicted = prob.max(1)
+    order = confidence.argsort(descending=True, stable=True)
     right = order[predicted[order] == labels[order]]
     wrong = order[predicted[order] != labels[order]]
-    first = {}
+    first_of_pair = {}
     for position in wrong.tolist():
-        first.setdefault((int(labels[position]), int(predicted[position])), position)
+        first_of_pair.setdefault((int(labels[position]), int(predicted[position])), position)
     of_classes = [right[labels[right] == k][:per_class] for k in classes]
-    return torch.cat(of_classes), right.new_tensor(list(first.values())[:mistakes])
+    return torch.cat(of_classes), right.new_tensor(list(first_of_pair.values())[:mistakes])
 
 
-def asked(predicted: Tensor, labels: Tensor, chosen: list[int], num_classes: int) -> Tensor:
-    """Which classes to show evidence for (n, K): the predicted one, the true one, then the chosen, each once."""
-    count = min(max(2, len(chosen)), num_classes)
-    others = [*chosen, *range(num_classes)]
+def list_classes_to_explain(
+    predicted: Tensor, labels: Tensor, classes: list[int], num_classes: int
+) -> Tensor:
+    """List the classes to show evidence for (n, K): the predicted one, the true one, then `classes`, each once."""
+    count = min(max(2, len(classes)), num_classes)
+    others = [*classes, *range(num_classes)]
     rows = zip(predicted.tolist(), labels.tolist(), strict=True)
     return predicted.new_tensor([list(dict.fromkeys([*row, *others]))[:count] for row in rows])
 
 
-def evidence(
+def compute_evidence(
     trainer: Trainer, module: LightningModule, view: Tensor, head: LinearProbe, classes: Tensor
 ) -> tuple[Tensor, str] | None:
-    """Maps (n, K, h, w) of the evidence for `classes` (n, K), and what they are called."""
+    """Compute maps (n, K, h, w) of the evidence for `classes` (n, K), and say what they are called.
+
+    None where no layer puts out the encoder's maps.
+    """
     encoder = module.encoder
-    with looking(trainer, module):
-        if encoder.pooled:
-            found = encoder.maps(view).float()
-        else:
-            found = maps_and_gradients(encoder, view, head.weight, classes)
     if encoder.pooled:
-        every = class_activation(found, head.weight)
-        return every.gather(1, classes[..., None, None].expand(-1, -1, *every.shape[2:])), "class activation"
-    return None if found is None else (grad_cam(*found), "Grad-CAM")
+        with eval_mode(trainer, module):
+            maps = encoder.maps(view).float()
+        of_all_classes = class_activation(maps, head.weight)
+        columns = classes[..., None, None].expand(-1, -1, *maps.shape[2:])
+        return of_all_classes.gather(1, columns), "class activation"
+    with eval_mode(trainer, module):
+        maps_with_gradients = maps_and_gradients(encoder, view, head.weight, classes)
+    return None if maps_with_gradients is None else (grad_cam(*maps_with_gradients), "Grad-CAM")

@@ -1,4 +1,4 @@
-"""Which layers of a network hold the same representation?"""
+"""A matrix that shows which layers of a network hold the same representation."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +11,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from callbacks.evaluation.features import looking
-from callbacks.figures.base import Eye
+from callbacks.evaluation.features import eval_mode
+from callbacks.figures.base import FigureCallback
 from callbacks.plotting.examples import load_examples
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.style import ACCENT, INK, write_title
@@ -21,7 +21,7 @@ from callbacks.plotting.style import ACCENT, INK, write_title
 def linear_cka(x: np.ndarray, y: np.ndarray) -> float:
     """Similarity of two representations (N, D1) and (N, D2) of the same N examples, 0 to 1.
 
-    1 where one is the other turned, scaled or shifted; ||Y'X||^2 / (||X'X|| ||Y'Y||) of the centered columns.
+    It is 1 where one is the other rotated, scaled or shifted; ||Y'X||^2 / (||X'X|| ||Y'Y||) of the centered columns.
 
     Kornblith et al. 2019, section 3, https://arxiv.org/abs/1905.00414
     """
@@ -37,17 +37,21 @@ def linear_cka(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def cka_matrix(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Layers (name -> features (N, D)) of two networks, or of one, for the same N examples -> (len(a), len(b))."""
+    """Linear CKA (len(a), len(b)) between the layers of two networks, or of one: name -> features (N, D) of the same N
+    examples."""
     return np.array([[linear_cka(x, y) for y in b.values()] for x in a.values()])
 
 
-def parts(encoder: nn.Module) -> dict[str, nn.Module]:
-    """The layers and blocks by name. Sequences, encoders inside it (they have `dim`) and what it merely wraps are gone
-    into; anything else, such as a residual block, is one part."""
+def list_blocks(encoder: nn.Module) -> dict[str, nn.Module]:
+    """List an encoder's layers and blocks by name.
+
+    Sequences, encoders inside it (they have `dim`) and what it merely wraps are split up; anything else, such as a
+    residual block, is one part.
+    """
     root, prefix = encoder, ""
     while len(inner := list(root.named_children())) == 1:
         prefix, root = f"{prefix}{inner[0][0]}.", inner[0][1]
-    found: dict[str, nn.Module] = {}
+    blocks: dict[str, nn.Module] = {}
     waiting = [(prefix + name, part) for name, part in inner] or [(prefix.rstrip("."), root)]
     while waiting:
         name, part = waiting.pop(0)
@@ -55,25 +59,27 @@ def parts(encoder: nn.Module) -> dict[str, nn.Module]:
         if children and (isinstance(part, nn.Sequential | nn.ModuleList) or hasattr(part, "dim")):
             waiting[:0] = [(f"{name}.{child}", inside) for child, inside in children]
         else:
-            found[name] = part
-    return found
+            blocks[name] = part
+    return blocks
 
 
 def starts_layer(part: nn.Module) -> bool:
-    """Whether it has weights of its own kind: norms, activations and pooling belong to the layer they follow."""
+    """Whether a part has weights of its own: norms, activations and pooling belong to the layer they follow."""
     norm = isinstance(part, nn.GroupNorm | nn.LayerNorm | nn.modules.batchnorm._BatchNorm)
     return not norm and any(True for _ in part.parameters())
 
 
-def pooled(output: Tensor | tuple) -> Tensor:
-    """What a layer returned, averaged over space (B, C, h, w) or time (B, T, C) -> (B, C) float32."""
+def pool_output(output: Tensor | tuple) -> Tensor:
+    """Average what a layer returned over space (B, C, h, w) or time (B, T, C) -> (B, C) float32."""
     output = (output[0] if isinstance(output, tuple) else output).float()
-    return output.mean((2, 3)) if output.ndim == 4 else output.mean(1) if output.ndim == 3 else output
+    if output.ndim == 4:
+        return output.mean((2, 3))
+    return output.mean(1) if output.ndim == 3 else output
 
 
-class CKA(Eye):
-    """A matrix of linear CKA between the encoder's layers, pooled over space, on validation images that are the same in
-    every run.
+class CKA(FigureCallback):
+    """Draws a matrix of linear CKA between the encoder's layers, pooled over space, on validation images that are the
+    same in every run.
 
     `cka_features.npz` in the run folder has their features, layer by layer, and their positions (`index`): what
     `cka_matrix` needs to compare two runs. Cost: a forward pass over `images` images, and a second for ten layers.
@@ -87,40 +93,43 @@ class CKA(Eye):
         super().__init__(every_n_epochs)
         self.images = images
 
-    def look(self, trainer: Trainer, module: LightningModule, split: str) -> None:
+    def draw(self, trainer: Trainer, module: LightningModule, split: str) -> None:
         if not trainer.is_global_zero:
             return
         total = len(trainer.datamodule.datasets[split])
         index = torch.linspace(0, total - 1, min(self.images, total)).long()
-        found = layer_features(trainer, module, split, index)
+        features = extract_layer_features(trainer, module, split, index)
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        np.savez(folder / ".cka_features.npz", index=index.numpy(), **found)
+        np.savez(folder / ".cka_features.npz", index=index.numpy(), **features)
         (folder / ".cka_features.npz").replace(folder / "cka_features.npz")
-        matrix = cka_matrix(found, found)
-        save_figure(
-            trainer, "cka", draw(matrix, list(found), len(index)), {"layers": list(found)}, cka=matrix
-        )
+        matrix, layers = cka_matrix(features, features), list(features)
+        save_figure(trainer, "cka", draw_cka(matrix, layers, len(index)), {"layers": layers}, cka=matrix)
 
 
-def layer_features(
+def extract_layer_features(
     trainer: Trainer, module: LightningModule, split: str, index: Tensor
 ) -> dict[str, np.ndarray]:
-    """Layer, in the order they run -> (N, C) of the positions `index`; the last is the encoder's output, `features`."""
+    """Extract the pooled output (N, C) of each layer, in the order they run, for the examples at positions `index`.
+
+    The last is the encoder's output, `features`.
+    """
     batches: list[dict[str, Tensor]] = []
 
-    def keep(name: str, starts: bool):
+    def make_hook(name: str, starts: bool):
         def hook(_, __, output: Tensor | tuple) -> None:
             layer = name if starts else next(reversed(batches[-1]), None)
-            if layer is not None:  # none: what comes before the first weights
-                batches[-1][layer] = pooled(output).cpu()
+            if layer is not None:  # None before the first weights
+                batches[-1][layer] = pool_output(output).cpu()
 
         return hook
 
-    found = parts(module.encoder).items()
-    hooks = [part.register_forward_hook(keep(name, starts_layer(part))) for name, part in found]
+    hooks = [
+        block.register_forward_hook(make_hook(name, starts_layer(block)))
+        for name, block in list_blocks(module.encoder).items()
+    ]
     try:
-        with looking(trainer, module):
+        with eval_mode(trainer, module):
             for positions in index.split(250):
                 batches.append({})
                 features = module.encode(load_examples(trainer, split, positions).view)
@@ -131,8 +140,8 @@ def layer_features(
     return {name: torch.cat([batch[name] for batch in batches]).numpy() for name in batches[0]}
 
 
-def draw(matrix: np.ndarray, names: list[str], count: int) -> Figure:
-    """(L, L), first layer at the top left."""
+def draw_cka(matrix: np.ndarray, names: list[str], count: int) -> Figure:
+    """Draw a matrix (L, L), the first layer at the top left."""
     side = max(3.2, 0.5 * len(names))
     figure, axis = plt.subplots(figsize=(side + 1.4, side + 1.4), layout="constrained")
     figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.6 / (side + 1.4)))

@@ -1,16 +1,17 @@
-"""How far do clusters, found without labels, coincide with the classes?"""
+"""Clusters of features, found without labels, beside the classes."""
 
 from math import ceil
 from typing import Literal
 
 import numpy as np
 import torch
+from common.splits import SPLITS
 from lightning.pytorch import LightningModule, Trainer
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from callbacks.evaluation.features import Features, looking
-from callbacks.figures.base import Eye
+from callbacks.evaluation.features import Features, eval_mode
+from callbacks.figures.base import FigureCallback
 from callbacks.measures.clusters import (
     Cluster,
     Reduce,
@@ -23,7 +24,6 @@ from callbacks.plotting.examples import load_examples, pick_evenly
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.scatter import NAMES, draw_legend, project_to_plane, scatter_classes
 from callbacks.plotting.style import INK, class_colors, place_axes, write_title
-from common.splits import SPLITS
 
 Layer = Literal["features", "maps"]
 Plane = Literal["none", "pca", "tsne", "umap"]
@@ -36,8 +36,10 @@ WORDS = NAMES | {
 }
 
 
-class Clustering(Eye):
-    """Clusters of features beside the classes, and how well they agree: `layer` -> `reduce` -> `plane` -> `cluster`.
+class Clustering(FigureCallback):
+    """Draws clusters of features beside the classes, and measures how well they agree.
+
+    The stages are `layer` -> `reduce` -> `plane` -> `cluster`.
 
     `SPLIT/cluster_accuracy` with each cluster standing for a class so that it is largest, `SPLIT/nmi` (normalized
     mutual information, 0 to 1) and `SPLIT/ari` (adjusted Rand index, 0 for chance, 1 for the same partition).
@@ -73,35 +75,41 @@ class Clustering(Eye):
         self.points, self.layer, self.reduce, self.dims = points, layer, reduce, dims
         self.plane, self.cluster, self.clusters, self.perplexity = plane, cluster, clusters, perplexity
 
-    def look(self, trainer: Trainer, module: LightningModule, split: str) -> None:
+    def draw(self, trainer: Trainer, module: LightningModule, split: str) -> None:
         data = trainer.datamodule
         if data.task != "classification":
-            return self.skip("the data have no classes")
+            self.skip("the data have no classes")
+            return
         if self.layer == "maps" and not hasattr(module.encoder, "maps"):
-            return self.skip(f"{type(module.encoder).__name__} has no maps")
-        seen = Features.of(trainer).split(trainer).labeled()
+            self.skip(f"{type(module.encoder).__name__} has no maps")
+            return
+        labeled = Features.of(trainer).split(trainer).select_labeled()
         if not trainer.is_global_zero:
-            return None
-        chosen = pick_evenly(seen.labels, self.points)
-        x, labels, index = (column[chosen].cpu().numpy() for column in seen)
+            return
+        rows = pick_evenly(labeled.labels, self.points)
+        x, labels, index = (column.cpu().numpy() for column in labeled.select_rows(rows))
         count = self.clusters or len(np.unique(labels))
         enough = len(x) >= max(4, count)
-        if enough and self.layer == "maps" and (x := mean_maps(trainer, module, split, index)) is None:
-            return self.skip(f"the maps of {type(module.encoder).__name__} have no height and width")
+        if enough and self.layer == "maps":
+            x = extract_mean_maps(trainer, module, split, index)
+            if x is None:
+                self.skip(f"the maps of {type(module.encoder).__name__} have no height and width")
+                return
         if not enough or not (x != x[0]).any():
-            return self.skip(f"{count} clusters need more labeled examples, and features that differ")
-        xy, clusters = self.find(x, count)
+            self.skip(f"{count} clusters need more labeled examples, and features that differ")
+            return
+        xy, clusters = self.find_clusters(x, count)
         scores = measure_agreement(clusters, labels)
         module.log_dict({f"{split}/{name}": score for name, score in scores.items()}, rank_zero_only=True)
         stages = [self.layer, self.reduce, self.plane, self.cluster]
-        figure = draw(xy, labels, match_classes(clusters, labels), data.class_names)
-        write_title(figure, *words(scores, f"{len(x):,} {SPLITS[split]} examples", count, stages))
+        figure = draw_clusters(xy, labels, match_classes(clusters, labels), data.class_names)
+        write_title(figure, *describe_clusters(scores, f"{len(x):,} {SPLITS[split]} examples", count, stages))
         facts = {"split": split, "stages": stages, "clusters": count, **scores}
         arrays = {"xy": xy, "index": index, "labels": labels, "clusters": clusters}
-        return save_figure(trainer, "clustering", figure, facts, **arrays)
+        save_figure(trainer, "clustering", figure, facts, **arrays)
 
-    def find(self, x: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Features (N, D) -> a map (N, 2) and clusters (N,)."""
+    def find_clusters(self, x: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Turn features (N, D) into a map (N, 2) and clusters (N,)."""
         x = reduce_dimensions(x, self.reduce, self.dims)
         if self.plane == "none":
             return project_to_plane(x, "pca"), assign_clusters(x, self.cluster, count)
@@ -109,15 +117,17 @@ class Clustering(Eye):
         return xy, assign_clusters(xy, self.cluster, count)
 
 
-def mean_maps(trainer: Trainer, module: LightningModule, split: str, index: np.ndarray) -> np.ndarray | None:
-    """Means over space of the encoder's maps, of examples at these positions (N,) in a split -> (N, D).
+def extract_mean_maps(
+    trainer: Trainer, module: LightningModule, split: str, index: np.ndarray
+) -> np.ndarray | None:
+    """Extract the means over space (N, D) of the encoder's maps, for the examples at these positions (N,) in a split.
 
-    None where the maps are not (B, D, h, w), as the tokens of a vision transformer.
+    None where the maps are not (B, D, h, w): a vision transformer has tokens.
     """
     means = []
     for part in np.array_split(index, ceil(len(index) / 256)):
         view = load_examples(trainer, split, part).view
-        with looking(trainer, module):
+        with eval_mode(trainer, module):
             maps = module.encoder.maps(view)
         if maps.ndim != 4:
             return None
@@ -125,19 +135,21 @@ def mean_maps(trainer: Trainer, module: LightningModule, split: str, index: np.n
     return torch.cat(means).numpy()
 
 
-def words(scores: dict[str, float], examples: str, count: int, stages: list[str]) -> tuple[str, str]:
-    """A title, and what goes under it."""
+def describe_clusters(
+    scores: dict[str, float], examples: str, count: int, stages: list[str]
+) -> tuple[str, str]:
+    """Write a title, and what goes under it."""
     accuracy, nmi, ari = scores.values()
-    layer, *ways = (WORDS.get(stage, stage) for stage in stages if stage != "none")
-    way = f"{count} clusters of {layer} by {', '.join(ways)}"
+    layer, *steps = (WORDS.get(stage, stage) for stage in stages if stage != "none")
+    recipe = f"{count} clusters of {layer} by {', '.join(steps)}"
     return (
         f"{100 * accuracy:.1f} % of {examples} lie in the cluster that stands for their class",
-        f"{way}. Normalized mutual information {nmi:.2f}, adjusted Rand index {ari:.2f}.",
+        f"{recipe}. Normalized mutual information {nmi:.2f}, adjusted Rand index {ari:.2f}.",
     )
 
 
-def draw(xy: np.ndarray, labels: np.ndarray, stands_for: np.ndarray, names: list[str]) -> Figure:
-    """Points (N, 2) twice: in the colors of their classes (N,), and of the classes that their clusters stand for."""
+def draw_clusters(xy: np.ndarray, labels: np.ndarray, stands_for: np.ndarray, names: list[str]) -> Figure:
+    """Draw points (N, 2) twice: in the colors of their classes (N,), and of those that their clusters stand for."""
     figure, colors = plt.figure(figsize=(10.4, 5.3)), class_colors(labels, len(names))
     for left, heading, kinds in (
         (0.1, "classes", labels),

@@ -1,17 +1,18 @@
-"""What does the network find alike? A map of examples by their features."""
+"""A map of examples by their features, by t-SNE, UMAP or principal components."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from common.splits import SPLITS
 from lightning.pytorch import LightningModule, Trainer
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from callbacks.evaluation.class_scores import linear_head
+from callbacks.evaluation.class_scores import find_linear_head
 from callbacks.evaluation.features import Features
-from callbacks.figures.base import Eye
+from callbacks.figures.base import FigureCallback
 from callbacks.plotting.examples import make_thumbnails, pick_evenly
 from callbacks.plotting.save import figure_path, save_figure
 from callbacks.plotting.scatter import (
@@ -23,18 +24,17 @@ from callbacks.plotting.scatter import (
     scatter_points,
 )
 from callbacks.plotting.style import FAINT, class_colors, place_axes, write_title
-from common.splits import SPLITS
 
 NEAR = dict.fromkeys(["t-SNE", "UMAP"], "Near points have similar features; axes have no unit. ")
 
 
-class FeatureMap(Eye):
-    """Examples as points, near each other where their features are alike: `figures/tsne`.
+class FeatureMap(FigureCallback):
+    """Draws examples as points, near each other where their features are similar: `figures/tsne`.
 
     A point has the color of its class, or of its first target where labels are numbers. Every epoch shows the same
     examples, and each map moves on from the one before. A VAE's features are its posterior means: `how: pca` and
     `name: latent_map` draw its latent space. Beside the picture: `xy`, `index`, `labels`, `split`, `pred` (the classes
-    that `linear_head` gives) and, once, `thumbnails.npz`.
+    that `find_linear_head` gives) and, once, `thumbnails.npz`.
 
     Cost: 6 s on one core for t-SNE of 1,200 points, 25 s for 10,000; without an online probe, also a probe on the bank.
 
@@ -57,39 +57,36 @@ class FeatureMap(Eye):
         super().__init__(every_n_epochs)
         self.points, self.how, self.perplexity, self.name = points, how, perplexity, name or how
 
-    def look(self, trainer: Trainer, module: LightningModule, split: str) -> None:
-        data, seen = trainer.datamodule, Features.of(trainer).split(trainer)
-        head = linear_head(trainer, module) if data.task == "classification" else None
+    def draw(self, trainer: Trainer, module: LightningModule, split: str) -> None:
+        data, split_features = trainer.datamodule, Features.of(trainer).split(trainer)
+        head = find_linear_head(trainer, module) if data.task == "classification" else None
         if not trainer.is_global_zero:
-            return None
-        chosen = pick_evenly(seen.labels, self.points)
-        features, labels, index = (column[chosen] for column in seen)
-        if len(chosen) < 4 or not (features != features[0]).any():
-            return self.skip("a map needs at least four examples, and features that differ")
+            return
+        rows = pick_evenly(split_features.labels, self.points)
+        features, labels, index = split_features.select_rows(rows)
+        if len(rows) < 4 or not (features != features[0]).any():
+            self.skip("a map needs at least four examples, and features that differ")
+            return
         pred = {"pred": head[0].scores(features).argmax(1).cpu().numpy()} if head else {}
         features, labels, index = (column.cpu().numpy() for column in (features, labels, index))
         folder = figure_path(trainer, self.name).parent
-        start = previous(folder, trainer.current_epoch, index)
+        start = read_previous_map(folder, trainer.current_epoch, index)
         xy = project_to_plane(features, self.how, self.perplexity, start)
         names = data.class_names if labels.ndim == 1 else data.target_names
-        figure = draw_map(xy, labels, names or [], axis_names(features, xy, self.how))
-        of = "posterior means" if hasattr(module.encoder, "posterior") else "features"
+        figure = draw_feature_map(xy, labels, names or [], name_axes(features, xy, self.how))
+        kind = "posterior means" if hasattr(module.encoder, "posterior") else "features"
         method = NAMES[self.how] if features.shape[1] > 2 else "Map"
-        what = f"{method} of the {features.shape[1]} {of} of {len(xy):,} {SPLITS[split]} examples"
-        write_title(
-            figure,
-            what,
-            f"{NEAR.get(method, '')}The color is the {'class' if labels.ndim == 1 else 'first target'}.",
-        )
+        text = f"{method} of the {features.shape[1]} {kind} of {len(xy):,} {SPLITS[split]} examples"
+        color = "class" if labels.ndim == 1 else "first target"
+        write_title(figure, text, f"{NEAR.get(method, '')}The color is the {color}.")
         arrays = {"xy": xy, "index": index, "labels": labels, "split": np.array(split), **pred}
         save_figure(trainer, self.name, figure, **arrays)
         if start is None:  # a first map of these examples
             np.savez_compressed(folder / "thumbnails.npz", **make_thumbnails(trainer, split, index))
-        return None
 
 
-def axis_names(features: np.ndarray, xy: np.ndarray, how: How) -> tuple[str, str]:
-    """What the axes of the map (N, 2) of these features (N, D) are; nothing for t-SNE and UMAP."""
+def name_axes(features: np.ndarray, xy: np.ndarray, how: How) -> tuple[str, str]:
+    """Name the axes of the map (N, 2) of these features (N, D); empty names for t-SNE and UMAP."""
     if features.shape[1] <= 2:
         return "dimension 0", "dimension 1"
     if how != "pca":
@@ -100,8 +97,10 @@ def axis_names(features: np.ndarray, xy: np.ndarray, how: How) -> tuple[str, str
     )
 
 
-def draw_map(xy: np.ndarray, labels: np.ndarray, names: Sequence[str], axes: tuple[str, str]) -> Figure:
-    """Points (N, 2), with classes (N,) or targets (N, T) and their names; a name for each axis, or ''."""
+def draw_feature_map(
+    xy: np.ndarray, labels: np.ndarray, names: Sequence[str], axes: tuple[str, str]
+) -> Figure:
+    """Draw points (N, 2), with classes (N,) or targets (N, T) and their names; a name for each axis, or ''."""
     figure = plt.figure(figsize=(7.5, 6.6))
     axis = place_axes(figure, 0.3, 0.6, 5.7, 5.7)
     if labels.ndim == 1:
@@ -118,11 +117,10 @@ def draw_map(xy: np.ndarray, labels: np.ndarray, names: Sequence[str], axes: tup
     return figure
 
 
-def previous(folder: Path, epoch: int, index: np.ndarray) -> np.ndarray | None:
-    """The newest map before this epoch's, if of the same examples."""
-    epochs = [
-        int(found[1]) for path in folder.glob("*.npz") if (found := re.fullmatch(r"epoch=(\d+)", path.stem))
-    ]
+def read_previous_map(folder: Path, epoch: int, index: np.ndarray) -> np.ndarray | None:
+    """Read the newest map before this epoch's; None where that is of other examples."""
+    matches = (re.fullmatch(r"epoch=(\d+)", path.stem) for path in folder.glob("*.npz"))
+    epochs = [int(match[1]) for match in matches if match]
     newest = max((earlier for earlier in epochs if earlier < epoch), default=None)
     if newest is None:
         return None

@@ -1,4 +1,4 @@
-"""What did the network really see?"""
+"""Training images beside augmented views of them."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from callbacks.plotting.save import save_figure
 
 
 class Views(Callback):
-    """A picture of training images beside augmented views of them, drawn by the run's own recipes when training starts.
+    """Draws training images beside augmented views of them, by the run's own recipes, when training starts.
 
     Text has no picture: a line says so, and quotes the first one as it is read. Cost: a fraction of a second, once.
 
@@ -40,11 +40,11 @@ class Views(Callback):
 
 
 def draw_views(original: np.ndarray, views: np.ndarray) -> plt.Figure:
-    """original (n, H, W, C), views (n, v, H, W, C), both uint8: a row an image, the original first."""
+    """Draw a row for each image, the original first: original (n, H, W, C), views (n, v, H, W, C), both uint8."""
     rows, columns = views.shape[:2]
     figure, axes = plt.subplots(rows, columns + 1, figsize=(columns + 1, rows + 0.4), squeeze=False)
-    for row, (axis_row, image, drawn) in enumerate(zip(axes, original, views, strict=True)):
-        for axis, picture in zip(axis_row, [image, *drawn], strict=True):
+    for row, (axis_row, image, image_views) in enumerate(zip(axes, original, views, strict=True)):
+        for axis, picture in zip(axis_row, [image, *image_views], strict=True):
             axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axis.set_axis_off()
         if row == 0:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from callbacks.evaluation.features import looking
+from callbacks.evaluation.features import eval_mode
 
 
 @dataclass
@@ -37,9 +37,9 @@ def load_examples(trainer: Trainer, split: str, positions: Tensor | list[int]) -
     return Examples(batch.views[0], batch.labels, batch.index, display)
 
 
-def encode_examples(trainer: Trainer, module: LightningModule, view: Tensor) -> Tensor:
-    """Encode views (n, ...) -> features (n, D) float32, in eval mode and without a trace in the module."""
-    with looking(trainer, module):
+def features_of(trainer: Trainer, module: LightningModule, view: Tensor) -> Tensor:
+    """(n, ...) -> (n, D) float32, in eval mode and leaving no trace."""
+    with eval_mode(trainer, module):
         return module.encode(view).float()
 
 

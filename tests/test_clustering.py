@@ -13,15 +13,15 @@ from callbacks.measures.clusters import assign_clusters, match_classes, measure_
 from callbacks.plotting.examples import load_examples
 from ssl_modules.networks.resnet import ResNet
 from tests.conftest import CLASSES, random_split
-from tests.eyes import (
-    assert_training_is_as_without,
-    fit,
-    last_logged,
-    named,
-    tiny,
-    tweets,
+from tests.figure_runs import (
+    assert_training_unchanged,
+    build_tiny_data,
+    build_tweets,
+    find_case,
+    fit_case,
+    read_figure,
+    read_last_metrics,
     write_numbers,
-    written,
 )
 
 
@@ -90,13 +90,13 @@ def test_kernel_pca_is_the_eigenvectors_of_the_centered_kernel():
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier", "Autoencoder"])
-def test_the_hook_measures_what_it_draws(method, data_dir, tmp_path):
-    fit(named(method), data_dir, tmp_path, Clustering())
-    facts, arrays = written(tmp_path, "clustering")
+def test_the_callback_measures_what_it_draws(method, data_dir, tmp_path):
+    fit_case(find_case(method), data_dir, tmp_path, Clustering())
+    facts, arrays = read_figure(tmp_path, "clustering")
     assert facts["clusters"] == len(CLASSES)
     assert facts["stages"] == ["features", "kernel_pca", "tsne", "kmeans"]
     right = match_classes(arrays["clusters"], arrays["labels"]) == arrays["labels"]
-    logged = last_logged(tmp_path)
+    logged = read_last_metrics(tmp_path)
     assert facts["cluster_accuracy"] == right.mean() == pytest.approx(logged["val/cluster_accuracy"])
     assert facts["nmi"] == pytest.approx(logged["val/nmi"], abs=1e-6)
     assert facts["ari"] == pytest.approx(logged["val/ari"], abs=1e-6)
@@ -105,17 +105,17 @@ def test_the_hook_measures_what_it_draws(method, data_dir, tmp_path):
 
 @pytest.mark.parametrize("plane", ["none", "pca"])
 def test_stages_can_be_left_out(plane, data_dir, tmp_path):
-    eye = Clustering(reduce="none", plane=plane, cluster="agglomerative", clusters=2)
-    fit(named("SimCLR"), data_dir, tmp_path, eye)
-    _, arrays = written(tmp_path, "clustering")
+    callback = Clustering(reduce="none", plane=plane, cluster="agglomerative", clusters=2)
+    fit_case(find_case("SimCLR"), data_dir, tmp_path, callback)
+    _, arrays = read_figure(tmp_path, "clustering")
     assert set(arrays["clusters"]) == {0, 1}
 
 
 def test_maps_are_clustered_by_their_means(data_dir, tmp_path):
     """With every other stage left out, the clusters are those of the means, computed here, of the drawn examples."""
-    eye = Clustering(layer="maps", reduce="none", plane="none", clusters=2)
-    trainer = fit(named("Autoencoder"), data_dir, tmp_path, eye)
-    facts, arrays = written(tmp_path, "clustering")
+    callback = Clustering(layer="maps", reduce="none", plane="none", clusters=2)
+    trainer = fit_case(find_case("Autoencoder"), data_dir, tmp_path, callback)
+    facts, arrays = read_figure(tmp_path, "clustering")
     assert facts["stages"] == ["maps", "none", "none", "kmeans"]
     view = load_examples(trainer, "val", arrays["index"]).view
     with torch.no_grad():
@@ -126,23 +126,29 @@ def test_maps_are_clustered_by_their_means(data_dir, tmp_path):
 
 
 def test_without_maps_one_line_says_so(data_dir, tmp_path):
-    fit(named("Classifier", 1), data_dir, tmp_path, eye := Clustering(layer="maps"), data=tweets(tmp_path))
-    assert eye.skipped and not (tmp_path / "figures").exists()
+    fit_case(
+        find_case("Classifier", 1),
+        data_dir,
+        tmp_path,
+        callback := Clustering(layer="maps"),
+        data=build_tweets(tmp_path),
+    )
+    assert callback.skip_reason and not (tmp_path / "figures").exists()
 
 
 def test_tokens_are_no_maps(data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(ResNet, "maps", lambda self, x: torch.zeros(len(x), 5, self.dim))
     monkeypatch.setattr(ResNet, "forward", lambda self, x: self.stages(self.stem(x)).mean((2, 3)))
-    fit(named("SimCLR"), data_dir, tmp_path, eye := Clustering(layer="maps"))
-    assert eye.skipped and not (tmp_path / "figures").exists()
+    fit_case(find_case("SimCLR"), data_dir, tmp_path, callback := Clustering(layer="maps"))
+    assert callback.skip_reason and not (tmp_path / "figures").exists()
 
 
 def test_texts_have_clusters_and_numbers_do_not(data_dir, tmp_path):
-    fit(named("Classifier", 1), data_dir, tmp_path, Clustering(), data=tweets(tmp_path))
-    assert written(tmp_path, "clustering")[0]["clusters"] == 2
-    numbers = tiny(named("SimCLR"), write_numbers(tmp_path))
-    fit(named("SimCLR"), data_dir, tmp_path / "numbers", eye := Clustering(), data=numbers)
-    assert eye.skipped and not (tmp_path / "numbers" / "figures").exists()
+    fit_case(find_case("Classifier", 1), data_dir, tmp_path, Clustering(), data=build_tweets(tmp_path))
+    assert read_figure(tmp_path, "clustering")[0]["clusters"] == 2
+    numbers = build_tiny_data(find_case("SimCLR"), write_numbers(tmp_path))
+    fit_case(find_case("SimCLR"), data_dir, tmp_path / "numbers", callback := Clustering(), data=numbers)
+    assert callback.skip_reason and not (tmp_path / "numbers" / "figures").exists()
 
 
 def test_only_validation_images_need_labels(tmp_path):
@@ -150,14 +156,14 @@ def test_only_validation_images_need_labels(tmp_path):
     np.save(folder / "train_images.npy", random_split(48)[0])
     for kind, array in zip(("images", "labels"), random_split(20, classes=2, seed=1), strict=True):
         np.save(folder / f"val_{kind}.npy", array)
-    eyes = Clustering(), FeatureMap(), Retrieval()
-    fit(named("Autoencoder"), tmp_path, tmp_path, *eyes)
-    facts, arrays = written(tmp_path, "clustering")
+    callbacks = Clustering(), FeatureMap(), Retrieval()
+    fit_case(find_case("Autoencoder"), tmp_path, tmp_path, *callbacks)
+    facts, arrays = read_figure(tmp_path, "clustering")
     assert facts["clusters"] == 2 and len(arrays["labels"]) == 20
-    assert "pred" not in written(tmp_path, "tsne")[1]
-    assert eyes[2].skipped and not (tmp_path / "figures" / "retrieval").exists()
+    assert "pred" not in read_figure(tmp_path, "tsne")[1]
+    assert callbacks[2].skip_reason and not (tmp_path / "figures" / "retrieval").exists()
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE"])
-def test_training_is_as_without_it(method, data_dir, tmp_path):
-    assert_training_is_as_without(named(method), data_dir, tmp_path, Clustering(every_n_epochs=1))
+def test_training_is_unchanged_bit_for_bit(method, data_dir, tmp_path):
+    assert_training_unchanged(find_case(method), data_dir, tmp_path, Clustering(every_n_epochs=1))

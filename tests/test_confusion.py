@@ -9,14 +9,22 @@ from callbacks.figures.confusion import (
     MOST,
     PAPER,
     Confusion,
-    draw,
-    finding,
-    percentages,
-    strengths,
-    surest_of_cells,
+    describe_worst_error,
+    draw_confusion,
+    row_percentages,
+    select_surest_per_cell,
+    tint_strengths,
 )
 from tests.conftest import CLASSES
-from tests.eyes import assert_training_is_as_without, fit, named, tiny, tweets, write_numbers, written
+from tests.figure_runs import (
+    assert_training_unchanged,
+    build_tiny_data,
+    build_tweets,
+    find_case,
+    fit_case,
+    read_figure,
+    write_numbers,
+)
 
 
 def random_counts(classes: int) -> np.ndarray:
@@ -25,12 +33,12 @@ def random_counts(classes: int) -> np.ndarray:
 
 
 def test_per_cent_are_of_the_true_class():
-    percent = percentages(np.array([[6, 2], [0, 0]]))
+    percent = row_percentages(np.array([[6, 2], [0, 0]]))
     assert percent.tolist() == [[75, 25], [0, 0]]
 
 
-def test_errors_are_exaggerated_and_what_is_below_one_per_cent_is_blank():
-    strength = strengths(np.array([[50.0, 10.0, 0.9], [40.0, 60.0, 0], [0.5, 1, 98.5]]))
+def test_errors_are_exaggerated_and_cells_below_one_per_cent_blank():
+    strength = tint_strengths(np.array([[50.0, 10.0, 0.9], [40.0, 60.0, 0], [0.5, 1, 98.5]]))
     assert strength.round(3).tolist() == [[0.5, 0.34, 0], [1, 0.6, 0], [0, 0.034, 0.985]]
 
 
@@ -38,7 +46,7 @@ def test_the_surest_of_each_cell_are_those_of_loops():
     generator = torch.Generator().manual_seed(0)
     cells = torch.randint(6, (80,), generator=generator)
     sure = torch.rand(80, generator=generator)
-    found = surest_of_cells(cells, sure, 7, most=10)
+    found = select_surest_per_cell(cells, sure, 7, most=10)
     for cell in range(7):
         members = [i for i in range(80) if cells[i] == cell]
         assert found[cell].tolist() == sorted(members, key=lambda i: -float(sure[i]))[:10]
@@ -46,16 +54,16 @@ def test_the_surest_of_each_cell_are_those_of_loops():
 
 def test_the_most_frequent_mistake_is_named():
     counts = np.array([[90, 10, 0], [0, 2, 1], [0, 0, 5]])
-    assert finding(counts, ["a", "b", "c"]) == "Most often it takes b for c: 33 % of them."
-    assert finding(np.eye(3, dtype=int), ["a", "b", "c"]) == "No mistakes."
+    assert describe_worst_error(counts, ["a", "b", "c"]) == "Most often it takes b for c: 33 % of them."
+    assert describe_worst_error(np.eye(3, dtype=int), ["a", "b", "c"]) == "No mistakes."
 
 
 @pytest.mark.parametrize("classes", [2, 10, 37])
 def test_numbers_can_be_read_in_their_cells(classes):
     counts = random_counts(classes)
-    figure = draw(counts, [f"a class called {k}" for k in range(classes)], "val", "classifier")
+    figure = draw_confusion(counts, [f"a class called {k}" for k in range(classes)], "val", "classifier")
     (axis,) = figure.axes
-    percent = percentages(counts)
+    percent = row_percentages(counts)
     shown = {tuple(map(int, text.get_position())): text for text in axis.texts}
     assert {(x, y): f"{percent[y, x]:.0f}" for y, x in np.argwhere(percent >= 1)} == {
         place: text.get_text() for place, text in shown.items()
@@ -75,7 +83,7 @@ def test_numbers_can_be_read_in_their_cells(classes):
 def test_of_very_many_classes_the_frequent_are_drawn():
     counts = random_counts(60)
     counts[7] = 0
-    figure = draw(counts, [str(k) for k in range(60)], "test", "linear probe")
+    figure = draw_confusion(counts, [str(k) for k in range(60)], "test", "linear probe")
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     frequent = counts.sum(1).argsort(kind="stable")[::-1][:MOST]
     assert names == [str(k) for k in sorted(frequent)] and "7" not in names
@@ -85,9 +93,9 @@ def test_of_very_many_classes_the_frequent_are_drawn():
     "method, number, head",
     [("SimCLR", 0, "linear probe"), ("VAE", 0, "linear probe"), ("Classifier", 0, "classifier")],
 )
-def test_the_hook_counts_what_the_head_says(method, number, head, data_dir, tmp_path):
-    trainer = fit(named(method, number), data_dir, tmp_path, Confusion())
-    facts, _ = written(tmp_path, "confusion")
+def test_the_callback_counts_the_predictions_of_the_head(method, number, head, data_dir, tmp_path):
+    trainer = fit_case(find_case(method, number), data_dir, tmp_path, Confusion())
+    facts, _ = read_figure(tmp_path, "confusion")
     assert facts["classes"] == CLASSES and facts["head"] == head and facts["split"] == "val"
     labels = trainer.datamodule.datasets["val"].labels
     counts = np.array(facts["counts"])
@@ -99,15 +107,15 @@ def test_the_hook_counts_what_the_head_says(method, number, head, data_dir, tmp_
         assert np.trace(counts) / counts.sum() == pytest.approx(float(trainer.callback_metrics["val/top1"]))
 
 
-def test_of_texts_too_but_not_of_numbers(data_dir, tmp_path):
-    fit(named("Classifier", 1), data_dir, tmp_path, Confusion(), data=tweets(tmp_path))
-    facts, _ = written(tmp_path, "confusion")
+def test_texts_have_a_matrix_and_numbers_do_not(data_dir, tmp_path):
+    fit_case(find_case("Classifier", 1), data_dir, tmp_path, Confusion(), data=build_tweets(tmp_path))
+    facts, _ = read_figure(tmp_path, "confusion")
     assert facts["classes"] == ["negative", "positive"]
-    numbers = tiny(named("SimCLR"), write_numbers(tmp_path))
-    fit(named("SimCLR"), data_dir, tmp_path / "numbers", eye := Confusion(), data=numbers)
-    assert eye.skipped and not (tmp_path / "numbers" / "figures").exists()
+    numbers = build_tiny_data(find_case("SimCLR"), write_numbers(tmp_path))
+    fit_case(find_case("SimCLR"), data_dir, tmp_path / "numbers", callback := Confusion(), data=numbers)
+    assert callback.skip_reason and not (tmp_path / "numbers" / "figures").exists()
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier"])
-def test_training_is_as_without_it(method, data_dir, tmp_path):
-    assert_training_is_as_without(named(method), data_dir, tmp_path, Confusion(every_n_epochs=1))
+def test_training_is_unchanged_bit_for_bit(method, data_dir, tmp_path):
+    assert_training_unchanged(find_case(method), data_dir, tmp_path, Confusion(every_n_epochs=1))

@@ -1,4 +1,4 @@
-"""What tests of eyes share: a short fit on the tiny data set with some eyes, and what it wrote."""
+"""What tests of figures share: a short fit on the tiny data set with some callbacks, and what it wrote."""
 
 import json
 from pathlib import Path
@@ -16,12 +16,12 @@ from tests.methods import METHODS, Case, build, train
 from tests.tweets import write_tweets
 
 
-def named(method: str, number: int = 0) -> Case:
+def find_case(method: str, number: int = 0) -> Case:
     """The method's line in the table, the first if it has several."""
     return [case for case in METHODS if case.method.__name__ == method][number]
 
 
-def tiny(case: Case, data_dir: Path, **options) -> Arrays | Tweets:
+def build_tiny_data(case: Case, data_dir: Path, **options) -> Arrays | Tweets:
     if case.text:
         return Tweets(data_dir=str(data_dir), batch_size=16, **options)
     views = [Recipe()] * case.method.num_views
@@ -29,20 +29,22 @@ def tiny(case: Case, data_dir: Path, **options) -> Arrays | Tweets:
     return Arrays("tiny", data_dir=str(data_dir), views=views, **options)
 
 
-def tweets(folder: Path) -> Tweets:
+def build_tweets(folder: Path) -> Tweets:
     """Small tweets, for the cases that read text."""
     write_tweets(folder / "tweets")
     return Tweets(data_dir=str(folder), batch_size=16)
 
 
-def fit(case: Case, data_dir: Path, folder: Path, *eyes, data=None, shared=None, **options) -> Trainer:
+def fit_case(
+    case: Case, data_dir: Path, folder: Path, *callbacks, data=None, shared=None, **options
+) -> Trainer:
     """One epoch of training."""
     module = build(case, **(shared or {}))
-    options = {"logger": CSVLogger(str(folder)), "callbacks": [Features(), *eyes]} | options
-    return train(module, data or tiny(case, data_dir), folder, **options)
+    options = {"logger": CSVLogger(str(folder)), "callbacks": [Features(), *callbacks]} | options
+    return train(module, data or build_tiny_data(case, data_dir), folder, **options)
 
 
-def written(folder: Path, name: str) -> tuple[dict, dict[str, np.ndarray]]:
+def read_figure(folder: Path, name: str) -> tuple[dict, dict[str, np.ndarray]]:
     """Facts and arrays, if any, of the only picture of that name, which is a PNG."""
     (picture,) = (folder / "figures" / name).glob("*.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -51,14 +53,14 @@ def written(folder: Path, name: str) -> tuple[dict, dict[str, np.ndarray]]:
     return json.loads(facts.read_text()) if facts.exists() else {}, data
 
 
-def last_logged(folder: Path) -> dict[str, float]:
+def read_last_metrics(folder: Path) -> dict[str, float]:
     """Metric -> its newest value in metrics.csv."""
     return {name: rows[-1, 2] for name, rows in CSVLogger(str(folder)).read_series().items()}
 
 
-def assert_training_is_as_without(case: Case, data_dir: Path, tmp_path: Path, *eyes, **options) -> None:
-    plain = fit(case, data_dir, tmp_path / "plain", max_epochs=2, **options)
-    watched = fit(case, data_dir, tmp_path / "watched", *eyes, max_epochs=2, **options)
+def assert_training_unchanged(case: Case, data_dir: Path, tmp_path: Path, *callbacks, **options) -> None:
+    plain = fit_case(case, data_dir, tmp_path / "plain", max_epochs=2, **options)
+    watched = fit_case(case, data_dir, tmp_path / "watched", *callbacks, max_epochs=2, **options)
     states = (trainer.lightning_module.state_dict() for trainer in (plain, watched))
     for (name, x), (_, y) in zip(*(state.items() for state in states), strict=True):
         assert torch.equal(x, y), name

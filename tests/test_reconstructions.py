@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from callbacks.figures.reconstructions import Reconstructions, quarter_turns, squared_error
-from tests.eyes import assert_training_is_as_without, fit, last_logged, named, tiny, write_numbers, written
+from callbacks.figures.reconstructions import Reconstructions, find_quarter_turns, squared_error
+from tests.figure_runs import (
+    assert_training_unchanged,
+    build_tiny_data,
+    find_case,
+    fit_case,
+    read_figure,
+    read_last_metrics,
+    write_numbers,
+)
 
 
 def random(*shape, seed=0):
@@ -25,14 +33,14 @@ def test_quarter_turns_are_found():
     views = random(5, 3, 6, 6)
     targets = torch.stack([torch.rot90(view, k, (1, 2)) for view, k in zip(views, range(4), strict=False)])
     targets = torch.cat([targets, random(1, 3, 6, 6, seed=1)])
-    assert quarter_turns(views, targets).tolist() == [0, 1, 2, 3, -1]
+    assert find_quarter_turns(views, targets).tolist() == [0, 1, 2, 3, -1]
 
 
 @pytest.mark.parametrize("method, number", [("Autoencoder", 0), ("Autoencoder", 1), ("VAE", 0), ("VAE", 2)])
 def test_the_error_of_both_splits_in_the_pixels_scale(method, number, data_dir, tmp_path):
-    case = named(method, number)
-    trainer = fit(case, data_dir, tmp_path, Reconstructions(positions=(3, 1)))
-    facts, arrays = written(tmp_path, "reconstructions")
+    case = find_case(method, number)
+    trainer = fit_case(case, data_dir, tmp_path, Reconstructions(positions=(3, 1)))
+    facts, arrays = read_figure(tmp_path, "reconstructions")
     module, data = trainer.lightning_module.eval(), trainer.datamodule
     for split in ("train", "val"):
         positions = np.arange(len(data.datasets[split]))
@@ -44,7 +52,9 @@ def test_the_error_of_both_splits_in_the_pixels_scale(method, number, data_dir, 
         own = (rebuilt - pixels).square().mean().item() / case.std**2
         assert facts[f"{split}_mse"] == pytest.approx(own * case.std**2, rel=1e-4)
         assert facts["own_scale"][split] == pytest.approx(own, rel=1e-4)
-        assert last_logged(tmp_path)[f"{split}/reconstruction_mse"] == pytest.approx(facts[f"{split}_mse"])
+        assert read_last_metrics(tmp_path)[f"{split}/reconstruction_mse"] == pytest.approx(
+            facts[f"{split}_mse"]
+        )
         if split == "val":
             each = (rebuilt - pixels)[[3, 1]].square().flatten(1).mean(1)
             np.testing.assert_allclose(arrays["mse"], each, rtol=1e-4)
@@ -53,9 +63,9 @@ def test_the_error_of_both_splits_in_the_pixels_scale(method, number, data_dir, 
 
 
 def test_training_images_are_shown_as_they_were_turned(data_dir, tmp_path):
-    case = named("Autoencoder", 1)
-    trainer = fit(case, data_dir, tmp_path, Reconstructions(), shared={"beta": 10.0})
-    _, arrays = written(tmp_path, "reconstructions")
+    case = find_case("Autoencoder", 1)
+    trainer = fit_case(case, data_dir, tmp_path, Reconstructions(), shared={"beta": 10.0})
+    _, arrays = read_figure(tmp_path, "reconstructions")
     assert set(arrays["turns"]) <= {1, 2, 3} and len(arrays["turns"]) == len(arrays["turned"]) > 0
     stored = {image.tobytes() for image in trainer.datamodule.datasets["train"].images}
     for image, turn in zip(arrays["turned"], arrays["turns"], strict=True):
@@ -63,36 +73,36 @@ def test_training_images_are_shown_as_they_were_turned(data_dir, tmp_path):
     assert arrays["turned_rebuilt"].shape == arrays["turned"].shape
 
 
-def test_data_without_classes_are_reconstructed_too(tmp_path):
-    fit(named("VAE"), write_numbers(tmp_path), tmp_path, Reconstructions())
-    assert 0 < written(tmp_path, "reconstructions")[0]["val_mse"] < 1
+def test_data_without_classes_are_reconstructed(tmp_path):
+    fit_case(find_case("VAE"), write_numbers(tmp_path), tmp_path, Reconstructions())
+    assert 0 < read_figure(tmp_path, "reconstructions")[0]["val_mse"] < 1
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "Classifier", "RotNet", "NextCharacter"])
-def test_methods_without_a_decoder_are_told_so_in_one_line(method, data_dir, tmp_path, caplog):
+def test_one_line_says_that_a_method_has_no_decoder(method, data_dir, tmp_path, caplog):
     with caplog.at_level("INFO", "lightning.pytorch.utilities.rank_zero"):
-        fit(named(method), data_dir, tmp_path, Reconstructions(every_n_epochs=1), max_epochs=2)
+        fit_case(find_case(method), data_dir, tmp_path, Reconstructions(every_n_epochs=1), max_epochs=2)
     told = [record.getMessage() for record in caplog.records if "Reconstructions" in record.getMessage()]
     assert told == [f"Reconstructions: no picture, since {method} has no decoder"]
     assert not (tmp_path / "figures").exists()
 
 
-def test_training_is_not_changed_by_a_bit(data_dir, tmp_path):
-    case = named("Autoencoder", 1)
-    assert_training_is_as_without(
+def test_training_is_unchanged_bit_for_bit(data_dir, tmp_path):
+    case = find_case("Autoencoder", 1)
+    assert_training_unchanged(
         case, data_dir, tmp_path, Reconstructions(every_n_epochs=1), shared={"beta": 10.0}
     )
 
 
-def test_of_a_test_split(data_dir, tmp_path):
+def test_the_error_of_a_test_split_is_its_loss(data_dir, tmp_path):
     from lightning.pytorch import Trainer
 
     from callbacks.evaluation.epoch_means import EpochMeans
     from callbacks.evaluation.features import Features
     from tests.methods import build
 
-    case = named("Autoencoder")
+    case = find_case("Autoencoder")
     options = {"logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path}
     trainer = Trainer(accelerator="cpu", callbacks=[EpochMeans(), Features(), Reconstructions()], **options)
-    (numbers,) = trainer.test(build(case), tiny(case, data_dir), verbose=False)
+    (numbers,) = trainer.test(build(case), build_tiny_data(case, data_dir), verbose=False)
     assert numbers["test/reconstruction_mse"] == pytest.approx(numbers["test/loss"], rel=1e-5)

@@ -1,4 +1,4 @@
-"""What all eyes share: when they look, which examples they show, and class scores for any method."""
+"""What all figure callbacks share: when they draw, which examples they show, and class scores for any method."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,11 +8,11 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
-from callbacks.evaluation.class_scores import linear_head
+from callbacks.evaluation.class_scores import find_linear_head
 from callbacks.evaluation.features import Features
 from callbacks.evaluation.knn import KNN
 from callbacks.evaluation.online_probe import OnlineProbe
-from callbacks.figures.base import Eye
+from callbacks.figures.base import FigureCallback
 from callbacks.figures.cam import CAM
 from callbacks.figures.cka import CKA
 from callbacks.figures.clustering import Clustering
@@ -39,38 +39,38 @@ from tests.methods import METHODS, build, train
 DIGITS = Path(__file__).parent.parent / "configs" / "simclr_digits.yaml"
 
 
-class Diary(Eye):
-    """Notes when it looked, and whether features of the split were there."""
+class Recorder(FigureCallback):
+    """Records when it is called, and checks that the features of the split are there."""
 
     def __init__(self, every_n_epochs=0):
         super().__init__(every_n_epochs)
-        self.looks = []
+        self.calls = []
 
-    def look(self, trainer, module, split):
+    def draw(self, trainer, module, split):
         assert len(Features.of(trainer).split(trainer).features) == len(trainer.datamodule.datasets[split])
-        self.looks.append((trainer.current_epoch, split))
+        self.calls.append((trainer.current_epoch, split))
 
 
-def tiny(data_dir, **options):
+def build_tiny_arrays(data_dir, **options):
     case = METHODS[0]
     options = {"batch_size": 16, "mean": [case.mean], "std": [case.std], "views": [{}, {}]} | options
     options["views"] = [Recipe(**view) for view in options["views"]]
     return Arrays("tiny", data_dir=str(data_dir), **options)
 
 
-def fit(data_dir, tmp_path, *eyes, case=METHODS[0], **options):
+def fit_tiny(data_dir, tmp_path, *callbacks, case=METHODS[0], **options):
     module = build(case)
-    data = tiny(data_dir, views=[{}] * module.num_views, mean=[case.mean], std=[case.std])
-    return train(module, data, tmp_path, callbacks=[Features(), *eyes], **options)
+    data = build_tiny_arrays(data_dir, views=[{}] * module.num_views, mean=[case.mean], std=[case.std])
+    return train(module, data, tmp_path, callbacks=[Features(), *callbacks], **options)
 
 
 @pytest.mark.parametrize(
-    "options, looked", [({"max_epochs": 5}, [1, 3, 4]), ({"max_epochs": 9, "max_steps": 15}, [1, 2])]
+    "options, epochs", [({"max_epochs": 5}, [1, 3, 4]), ({"max_epochs": 9, "max_steps": 15}, [1, 2])]
 )
-def test_it_looks_every_so_many_epochs_and_in_the_last(data_dir, tmp_path, options, looked):
-    eye = Diary(2)
-    fit(data_dir, tmp_path, eye, **options)
-    assert eye.looks == [(epoch, "val") for epoch in looked]
+def test_figures_are_drawn_every_so_many_epochs_and_in_the_last(data_dir, tmp_path, options, epochs):
+    callback = Recorder(2)
+    fit_tiny(data_dir, tmp_path, callback, **options)
+    assert callback.calls == [(epoch, "val") for epoch in epochs]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_it_looks_every_so_many_epochs_and_in_the_last(data_dir, tmp_path, optio
         ({"max_epochs": 10, "should_stop": True}, True),
     ],
 )
-def test_the_last_validation_of_a_fit_is_looked_at_and_has_neighbors(state, last):
+def test_figures_and_neighbors_are_due_in_the_last_validation(state, last):
     running = {
         "should_stop": False,
         "max_steps": -1,
@@ -95,33 +95,33 @@ def test_the_last_validation_of_a_fit_is_looked_at_and_has_neighbors(state, last
         "current_epoch": 6,
     }
     trainer = SimpleNamespace(**running | state)
-    assert Eye().due(trainer) == KNN(every_n_epochs=0).due(trainer) == last
+    assert FigureCallback().is_due(trainer) == KNN(every_n_epochs=0).is_due(trainer) == last
 
 
-def test_where_training_stops_early_a_line_says_that_nothing_was_drawn(data_dir, tmp_path, capsys):
-    eye = Diary()
+def test_a_line_says_that_training_stopped_before_a_figure(data_dir, tmp_path, capsys):
+    callback = Recorder()
     stop = EarlyStopping("train/loss", patience=1, min_delta=1e9, check_on_train_epoch_end=True)
-    fit(data_dir, tmp_path, eye, stop, max_epochs=9)
-    assert not eye.looks and "after 2 of 9 epochs" in eye.skipped
+    fit_tiny(data_dir, tmp_path, callback, stop, max_epochs=9)
+    assert not callback.calls and "after 2 of 9 epochs" in callback.skip_reason
 
 
 def test_the_test_that_ends_a_fit_is_for_numbers_alone(data_dir, tmp_path):
-    eye = Diary()
-    trainer = fit(data_dir, tmp_path, eye)
+    callback = Recorder()
+    trainer = fit_tiny(data_dir, tmp_path, callback)
     trainer.test(trainer.model, trainer.datamodule, verbose=False)
-    assert eye.looks == [(0, "val")]
-    fresh = Diary()
+    assert callback.calls == [(0, "val")]
+    fresh = Recorder()
     trainer = Trainer(
         callbacks=[Features(), fresh], logger=False, enable_progress_bar=False, accelerator="cpu"
     )
-    module, data = build(METHODS[0]), tiny(data_dir)
+    module, data = build(METHODS[0]), build_tiny_arrays(data_dir)
     trainer.validate(module, data, verbose=False)
     trainer.test(module, data, verbose=False)
-    assert [split for _, split in fresh.looks] == ["val", "test"]
+    assert [split for _, split in fresh.calls] == ["val", "test"]
 
 
-def test_examples_are_those_asked_for_as_network_and_person_see_them(data_dir, tmp_path):
-    trainer = fit(data_dir, tmp_path)
+def test_examples_are_those_asked_for_in_both_forms(data_dir, tmp_path):
+    trainer = fit_tiny(data_dir, tmp_path)
     found, data = load_examples(trainer, "val", [3, 0]), trainer.datamodule
     images, labels, _ = data.datasets["val"].__getitems__(torch.tensor([3, 0]).numpy())
     assert found.display.tolist() == images.tolist() and found.labels.tolist() == labels.tolist()
@@ -156,39 +156,39 @@ def test_an_online_probe_that_saw_no_label_is_no_probe():
 
     for labels in ([-1, -1, -1], [2]):  # of a single row it learns nothing
         step(labels)
-        assert probe.linear() is None and not probe.saw_labels()
+        assert probe.to_linear_probe() is None and not probe.saw_labels()
     step([-1, 0, 2])
-    assert probe.linear() is not None and probe.saw_labels()
+    assert probe.to_linear_probe() is not None and probe.saw_labels()
 
 
 def test_any_method_has_class_scores(data_dir, tmp_path):
     probe = OnlineProbe()
-    trainer = fit(data_dir, tmp_path, probe)
+    trainer = fit_tiny(data_dir, tmp_path, probe)
     module = trainer.lightning_module
-    head, name = linear_head(trainer, module)
+    head, name = find_linear_head(trainer, module)
     features = Features.of(trainer).split(trainer).features
     torch.testing.assert_close(head.scores(features), probe.scores(features), atol=1e-4, rtol=1e-4)
     assert name == "online probe"
-    trainer = fit(data_dir, tmp_path)
-    head, name = linear_head(trainer, trainer.lightning_module)
+    trainer = fit_tiny(data_dir, tmp_path)
+    head, name = find_linear_head(trainer, trainer.lightning_module)
     assert head.weight.shape == (4, module.encoder.dim) and name == "linear probe"
     classifier = next(case for case in METHODS if case.reads_labels)
-    trainer = fit(data_dir, tmp_path, OnlineProbe(), case=classifier)
+    trainer = fit_tiny(data_dir, tmp_path, OnlineProbe(), case=classifier)
     module = trainer.lightning_module
-    head, name = linear_head(trainer, module)
+    head, name = find_linear_head(trainer, module)
     assert torch.equal(head.weight, module.head.weight) and name == "classifier"
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "Autoencoder"])
-def test_labels_on_validation_alone_leave_a_run_whole(own_dir, tmp_path, method):
+def test_a_run_with_labels_on_validation_alone_finishes(own_dir, tmp_path, method):
     labels = own_dir / "tiny" / "train_labels.npy"
     for kind in ("images", "labels"):
         (own_dir / "tiny" / f"test_{kind}.npy").rename(own_dir / "tiny" / f"val_{kind}.npy")
     labels.unlink()
     case = next(case for case in METHODS if case.method.__name__ == method)
-    eyes = [CAM(), Confusion(), Hardest(count=2), FeatureMap(points=16), Retrieval(), CKA()]
-    trainer = fit(own_dir, tmp_path, *eyes, case=case)
-    assert linear_head(trainer, trainer.lightning_module) is None
+    callbacks = [CAM(), Confusion(), Hardest(count=2), FeatureMap(points=16), Retrieval(), CKA()]
+    trainer = fit_tiny(own_dir, tmp_path, *callbacks, case=case)
+    assert find_linear_head(trainer, trainer.lightning_module) is None
     drawn = {folder.name for folder in (tmp_path / "figures").iterdir()}
     assert drawn == {"cka", "tsne"} | ({"hardest"} if method == "Autoencoder" else set())
 
@@ -211,13 +211,17 @@ def test_pictures_and_texts_are_shown():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("untouched_process")
-def test_eyes_look_at_a_checkpoint_that_none_of_them_watched(tmp_path):
+def test_validate_draws_a_checkpoint_of_a_run_without_figures(tmp_path):
     given = ["--runs_dir", tmp_path, "--trainer.accelerator", "cpu", "--trainer.max_steps", 2]
     given += ["--without", f"[WandbLogger, Protocol, Views, KNN, Collapse, {PICTURES}]"]
     assert command_line("fit", "--config", DIGITS, *given, "--test_after_fit", "false") == 0
     run = tmp_path / "simclr_digits" / "version_0"
-    eyes = CAM, Confusion, Hardest, Filters, FeatureMap, Retrieval, Clustering, CKA
-    more = [part for eye in eyes for part in ("--trainer.callbacks+", f"{eye.__module__}.{eye.__name__}")]
+    callbacks = CAM, Confusion, Hardest, Filters, FeatureMap, Retrieval, Clustering, CKA
+    more = [
+        part
+        for callback in callbacks
+        for part in ("--trainer.callbacks+", f"{callback.__module__}.{callback.__name__}")
+    ]
     checkpoint = ["--config", run / "config.yaml", "--ckpt_path", run / "checkpoints" / "last.ckpt"]
     assert command_line("validate", *checkpoint, "--runs_dir", tmp_path, *more) == 0
     pictures = run.with_name("version_1").glob("figures/*/epoch=*.png")

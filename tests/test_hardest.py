@@ -5,19 +5,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from callbacks.evaluation.class_scores import linear_head
+from callbacks.evaluation.class_scores import find_linear_head
 from callbacks.evaluation.online_probe import OnlineProbe
-from callbacks.figures.hardest import Hardest, draw, largest, words
-from ssl_modules.rotation import rotate_four_ways
-from tests.eyes import (
-    assert_training_is_as_without,
-    fit,
-    last_logged,
-    named,
-    tiny,
-    tweets,
+from callbacks.figures.hardest import Hardest, draw_extremes, find_largest, write_caption
+from ssl_modules.rotation import turns
+from tests.figure_runs import (
+    assert_training_unchanged,
+    build_tiny_data,
+    build_tweets,
+    find_case,
+    fit_case,
+    read_figure,
+    read_last_metrics,
     write_numbers,
-    written,
 )
 
 
@@ -39,41 +39,43 @@ def assert_extremes(facts, losses):
         assert len({entry["index"] for entry in facts[kind]}) == len(found)
 
 
-def test_the_largest_are_those_of_sorting_and_unknown_ones_are_left_out():
+def test_the_largest_are_those_of_sorting_without_unknown_ones():
     losses = torch.rand(50, generator=torch.Generator().manual_seed(0))
     losses[[3, 30]] = torch.nan
     known = [i for i in range(50) if i not in (3, 30)]
-    assert largest(losses, 8).tolist() == sorted(known, key=lambda i: -float(losses[i]))[:8]
-    assert largest(-losses, 8).tolist() == sorted(known, key=lambda i: float(losses[i]))[:8]
-    assert len(largest(losses, 100)) == 48
+    assert find_largest(losses, 8).tolist() == sorted(known, key=lambda i: -float(losses[i]))[:8]
+    assert find_largest(-losses, 8).tolist() == sorted(known, key=lambda i: float(losses[i]))[:8]
+    assert len(find_largest(losses, 100)) == 48
 
 
-def test_rotnets_loss_is_of_turns_on_both_splits_and_val_loss_stays_vals(data_dir, tmp_path):
-    plain = fit(named("RotNet"), data_dir, tmp_path / "plain")
-    trainer = fit(named("RotNet"), data_dir, tmp_path, OnlineProbe(), Hardest(count=5, training=True))
+def test_rotnets_loss_is_of_turns_on_both_splits(data_dir, tmp_path):
+    plain = fit_case(find_case("RotNet"), data_dir, tmp_path / "plain")
+    trainer = fit_case(
+        find_case("RotNet"), data_dir, tmp_path, OnlineProbe(), Hardest(count=5, training=True)
+    )
     module = trainer.lightning_module.eval()
     for split, name in {"val": "hardest", "train": "hardest_training"}.items():
-        facts, _ = written(tmp_path, name)
+        facts, _ = read_figure(tmp_path, name)
         assert facts["loss"] == "RotNet's loss" and facts["head"] == "online probe"
         view, labels = stored_view(trainer, split)
         with torch.no_grad():
             copies, targets = rotate_four_ways(view)
             logits = torch.cat([module.turn_head(module.encode(part)) for part in copies.chunk(4)])
             losses = F.cross_entropy(logits, targets, reduction="none").view(4, -1).mean(0)
-            said = linear_head(trainer, module)[0].scores(module.encode(view)).argmax(1)
+            said = find_linear_head(trainer, module)[0].scores(module.encode(view)).argmax(1)
         assert_extremes(facts, losses)
         for entry in facts["hardest"] + facts["easiest"]:
             assert entry["label"] == labels[entry["index"]] and entry["pred"] == said[entry["index"]]
     assert torch.equal(trainer.callback_metrics["val/loss"], plain.callback_metrics["val/loss"])
-    assert last_logged(tmp_path)["val/loss"] == pytest.approx(float(plain.callback_metrics["val/loss"]))
+    assert read_last_metrics(tmp_path)["val/loss"] == pytest.approx(float(plain.callback_metrics["val/loss"]))
 
 
 def test_without_losses_it_is_the_cross_entropy_of_a_probe(data_dir, tmp_path):
-    trainer = fit(named("SimCLR"), data_dir, tmp_path, Hardest(count=4, training=True))
+    trainer = fit_case(find_case("SimCLR"), data_dir, tmp_path, Hardest(count=4, training=True))
     module = trainer.lightning_module.eval()
-    head, _ = linear_head(trainer, module)
+    head, _ = find_linear_head(trainer, module)
     for split, name in {"val": "hardest", "train": "hardest_training"}.items():
-        facts, _ = written(tmp_path, name)
+        facts, _ = read_figure(tmp_path, name)
         assert facts["loss"] == "cross-entropy of the linear probe" and len(facts["hardest"]) == 4
         view, labels = stored_view(trainer, split)
         with torch.no_grad():
@@ -83,19 +85,21 @@ def test_without_losses_it_is_the_cross_entropy_of_a_probe(data_dir, tmp_path):
 
 @pytest.mark.parametrize("method", ["Autoencoder", "VAE"])
 def test_a_generative_models_own_loss(method, data_dir, tmp_path):
-    fit(named(method), data_dir, tmp_path, Hardest(count=4))
-    facts, _ = written(tmp_path, "hardest")
+    fit_case(find_case(method), data_dir, tmp_path, Hardest(count=4))
+    facts, _ = read_figure(tmp_path, "hardest")
     assert facts["loss"] == f"{method}'s loss" and facts["hardest"][0]["loss"] > facts["easiest"][0]["loss"]
     assert [entry["loss"] for entry in facts["hardest"]] == sorted(
         (entry["loss"] for entry in facts["hardest"]), reverse=True
     )
 
 
-def test_a_frozen_classifier_does_not_take_training_examples_for_those_of_validation(data_dir, tmp_path):
+def test_a_frozen_classifier_keeps_training_and_validation_apart(data_dir, tmp_path):
     """Its features of validation images are kept; a training example's are others."""
     shared = {"frozen": True}
-    trainer = fit(named("Classifier"), data_dir, tmp_path, Hardest(count=4, training=True), shared=shared)
-    facts, _ = written(tmp_path, "hardest_training")
+    trainer = fit_case(
+        find_case("Classifier"), data_dir, tmp_path, Hardest(count=4, training=True), shared=shared
+    )
+    facts, _ = read_figure(tmp_path, "hardest_training")
     view, labels = stored_view(trainer, "train")
     module = trainer.lightning_module.eval()
     with torch.no_grad():
@@ -103,13 +107,15 @@ def test_a_frozen_classifier_does_not_take_training_examples_for_those_of_valida
 
 
 def test_texts_are_shown_as_texts(data_dir, tmp_path):
-    trainer = fit(named("Classifier", 1), data_dir, tmp_path, Hardest(count=3), data=tweets(tmp_path))
-    facts, _ = written(tmp_path, "hardest")
+    trainer = fit_case(
+        find_case("Classifier", 1), data_dir, tmp_path, Hardest(count=3), data=build_tweets(tmp_path)
+    )
+    facts, _ = read_figure(tmp_path, "hardest")
     data, first = trainer.datamodule, facts["hardest"][0]
     view = data.read_batch("val", np.array([first["index"]]), torch.device("cpu")).views[0]
     assert data.display(view) == [first["text"]]
     assert len(facts["hardest"]) == 3 and facts["classes"] == data.class_names
-    figure = draw(
+    figure = draw_extremes(
         {k: facts[k] for k in ("hardest", "easiest")},
         {"hardest": ["a", "b", "$c$ & $"], "easiest": list("def")},
         ["n", "p"],
@@ -120,30 +126,30 @@ def test_texts_are_shown_as_texts(data_dir, tmp_path):
 
 
 def test_data_without_classes_have_losses_or_no_picture(data_dir, tmp_path):
-    numbers = tiny(named("Autoencoder"), write_numbers(tmp_path))
-    fit(named("Autoencoder"), data_dir, tmp_path, Hardest(training=True), data=numbers)
+    numbers = build_tiny_data(find_case("Autoencoder"), write_numbers(tmp_path))
+    fit_case(find_case("Autoencoder"), data_dir, tmp_path, Hardest(training=True), data=numbers)
     for name in ("hardest", "hardest_training"):
-        facts, _ = written(tmp_path, name)
+        facts, _ = read_figure(tmp_path, name)
         assert set(facts["hardest"][0]) == {"index", "loss"} and facts["head"] is None
-    numbers = tiny(named("SimCLR"), tmp_path)
-    fit(named("SimCLR"), data_dir, tmp_path / "none", eye := Hardest(), data=numbers)
-    assert eye.skipped and not (tmp_path / "none" / "figures").exists()
+    numbers = build_tiny_data(find_case("SimCLR"), tmp_path)
+    fit_case(find_case("SimCLR"), data_dir, tmp_path / "none", callback := Hardest(), data=numbers)
+    assert callback.skip_reason and not (tmp_path / "none" / "figures").exists()
 
 
 def test_only_a_mistake_is_in_red():
     names = ["cat", "dog"]
     right, wrong, unknown = ({"label": label, "pred": 1, "prob": 0.9, "loss": 2.0} for label in (1, 0, -1))
-    assert [text for text, _ in words(right, names)] == ["dog", "loss 2.00"]
-    assert [text for text, _ in words(wrong, names)] == ["cat", "✗ dog", "loss 2.00"]
-    assert [text for text, _ in words(unknown, names)] == ["?", "loss 2.00"]
-    assert [text for text, _ in words({"loss": 0.00317}, None)] == ["loss 0.0032"]
+    assert [text for text, _ in write_caption(right, names)] == ["dog", "loss 2.00"]
+    assert [text for text, _ in write_caption(wrong, names)] == ["cat", "✗ dog", "loss 2.00"]
+    assert [text for text, _ in write_caption(unknown, names)] == ["?", "loss 2.00"]
+    assert [text for text, _ in write_caption({"loss": 0.00317}, None)] == ["loss 0.0032"]
     assert (
-        words({"loss": 0.05}, None)[0][0] == "loss 0.050"
-        and words({"loss": 0}, None)[0][0] == "loss below 0.0001"
+        write_caption({"loss": 0.05}, None)[0][0] == "loss 0.050"
+        and write_caption({"loss": 0}, None)[0][0] == "loss below 0.0001"
     )
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier", "RotNet"])
-def test_training_is_as_without_it(method, data_dir, tmp_path):
-    eye = Hardest(count=1, training=True, every_n_epochs=1)
-    assert_training_is_as_without(named(method), data_dir, tmp_path, eye)
+def test_training_is_unchanged_bit_for_bit(method, data_dir, tmp_path):
+    callback = Hardest(count=1, training=True, every_n_epochs=1)
+    assert_training_unchanged(find_case(method), data_dir, tmp_path, callback)

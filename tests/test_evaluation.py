@@ -8,34 +8,38 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from callbacks.evaluation.collapse import Collapse
+from callbacks.evaluation.collapse import (
+    Collapse,
+    alignment_loss,
+    effective_rank,
+    feature_spread,
+    uniformity_loss,
+)
 from callbacks.evaluation.features import FeatureSet
 from callbacks.evaluation.protocol import Protocol
 from callbacks.figures.views import draw_views
 from callbacks.loggers.csv import CSVLogger
-from callbacks.measures.alignment import alignment, uniformity
-from callbacks.measures.rank import effective_rank, feature_spread
-from tests.test_watching import logged, monitors, train
+from tests.test_watching import build_monitors, read_untimed_metrics, train_simclr
 
 
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
+def draw_normal(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_spread_is_one_on_the_sphere_and_zero_at_a_point():
-    assert feature_spread(random(20_000, 16)) == pytest.approx(1, abs=0.01)
+    assert feature_spread(draw_normal(20_000, 16)) == pytest.approx(1, abs=0.01)
     assert feature_spread(torch.ones(10, 16)) == pytest.approx(0, abs=1e-6)
-    torch.testing.assert_close(feature_spread(7 * random(100, 16)), feature_spread(random(100, 16)))
+    torch.testing.assert_close(feature_spread(7 * draw_normal(100, 16)), feature_spread(draw_normal(100, 16)))
 
 
 @pytest.mark.parametrize("rank", [1, 3, 8])
 def test_effective_rank_counts_equal_directions(rank):
-    q, _ = torch.linalg.qr(random(100, 8))
+    q, _ = torch.linalg.qr(draw_normal(100, 8))
     assert effective_rank(5 * q[:, :rank] @ torch.eye(rank, 8)) == pytest.approx(rank, rel=1e-4)
 
 
 def test_effective_rank_is_the_papers():
-    features = random(50, 12) * torch.linspace(0.1, 3, 12)
+    features = draw_normal(50, 12) * torch.linspace(0.1, 3, 12)
     singular = torch.linalg.svdvals(features.double())
     p = [float(s / singular.sum()) + 1e-7 for s in singular]
     assert float(effective_rank(features)) == pytest.approx(
@@ -48,12 +52,12 @@ def test_features_that_are_not_finite_have_no_rank():
 
 
 def test_alignment_and_uniformity_are_the_papers():
-    z1, z2 = F.normalize(random(6, 4), dim=1), F.normalize(random(6, 4, seed=1), dim=1)
+    z1, z2 = F.normalize(draw_normal(6, 4), dim=1), F.normalize(draw_normal(6, 4, seed=1), dim=1)
     by_hand = sum(float((a - b).square().sum()) for a, b in zip(z1, z2, strict=True)) / 6
-    assert float(alignment(3 * z1, z2)) == pytest.approx(by_hand, rel=1e-5)
+    assert float(alignment_loss(3 * z1, z2)) == pytest.approx(by_hand, rel=1e-5)
     pairs = [math.exp(-2 * float((z1[i] - z1[j]).square().sum())) for i in range(6) for j in range(i)]
-    assert float(uniformity(2 * z1)) == pytest.approx(math.log(sum(pairs) / len(pairs)), rel=1e-5)
-    assert alignment(z1, z1) == 0 and uniformity(torch.ones(5, 3)) == pytest.approx(0, abs=1e-6)
+    assert float(uniformity_loss(2 * z1)) == pytest.approx(math.log(sum(pairs) / len(pairs)), rel=1e-5)
+    assert alignment_loss(z1, z1) == 0 and uniformity_loss(torch.ones(5, 3)) == pytest.approx(0, abs=1e-6)
 
 
 class Flat(torch.nn.Module):
@@ -69,15 +73,17 @@ class Flat(torch.nn.Module):
         return self.point.expand(len(view), -1)
 
 
-def test_collapse_is_said_in_words_and_stops_the_run_if_asked(tmp_path):
-    eyes = [eye for eye in monitors() if type(eye).__name__ in ("Features", "Throughput")]
+def test_collapse_warns_and_stops_the_run_if_asked(tmp_path):
+    callbacks = [
+        callback for callback in build_monitors() if type(callback).__name__ in ("Features", "Throughput")
+    ]
     with pytest.warns(UserWarning, match="the features have collapsed"):
-        train(tmp_path, [*eyes, Collapse(stop=True)], epochs=3, encoder=lambda **options: Flat())
-    assert {row["epoch"] for row in logged(tmp_path)} == {"0"}
+        train_simclr(tmp_path, [*callbacks, Collapse(stop=True)], epochs=3, encoder=lambda **options: Flat())
+    assert {row["epoch"] for row in read_untimed_metrics(tmp_path)} == {"0"}
 
 
-def test_what_a_watched_run_logs(tmp_path):
-    train(tmp_path, [*monitors(), Protocol()])
+def test_a_run_with_monitors_logs_their_numbers(tmp_path):
+    train_simclr(tmp_path, [*build_monitors(), Protocol()])
     rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
     last = {name: [row[name] for row in rows if row[name]][-1] for name in rows[0]}
     for prefix in ("", "untrained/", "pixels/"):
@@ -86,9 +92,8 @@ def test_what_a_watched_run_logs(tmp_path):
     assert float(last["train/examples_per_s"]) > 0
     assert 0 < float(last["train/data_wait"]) < 1
     monitored = [row["val/knn20_top1"] for row in rows if row["val/knn20_top1"]]
-    assert (
-        monitored[-1] == monitored[-2]
-    )  # the last epoch's monitor and the protocol agree: one name, one protocol
+    # the last epoch's monitor and the protocol agree: one name, one protocol
+    assert monitored[-1] == monitored[-2]
     assert {path.name for path in (tmp_path / "figures/views").iterdir()} == {"epoch=0.png", "epoch=0.npz"}
     with np.load(tmp_path / "figures/views/epoch=0.npz") as data:
         assert data["original"].shape == (8, 8, 8, 1) and data["views"].shape == (8, 6, 8, 8, 1)
@@ -101,8 +106,8 @@ def test_views_show_color_as_color():
 
 
 def test_unlabeled_rows_leave_a_feature_set():
-    rows = FeatureSet(random(3, 2), torch.tensor([1, -1, 0]), torch.arange(3))
-    assert rows.labeled().index.tolist() == [0, 2]
+    rows = FeatureSet(draw_normal(3, 2), torch.tensor([1, -1, 0]), torch.arange(3))
+    assert rows.select_labeled().index.tolist() == [0, 2]
 
 
 def test_csv_is_on_disk_at_once_and_grows_columns(tmp_path):

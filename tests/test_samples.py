@@ -6,10 +6,17 @@ import scipy.linalg
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from callbacks.figures.latents import Latents, divergences, interpolations, traversals
+from callbacks.figures.latents import Latents, interpolate_latents, make_traversals, posterior_divergences
 from callbacks.figures.samples import Samples
 from callbacks.measures.frechet import frechet_distance, patch_statistics
-from tests.eyes import assert_training_is_as_without, fit, last_logged, named, write_numbers, written
+from tests.figure_runs import (
+    assert_training_unchanged,
+    find_case,
+    fit_case,
+    read_figure,
+    read_last_metrics,
+    write_numbers,
+)
 
 
 def normal(*shape, seed=0):
@@ -31,7 +38,7 @@ def test_frechet_distance_of_a_set_to_itself_shifted_is_the_shift(count):
     assert frechet_distance(a, a + 3) == pytest.approx(8 * 9)
 
 
-def test_frechet_distance_in_one_dimension_is_that_of_two_gaussians():
+def test_frechet_distance_in_one_dimension_is_that_of_gaussians():
     a, b = normal(100, 1), 2 + 3 * normal(80, 1, seed=1)
     expected = (a.mean() - b.mean()) ** 2 + (a.std() - b.std()) ** 2
     assert frechet_distance(a, b) == pytest.approx(float(expected))
@@ -49,12 +56,12 @@ def test_divergences_are_those_of_torch():
     mean, log_variance = normal(6, 4), normal(6, 4, seed=1)
     posterior = Normal(mean, (log_variance / 2).exp())
     expected = kl_divergence(posterior, Normal(torch.zeros(()), torch.ones(()))).mean(0)
-    torch.testing.assert_close(divergences(mean, log_variance), expected)
+    torch.testing.assert_close(posterior_divergences(mean, log_variance), expected)
 
 
 def test_traversals_move_one_component():
     start, values = torch.arange(4.0), torch.tensor([-1.0, 0.0, 5.0])
-    z = traversals(start, torch.tensor([2, 0]), values)
+    z = make_traversals(start, torch.tensor([2, 0]), values)
     for row, component in enumerate([2, 0]):
         for column, value in enumerate(values):
             expected = start.clone()
@@ -64,7 +71,7 @@ def test_traversals_move_one_component():
 
 def test_interpolations_are_even_steps_on_a_line():
     a, b = normal(3, 4), normal(3, 4, seed=1)
-    z = interpolations(a, b, 5)
+    z = interpolate_latents(a, b, 5)
     for k in range(5):
         torch.testing.assert_close(z[:, k], a + (b - a) * k / 4)
 
@@ -74,52 +81,56 @@ def small(**options):
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_a_vae_is_seen_from_its_prior_its_classes_and_its_latents(number, data_dir, tmp_path):
-    trainer = fit(named("VAE", number), data_dir, tmp_path, *small())
-    facts, arrays = written(tmp_path, "samples")
+def test_a_vae_has_pictures_of_prior_classes_and_latents(number, data_dir, tmp_path):
+    trainer = fit_case(find_case("VAE", number), data_dir, tmp_path, *small())
+    facts, arrays = read_figure(tmp_path, "samples")
     assert arrays["samples"].shape == (20, 16, 16, 3) and facts["compared"] == 20
     assert facts["distance"] > facts["real_distance"] > 0  # one epoch: far from real
-    assert last_logged(tmp_path)["val/sample_distance"] == pytest.approx(facts["distance"])
-    facts, arrays = written(tmp_path, "class_samples")
+    assert read_last_metrics(tmp_path)["val/sample_distance"] == pytest.approx(facts["distance"])
+    facts, arrays = read_figure(tmp_path, "class_samples")
     assert [found["class"] for found in facts["classes"]] == trainer.datamodule.class_names
     assert arrays["drawn_circle"].shape == arrays["real_circle"].shape == (6, 16, 16, 3)
     rows = trainer.datamodule.datasets["train"]
     first = rows.__getitems__((rows.labels == 0).nonzero().flatten()[:6].numpy())[0]
     assert np.array_equal(arrays["real_circle"], first)
-    facts, arrays = written(tmp_path, "traversals")
+    facts, arrays = read_figure(tmp_path, "traversals")
     kl = np.array(facts["nats"])
     assert arrays["images"].shape == (3, 7, 16, 16, 3) and kl[facts["components"]].min() == np.sort(kl)[-3]
-    _, arrays = written(tmp_path, "interpolations")
+    _, arrays = read_figure(tmp_path, "interpolations")
     # of positions 1, 2, 3, 6, 7, 9 there are eight images: two pairs
     assert arrays["images"].shape == (2, 8, 16, 16, 3) and arrays["original"].shape == (2, 2, 16, 16, 3)
 
 
 def test_draws_come_from_a_generator_of_their_own(data_dir, tmp_path):
-    trainer = fit(named("VAE"), data_dir, tmp_path)
+    trainer = fit_case(find_case("VAE"), data_dir, tmp_path)
     labels, drawn = trainer.datamodule.datasets["train"].labels, []
     for seed in range(2):
         state = torch.manual_seed(seed).get_state()
-        eye = Samples(compared=4)
-        drawn.append(eye.compare(trainer, trainer.lightning_module, labels, torch.arange(len(labels)))[0])
+        callback = Samples(compared=4)
+        drawn.append(
+            callback.compare_with_real(trainer, trainer.lightning_module, labels, torch.arange(len(labels)))[
+                0
+            ]
+        )
         assert torch.equal(torch.get_rng_state(), state)
     assert np.array_equal(*drawn)
 
 
 def test_a_conditional_vae_draws_the_class_it_is_given(data_dir, tmp_path):
-    trainer = fit(named("VAE", 2), data_dir, tmp_path)
+    trainer = fit_case(find_case("VAE", 2), data_dir, tmp_path)
     module, given = trainer.lightning_module, []
     generate = module.generate
     module.generate = lambda *args: given.append(args[2:]) or generate(*args)
     labels = trainer.datamodule.datasets["train"].labels
-    eye = Samples(compared=4)
+    callback = Samples(compared=4)
     for k in range(4):
-        eye.compare(trainer, module, labels, (labels == k).nonzero().flatten())
+        callback.compare_with_real(trainer, module, labels, (labels == k).nonzero().flatten())
     assert [drawn.tolist() for _, drawn in given] == [[k] * 4 for k in range(4)]
     assert all(gaussian is None for gaussian, _ in given)
 
 
 def test_without_classes_there_are_samples_but_none_of_a_class(tmp_path):
-    fit(named("VAE"), write_numbers(tmp_path), tmp_path, *small())
+    fit_case(find_case("VAE"), write_numbers(tmp_path), tmp_path, *small())
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {
         "samples",
         "traversals",
@@ -128,9 +139,9 @@ def test_without_classes_there_are_samples_but_none_of_a_class(tmp_path):
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "Classifier", "Autoencoder", "NextCharacter"])
-def test_methods_that_draw_nothing_are_told_so_in_one_line(method, data_dir, tmp_path, caplog):
+def test_one_line_says_that_a_method_draws_no_images(method, data_dir, tmp_path, caplog):
     with caplog.at_level("INFO", "lightning.pytorch.utilities.rank_zero"):
-        fit(named(method), data_dir, tmp_path, *small(every_n_epochs=1), max_epochs=2)
+        fit_case(find_case(method), data_dir, tmp_path, *small(every_n_epochs=1), max_epochs=2)
     told = [record.getMessage() for record in caplog.records if "no picture" in record.getMessage()]
     assert told == [
         f"Samples: no picture, since {method} is no generative method",
@@ -139,5 +150,5 @@ def test_methods_that_draw_nothing_are_told_so_in_one_line(method, data_dir, tmp
     assert not (tmp_path / "figures").exists()
 
 
-def test_training_is_not_changed_by_a_bit(data_dir, tmp_path):
-    assert_training_is_as_without(named("VAE", 2), data_dir, tmp_path, *small(every_n_epochs=1))
+def test_training_is_unchanged_bit_for_bit(data_dir, tmp_path):
+    assert_training_unchanged(find_case("VAE", 2), data_dir, tmp_path, *small(every_n_epochs=1))

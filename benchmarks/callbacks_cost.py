@@ -1,13 +1,13 @@
-"""What watching costs: all default eyes over a SimCLR run on CIFAR-10, as a share of the time of its training.
+"""What callbacks cost: all default ones over a SimCLR run on CIFAR-10, as a share of the time of its training.
 
-    OMP_NUM_THREADS=1 python benchmarks/eyes.py
+    OMP_NUM_THREADS=1 python benchmarks/callbacks_cost.py
 
 Two short epochs of configs/simclr_cifar10.yaml through cli.py with its own callbacks: a few training batches,
-from which whole epochs follow, then what every eye does with all of the data, and the test. How often an eye looks in a
-longer run is asked of its own `due`. Seconds are the processor's, so that a busy machine counts less. What an eye asks
-of others is theirs: the passes that several eyes share have rows of their own, and Lightning's pass over validation,
-which this method needs for its eyes alone, is one of them. Of the three sums the first is of what watches training.
-Eyes for decoders and latents find nothing to see here.
+from which whole epochs follow, then what every callback does with all of the data, and the test. How often a callback
+runs in a longer run is asked of its `is_due`. Seconds are the processor's, so that a busy machine counts less. What a
+callback asks of others counts as theirs: the passes that several callbacks share have rows of their own, and
+Lightning's pass over validation, which this method needs for its callbacks alone, is one of them. Of the three sums the
+first is of what monitors training. Callbacks for decoders and latents have nothing to draw here.
 """
 
 import argparse
@@ -38,11 +38,11 @@ MONITORS = (
     BANK,
     *(name + more for name in ("OnlineProbe", "KNN", "Collapse") for more in ("", STEPS)),
 )
-NO_EYES = ("Checkpoints", "Features", "RunFolder", "Throughput")
+NOT_MEASURED = ("Checkpoints", "Features", "RunFolder", "Throughput")
 
 
 class Meter(Callback):
-    """Notes what each eye takes, less what it asks of others, and writes it down after the test.
+    """Measures what each callback takes, less what it asks of others, and writes it down after the test.
 
     Args:
         path: of the JSON file.
@@ -51,7 +51,7 @@ class Meter(Callback):
     def __init__(self, path: str):
         self.path = path
         self.seconds: dict[str, float] = defaultdict(float)
-        self.eyes: dict[str, Callback] = {}
+        self.callbacks: dict[str, Callback] = {}
         self.askers: set[str] = set()  # for the bank
         self.doing, self.since = ["start"], process_time()
         self.batches = 0
@@ -70,7 +70,7 @@ class Meter(Callback):
 
     def timed(self, what: str, work: Callable) -> Callable:
         def measured(*args, **options):
-            if what == BANK and self.doing[-1] in self.eyes:
+            if what == BANK and self.doing[-1] in self.callbacks:
                 self.askers.add(self.doing[-1])
             with self.at(what):
                 return work(*args, **options)
@@ -78,18 +78,18 @@ class Meter(Callback):
         return measured
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        if self.eyes:
+        if self.callbacks:
             return
         features = Features.of(trainer)
         features.bank = self.timed(BANK, features.bank)
-        for eye in trainer.callbacks:
-            name = type(eye).__name__
-            if type(eye).__module__.startswith("callbacks.") and name not in NO_EYES:
-                self.eyes[name] = eye
+        for callback in trainer.callbacks:
+            name = type(callback).__name__
+            if type(callback).__module__.startswith("callbacks.") and name not in NOT_MEASURED:
+                self.callbacks[name] = callback
                 for hook in (hook for hook in dir(Callback) if hook.startswith("on_")):
-                    if getattr(type(eye), hook) is not getattr(Callback, hook):
+                    if getattr(type(callback), hook) is not getattr(Callback, hook):
                         what = name + STEPS if hook.startswith("on_train_batch") else name
-                        setattr(eye, hook, self.timed(what, getattr(eye, hook)))
+                        setattr(callback, hook, self.timed(what, getattr(callback, hook)))
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         self.batches += 1
@@ -110,7 +110,7 @@ class Meter(Callback):
         steps = len(data.datasets["train"]) // data.batch_size
         epoch = self.seconds["training"] / (self.batches - MEASURED * WARM_UP) * steps
         rows = []
-        for what in [VALIDATION, BANK, TEST, *self.eyes]:
+        for what in [VALIDATION, BANK, TEST, *self.callbacks]:
             measured, *looks = (len(self.when(what, epochs)) for epochs in (MEASURED, *RUNS))
             rows.append({"what": what, "s": self.seconds[what] / measured, "looks": looks})
             if (in_steps := self.seconds.get(f"{what}{STEPS}")) is not None:
@@ -119,15 +119,15 @@ class Meter(Callback):
         Path(self.path).write_text(json.dumps({"steps": steps, "epoch_s": epoch, "rows": rows}))
 
     def when(self, what: str, epochs: int) -> set[int]:
-        """The epochs of a run in which there is a look."""
+        """The epochs of a run in which it runs."""
         if what == BANK:
             return set().union(*(self.when(name, epochs) for name in self.askers))
         if what in (TEST, *ONCE):
             return {epochs - 1}
-        if not hasattr(self.eyes.get(what), "due"):
+        if not hasattr(self.callbacks.get(what), "is_due"):
             return set(range(epochs))
         run = {"max_epochs": epochs, "should_stop": False, "max_steps": -1, "global_step": 0}
-        due = self.eyes[what].due
+        due = self.callbacks[what].is_due
         return {epoch for epoch in range(epochs) if due(SimpleNamespace(current_epoch=epoch, **run))}
 
 
@@ -139,7 +139,7 @@ def measure(data_dir: Path, batches: int) -> dict:
             "data.init_args.data_dir": data_dir.absolute(),
             "trainer.max_epochs": MEASURED,
             "trainer.limit_train_batches": WARM_UP + batches,
-            "trainer.callbacks+": "benchmarks.eyes.Meter",
+            "trainer.callbacks+": "benchmarks.callbacks_cost.Meter",
             "trainer.callbacks.path": f"{folder}/found.json",
             "trainer.enable_progress_bar": "false",
             "without": "[WandbLogger]",

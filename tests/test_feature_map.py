@@ -8,10 +8,18 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from sklearn.manifold import TSNE, trustworthiness
 
-from callbacks.figures.feature_map import FeatureMap, axis_names, previous
+from callbacks.figures.feature_map import FeatureMap, name_axes, read_previous_map
 from callbacks.plotting.examples import shrink_images
 from callbacks.plotting.scatter import project_to_plane
-from tests.eyes import assert_training_is_as_without, fit, named, tiny, tweets, write_numbers, written
+from tests.figure_runs import (
+    assert_training_unchanged,
+    build_tiny_data,
+    build_tweets,
+    find_case,
+    fit_case,
+    read_figure,
+    write_numbers,
+)
 
 
 def groups(count: int, dim: int = 60, apart: float = 2.0, seed: int = 0) -> np.ndarray:
@@ -26,7 +34,7 @@ def test_pca_is_the_singular_vectors_up_to_sign():
     u, s, _ = np.linalg.svd(x - x.mean(0), full_matrices=False)
     np.testing.assert_allclose(abs(project_to_plane(x, "pca")), abs(u[:, :2] * s[:2]), rtol=1e-3, atol=1e-3)
     shares = 100 * s[:2] ** 2 / (s**2).sum()
-    names = axis_names(x, project_to_plane(x, "pca"), "pca")
+    names = name_axes(x, project_to_plane(x, "pca"), "pca")
     assert names == tuple(f"principal component {k}: {shares[k - 1]:.0f} % of the variance" for k in (1, 2))
 
 
@@ -78,9 +86,9 @@ def test_the_map_before_is_the_newest_of_the_same_examples(tmp_path):
     for epoch in (2, 9, 10, 20):
         np.savez(tmp_path / f"epoch={epoch}.npz", xy=np.full((3, 2), epoch), index=np.arange(3))
     np.savez(tmp_path / "thumbnails.npz", images=np.zeros(3))
-    assert previous(tmp_path, 20, np.arange(3))[0, 0] == 10
-    assert previous(tmp_path, 2, np.arange(3)) is None
-    assert previous(tmp_path, 30, np.arange(1, 4)) is None
+    assert read_previous_map(tmp_path, 20, np.arange(3))[0, 0] == 10
+    assert read_previous_map(tmp_path, 2, np.arange(3)) is None
+    assert read_previous_map(tmp_path, 30, np.arange(1, 4)) is None
 
 
 def test_thumbnails_are_means_over_pixels():
@@ -93,8 +101,10 @@ def test_thumbnails_are_means_over_pixels():
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier", "Autoencoder"])
-def test_the_hook_writes_the_same_examples_at_all_epochs(method, data_dir, tmp_path):
-    trainer = fit(named(method), data_dir, tmp_path, FeatureMap(points=6, every_n_epochs=1), max_epochs=2)
+def test_the_callback_writes_the_same_examples_at_all_epochs(method, data_dir, tmp_path):
+    trainer = fit_case(
+        find_case(method), data_dir, tmp_path, FeatureMap(points=6, every_n_epochs=1), max_epochs=2
+    )
     folder, stored = tmp_path / "figures" / "tsne", trainer.datamodule.datasets["val"]
     first, last = (dict(np.load(folder / f"epoch={epoch}.npz")) for epoch in (0, 1))
     assert np.array_equal(first["index"], last["index"]) and len(first["index"]) == 6
@@ -109,18 +119,20 @@ def test_the_hook_writes_the_same_examples_at_all_epochs(method, data_dir, tmp_p
 
 
 def test_the_latent_space_of_a_vae_is_a_map_of_its_posterior_means(data_dir, tmp_path):
-    fit(named("VAE"), data_dir, tmp_path, FeatureMap(how="pca", name="latent_map"))
-    _, arrays = written(tmp_path, "latent_map")
+    fit_case(find_case("VAE"), data_dir, tmp_path, FeatureMap(how="pca", name="latent_map"))
+    _, arrays = read_figure(tmp_path, "latent_map")
     assert arrays["xy"].shape == (8, 2) and abs(arrays["xy"].mean(0)).max() < 1e-5
 
 
-def test_numbers_and_texts_have_maps_too(data_dir, tmp_path):
-    numbers = tiny(named("SimCLR"), write_numbers(tmp_path))
-    fit(named("SimCLR"), data_dir, tmp_path / "numbers", FeatureMap(), data=numbers)
-    _, arrays = written(tmp_path / "numbers", "tsne")
+def test_numbers_and_texts_have_maps(data_dir, tmp_path):
+    numbers = build_tiny_data(find_case("SimCLR"), write_numbers(tmp_path))
+    fit_case(find_case("SimCLR"), data_dir, tmp_path / "numbers", FeatureMap(), data=numbers)
+    _, arrays = read_figure(tmp_path / "numbers", "tsne")
     assert "pred" not in arrays and arrays["labels"].shape == (len(arrays["xy"]), 2)
-    fit(named("Classifier", 1), data_dir, tmp_path, FeatureMap(), data=(data := tweets(tmp_path)))
-    _, arrays = written(tmp_path, "tsne")
+    fit_case(
+        find_case("Classifier", 1), data_dir, tmp_path, FeatureMap(), data=(data := build_tweets(tmp_path))
+    )
+    _, arrays = read_figure(tmp_path, "tsne")
     with np.load(tmp_path / "figures/tsne/thumbnails.npz") as thumbnails:
         views, *_ = data.read_batch("val", arrays["index"], torch.device("cpu"))
         assert thumbnails["texts"].tolist() == data.display(views[0])
@@ -140,11 +152,11 @@ class Flat(torch.nn.Module):
 
 
 def test_collapsed_features_have_none(data_dir, tmp_path):
-    flat = named("SimCLR")._replace(encoder=lambda norm: Flat())
-    fit(flat, data_dir, tmp_path, eye := FeatureMap())
-    assert eye.skipped and not (tmp_path / "figures").exists()
+    flat = find_case("SimCLR")._replace(encoder=lambda norm: Flat())
+    fit_case(flat, data_dir, tmp_path, callback := FeatureMap())
+    assert callback.skip_reason and not (tmp_path / "figures").exists()
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE"])
-def test_training_is_as_without_it(method, data_dir, tmp_path):
-    assert_training_is_as_without(named(method), data_dir, tmp_path, FeatureMap(every_n_epochs=1))
+def test_training_is_unchanged_bit_for_bit(method, data_dir, tmp_path):
+    assert_training_unchanged(find_case(method), data_dir, tmp_path, FeatureMap(every_n_epochs=1))

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from callbacks.figures.cka import CKA, cka_matrix, linear_cka, parts, pooled
+from callbacks.figures.cka import CKA, cka_matrix, linear_cka, list_blocks, pool_output
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
 from ssl_modules.networks.resnet import ResNet
-from tests.eyes import assert_training_is_as_without, fit, named, write_numbers, written
+from tests.figure_runs import assert_training_unchanged, find_case, fit_case, read_figure, write_numbers
 
 
 def normal(*shape, seed=0):
@@ -56,20 +56,20 @@ def test_matrices_of_two_networks():
     assert matrix.shape == (2, 2) and matrix[1, 1] == pytest.approx(1)
 
 
-def test_parts_are_layers_and_blocks():
-    assert list(parts(ResNet(widths=[8, 16], blocks=[1, 2]))) == [
+def test_blocks_are_layers_and_residual_blocks():
+    assert list(list_blocks(ResNet(widths=[8, 16], blocks=[1, 2]))) == [
         *("stem.0", "stem.1", "stem.2"),
         *("stages.0", "stages.1", "stages.2"),
     ]
     wrapped = nn.Sequential(nn.Sequential(nn.Linear(3, 2), nn.ReLU()))
-    assert list(parts(wrapped)) == ["0.0", "0.1"]
-    assert list(parts(nn.Linear(3, 2))) == [""]
+    assert list(list_blocks(wrapped)) == ["0.0", "0.1"]
+    assert list(list_blocks(nn.Linear(3, 2))) == [""]
 
 
 def test_space_and_time_are_averaged_out():
     maps, sequence = torch.rand(2, 3, 4, 5), torch.rand(2, 6, 3)
-    torch.testing.assert_close(pooled(maps), maps.flatten(2).mean(2))
-    torch.testing.assert_close(pooled((sequence, None)), sequence.mean(1))
+    torch.testing.assert_close(pool_output(maps), maps.flatten(2).mean(2))
+    torch.testing.assert_close(pool_output((sequence, None)), sequence.mean(1))
 
 
 LAYERS = {
@@ -88,8 +88,8 @@ LAYERS = {
 
 @pytest.mark.parametrize("method", LAYERS)
 def test_layers_in_the_order_they_run_and_their_features_for_later(method, data_dir, tmp_path):
-    trainer = fit(named(method), data_dir, tmp_path, CKA())
-    facts, arrays = written(tmp_path, "cka")
+    trainer = fit_case(find_case(method), data_dir, tmp_path, CKA())
+    facts, arrays = read_figure(tmp_path, "cka")
     assert facts["layers"] == LAYERS[method]
     count = len(trainer.datamodule.datasets["val"])
     with np.load(tmp_path / "cka_features.npz") as data:
@@ -101,7 +101,7 @@ def test_layers_in_the_order_they_run_and_their_features_for_later(method, data_
 
 
 def test_features_are_pooled_after_norm_and_activation(data_dir, tmp_path):
-    trainer = fit(named("SimCLR"), data_dir, tmp_path, CKA(images=3))
+    trainer = fit_case(find_case("SimCLR"), data_dir, tmp_path, CKA(images=3))
     with np.load(tmp_path / "cka_features.npz") as data:
         stem, index = data["stem.0"], data["index"]
     module, datamodule = trainer.lightning_module.eval(), trainer.datamodule
@@ -112,16 +112,16 @@ def test_features_are_pooled_after_norm_and_activation(data_dir, tmp_path):
     np.testing.assert_allclose(stem, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_data_without_classes_have_layers_too(tmp_path):
-    fit(named("Autoencoder"), write_numbers(tmp_path), tmp_path, CKA())
-    assert len(written(tmp_path, "cka")[1]["cka"]) == 3
+def test_data_without_classes_have_layers(tmp_path):
+    fit_case(find_case("Autoencoder"), write_numbers(tmp_path), tmp_path, CKA())
+    assert len(read_figure(tmp_path, "cka")[1]["cka"]) == 3
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "Classifier", "VAE"])
-def test_training_is_not_changed_by_a_bit(method, data_dir, tmp_path):
-    assert_training_is_as_without(named(method), data_dir, tmp_path, CKA(every_n_epochs=1))
+def test_training_is_unchanged_bit_for_bit(method, data_dir, tmp_path):
+    assert_training_unchanged(find_case(method), data_dir, tmp_path, CKA(every_n_epochs=1))
 
 
-def test_wide_encoders_are_named_like_their_modules():
+def test_blocks_are_named_like_their_modules():
     encoder = ConvEncoder(16, widths=(8, 16))
-    assert set(parts(encoder)) <= {name for name, _ in encoder.named_modules()}
+    assert set(list_blocks(encoder)) <= {name for name, _ in encoder.named_modules()}

@@ -10,9 +10,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from callbacks.evaluation.class_scores import linear_head
+from callbacks.evaluation.class_scores import find_linear_head
 from callbacks.evaluation.features import Features
-from callbacks.figures.cam import CAM, asked, chosen_classes, pick
+from callbacks.figures.cam import CAM, list_classes_to_explain, resolve_classes, select_surest
 from callbacks.measures.class_activation import (
     class_activation,
     find_maps_layer,
@@ -26,7 +26,15 @@ from ssl_modules.networks.resnet import ResNet
 from ssl_modules.networks.vae import VAEConv
 from ssl_modules.networks.vgg import VGG11
 from tests.conftest import CLASSES
-from tests.eyes import assert_training_is_as_without, fit, named, tiny, tweets, write_numbers, written
+from tests.figure_runs import (
+    assert_training_unchanged,
+    build_tiny_data,
+    build_tweets,
+    find_case,
+    fit_case,
+    read_figure,
+    write_numbers,
+)
 from tests.methods import build
 
 DIGITS = Path(__file__).parents[1] / "configs" / "simclr_digits.yaml"
@@ -55,8 +63,10 @@ def test_the_mean_of_the_evidence_is_the_logit_less_its_bias():
 
 
 def test_the_same_of_a_trained_pooled_encoder(data_dir, tmp_path):
-    trainer = fit(named("Classifier"), data_dir, tmp_path, CAM(classes=[0, 1, 2, 3], per_class=1, mistakes=2))
-    _, arrays = written(tmp_path, "cam")
+    trainer = fit_case(
+        find_case("Classifier"), data_dir, tmp_path, CAM(classes=[0, 1, 2, 3], per_class=1, mistakes=2)
+    )
+    _, arrays = read_figure(tmp_path, "cam")
     module = trainer.lightning_module.eval()
     _, labels, _ = trainer.datamodule.datasets["val"].__getitems__(arrays["index"])
     assert labels.tolist() == arrays["labels"].tolist()
@@ -79,7 +89,7 @@ def test_grad_cam_is_the_papers():
         assert float(evidence[1, k, 2, 3]) == pytest.approx(by_hand, abs=1e-6)
 
 
-def test_grad_cam_of_a_pooled_encoder_is_the_positive_part_of_its_class_activation():
+def test_grad_cam_of_pooled_maps_is_the_positive_class_activation():
     encoder, weight = small(ResNet(widths=[8, 16], blocks=[1, 1])), random(6, 16)
     view, classes = torch.rand(4, 3, 16, 16), torch.tensor([[0, 3], [5, 1], [2, 2], [1, 0]])
     maps, gradients = maps_and_gradients(encoder, view, weight, classes)
@@ -161,7 +171,7 @@ def test_maps_with_axes_in_another_order_are_refused(shape):
     assert maps_and_gradients(encoder, torch.rand(2, 3, *shape), random(5, 6), torch.tensor([[0]])) is None
 
 
-def test_gradients_come_under_inference_mode_and_change_no_parameter():
+def test_gradients_work_in_inference_mode_and_change_no_parameter():
     encoder, weight = small(VGG11(hidden_dim=32)), random(4, 32)
     with torch.inference_mode():
         view, classes = torch.rand(2, 3, 32, 32), torch.tensor([[0], [1]])
@@ -169,9 +179,9 @@ def test_gradients_come_under_inference_mode_and_change_no_parameter():
     assert gradients.abs().sum() > 0 and all(p.grad is None for p in encoder.parameters())
 
 
-def test_the_surest_are_picked_by_brute_force():
+def test_the_surest_are_those_of_brute_force():
     prob, labels = (3 * random(60, 4)).softmax(1), torch.arange(60) % 4
-    right, wrong = pick(prob, labels, [2, 0], per_class=3, mistakes=5)
+    right, wrong = select_surest(prob, labels, [2, 0], per_class=3, mistakes=5)
     sure, said = prob.max(1)
     by_hand = []
     for k in (2, 0):
@@ -186,31 +196,35 @@ def test_the_surest_are_picked_by_brute_force():
             kept.append(i)
     assert wrong.tolist() == kept[:5]
     perfect = F.one_hot(labels, 4).float()
-    assert pick(perfect, labels, [1], 2, 5)[1].tolist() == []
+    assert select_surest(perfect, labels, [1], 2, 5)[1].tolist() == []
 
 
-def test_evidence_is_asked_for_answer_truth_and_chosen_classes_once_each():
+def test_answer_truth_and_main_classes_are_explained_once_each():
     predicted, labels = torch.tensor([0, 2, 3]), torch.tensor([0, 1, 3])
-    assert asked(predicted, labels, [0, 3, 6], 10).tolist() == [[0, 3, 6], [2, 1, 0], [3, 0, 6]]
-    assert asked(predicted, labels, [2], 4).tolist() == [[0, 2], [2, 1], [3, 2]]
-    assert asked(torch.tensor([1]), torch.tensor([1]), [0, 1], 2).tolist() == [[1, 0]]
+    assert list_classes_to_explain(predicted, labels, [0, 3, 6], 10).tolist() == [
+        [0, 3, 6],
+        [2, 1, 0],
+        [3, 0, 6],
+    ]
+    assert list_classes_to_explain(predicted, labels, [2], 4).tolist() == [[0, 2], [2, 1], [3, 2]]
+    assert list_classes_to_explain(torch.tensor([1]), torch.tensor([1]), [0, 1], 2).tolist() == [[1, 0]]
 
 
 def test_classes_go_by_name_or_number():
-    assert chosen_classes(["star", 0], CLASSES) == [3, 0] and chosen_classes(None, list("abcdefghij")) == [
+    assert resolve_classes(["star", 0], CLASSES) == [3, 0] and resolve_classes(None, list("abcdefghij")) == [
         0,
         3,
         6,
     ]
-    assert chosen_classes(None, ["no", "yes"]) == [0, 1]
+    assert resolve_classes(None, ["no", "yes"]) == [0, 1]
     for wrong in ("stars", 4, -1):
         with pytest.raises(
             MisconfigurationException, match=f"no class {wrong!r} .*circle, line, square, star"
         ):
-            chosen_classes([wrong], CLASSES)
+            resolve_classes([wrong], CLASSES)
 
 
-def test_the_spotlight_is_full_at_the_maximum_and_out_where_evidence_is_negative():
+def test_light_is_full_at_the_maximum_and_off_for_negative_evidence():
     image = np.full((8, 8, 3), (200, 100, 0), np.uint8)
     evidence = torch.full((4, 4), -1.0)
     picture, light = overlay_activation(image, evidence)
@@ -231,8 +245,8 @@ def test_the_spotlight_is_full_at_the_maximum_and_out_where_evidence_is_negative
     "method, number", [("SimCLR", 0), ("Autoencoder", 1), ("Classifier", 0), ("CMC", 0), ("VAE", 1)]
 )
 def test_any_method_with_maps_has_a_picture(method, number, data_dir, tmp_path):
-    trainer = fit(named(method, number), data_dir, tmp_path, CAM(per_class=1, mistakes=2))
-    facts, arrays = written(tmp_path, "cam")
+    trainer = fit_case(find_case(method, number), data_dir, tmp_path, CAM(per_class=1, mistakes=2))
+    facts, arrays = read_figure(tmp_path, "cam")
     n, k = arrays["classes"].shape
     assert arrays["maps"].shape[:2] == arrays["prob"].shape == (n, k) and k == 3 and len(arrays["index"]) == n
     expected = "class activation" if trainer.lightning_module.encoder.pooled else "Grad-CAM"
@@ -240,32 +254,32 @@ def test_any_method_with_maps_has_a_picture(method, number, data_dir, tmp_path):
     assert np.isfinite(arrays["maps"]).all() and arrays["maps"].dtype == np.float32
 
 
-def test_it_says_in_a_line_why_there_is_none(data_dir, tmp_path):
-    fit(named("VAE"), data_dir, tmp_path, eye := CAM())
-    assert eye.skipped and not (tmp_path / "figures").exists()
-    numbers = tiny(named("SimCLR"), write_numbers(tmp_path))
-    fit(named("SimCLR"), data_dir, tmp_path, eye := CAM(), data=numbers)
-    assert eye.skipped
-    fit(named("Classifier", 1), data_dir, tmp_path, eye := CAM(), data=tweets(tmp_path))
-    assert eye.skipped and not (tmp_path / "figures").exists()
+def test_one_line_says_why_there_is_no_picture(data_dir, tmp_path):
+    fit_case(find_case("VAE"), data_dir, tmp_path, callback := CAM())
+    assert callback.skip_reason and not (tmp_path / "figures").exists()
+    numbers = build_tiny_data(find_case("SimCLR"), write_numbers(tmp_path))
+    fit_case(find_case("SimCLR"), data_dir, tmp_path, callback := CAM(), data=numbers)
+    assert callback.skip_reason
+    fit_case(find_case("Classifier", 1), data_dir, tmp_path, callback := CAM(), data=build_tweets(tmp_path))
+    assert callback.skip_reason and not (tmp_path / "figures").exists()
 
 
-def test_a_class_that_there_is_not_stops_a_run_before_it_starts(data_dir, tmp_path):
+def test_an_unknown_class_stops_a_run_before_it_starts(data_dir, tmp_path):
     with pytest.raises(MisconfigurationException, match="no class 'starfish'"):
-        fit(named("SimCLR"), data_dir, tmp_path, CAM(classes=["starfish"]))
+        fit_case(find_case("SimCLR"), data_dir, tmp_path, CAM(classes=["starfish"]))
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "Autoencoder", "Classifier"])
-def test_training_is_as_without_it(method, data_dir, tmp_path):
-    eye = CAM(classes=[0], per_class=1, mistakes=1, every_n_epochs=1)
-    assert_training_is_as_without(named(method), data_dir, tmp_path, eye)
+def test_training_is_unchanged_bit_for_bit(method, data_dir, tmp_path):
+    callback = CAM(classes=[0], per_class=1, mistakes=1, every_n_epochs=1)
+    assert_training_unchanged(find_case(method), data_dir, tmp_path, callback)
 
 
-def test_validate_alone_draws_it_too_also_in_inference_mode(data_dir, tmp_path):
-    case = named("Autoencoder")
-    module, data = build(case), tiny(case, data_dir)
+def test_validate_draws_it_in_inference_mode(data_dir, tmp_path):
+    case = find_case("Autoencoder")
+    module, data = build(case), build_tiny_data(case, data_dir)
     options = {"logger": False, "enable_progress_bar": False, "accelerator": "cpu"}
     trainer = Trainer(callbacks=[Features(), CAM()], default_root_dir=tmp_path, **options)
     trainer.validate(module, data, verbose=False)
-    facts, _ = written(tmp_path, "cam")
-    assert facts["head"] == linear_head(trainer, module)[1] == "linear probe"
+    facts, _ = read_figure(tmp_path, "cam")
+    assert facts["head"] == find_linear_head(trainer, module)[1] == "linear probe"

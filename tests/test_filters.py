@@ -6,7 +6,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from matplotlib.image import imread
 from torch import nn
 
-from callbacks.figures.filters import Filters, as_filters, choose, gates_of, weights_of
+from callbacks.figures.filters import Filters, collect_weights, name_gates, reshape_to_filters, select_layers
 from callbacks.plotting.filter_grid import (
     arrange_tiles,
     draw_filters,
@@ -17,7 +17,15 @@ from callbacks.plotting.filter_grid import (
     scale_weights,
 )
 from ssl_modules.networks.resnet import ResNet
-from tests.eyes import assert_training_is_as_without, fit, named, tiny, tweets, write_numbers, written
+from tests.figure_runs import (
+    assert_training_unchanged,
+    build_tiny_data,
+    build_tweets,
+    find_case,
+    fit_case,
+    read_figure,
+    write_numbers,
+)
 from tests.methods import build
 
 
@@ -64,40 +72,49 @@ def test_many_channels_are_drawn_by_their_root_mean_square():
     assert filter_tile(weight, every_channel=True).shape == (2 * 3 - 1, 16 * 4 - 1)
 
 
-def test_weights_of_zero_are_mid_gray():
+def test_collect_weights_zero_are_mid_gray():
     assert (scale_weights(np.zeros((3, 2, 2), np.float32)) == 0.5).all()
     assert rms_over_channels(np.zeros((5, 2, 2), np.float32)).max() == 0
 
 
 def test_matrices_on_pixels_are_images_and_others_are_not():
     reads, paints, other = random(8, 48), random(48, 8), random(8, 47)
-    assert as_filters(reads, (3, 4, 4)).shape == as_filters(paints, (3, 4, 4)).shape == (8, 3, 4, 4)
-    assert np.array_equal(as_filters(reads, (3, 4, 4))[2].reshape(-1), reads[2])
-    assert np.array_equal(as_filters(paints, (3, 4, 4))[2].reshape(-1), paints[:, 2])
-    assert as_filters(other, (3, 4, 4)) is None and as_filters(reads, (48,)) is None
+    assert (
+        reshape_to_filters(reads, (3, 4, 4)).shape
+        == reshape_to_filters(paints, (3, 4, 4)).shape
+        == (8, 3, 4, 4)
+    )
+    assert np.array_equal(reshape_to_filters(reads, (3, 4, 4))[2].reshape(-1), reads[2])
+    assert np.array_equal(reshape_to_filters(paints, (3, 4, 4))[2].reshape(-1), paints[:, 2])
+    assert reshape_to_filters(other, (3, 4, 4)) is None and reshape_to_filters(reads, (48,)) is None
     axis, bar = draw_matrix("a.layer", other, ()).axes
     assert np.array_equal(axis.images[0].get_array(), other) and bar is not None
 
 
 def test_layers_go_by_name_or_position():
-    weights = weights_of(build(named("Autoencoder")))
+    weights = collect_weights(build(find_case("Autoencoder")))
     names = list(weights)
     assert names == ["encoder.layers.0", "encoder.layers.2", "decoder.1", "decoder.3"]
-    assert choose(["layers.2", 0, "decoder.3", -1], weights) == [names[1], names[0], names[3], names[3]]
+    assert select_layers(["layers.2", 0, "decoder.3", -1], weights) == [
+        names[1],
+        names[0],
+        names[3],
+        names[3],
+    ]
     with pytest.raises(
         MisconfigurationException, match=r"no layer 'layer.2': .* from 0 to 3, .*encoder\.layers\.2"
     ):
-        choose(["layer.2"], weights)
+        select_layers(["layer.2"], weights)
     with pytest.raises(MisconfigurationException, match="no layer 4"):
-        choose([4], weights)
+        select_layers([4], weights)
 
 
 def test_by_default_they_are_the_first_and_a_middle_convolution():
     encoder = nn.ModuleDict({"encoder": ResNet(widths=[8, 16], blocks=[1, 1])})
-    assert choose(None, weights_of(encoder)) == ["encoder.stem.0", "encoder.stages.0.residual.3"]
-    pair = choose(None, weights_of(build(named("CMC"))))
+    assert select_layers(None, collect_weights(encoder)) == ["encoder.stem.0", "encoder.stages.0.residual.3"]
+    pair = select_layers(None, collect_weights(build(find_case("CMC"))))
     assert pair == ["encoder.luminance.stem.0", "encoder.chromaticity.stem.0"]  # of both networks
-    assert choose(None, weights_of(build(named("VAE")))) == [
+    assert select_layers(None, collect_weights(build(find_case("VAE")))) == [
         "encoder.heads",
         "encoder.trunk.1",
     ]  # no convolutions
@@ -105,9 +122,11 @@ def test_by_default_they_are_the_first_and_a_middle_convolution():
 
 def test_an_lstms_gates_are_named():
     module = nn.ModuleDict({"lstm": nn.LSTM(5, 4), "linear": nn.Linear(5, 4)})
-    assert list(weights_of(module)) == ["lstm.weight_ih_l0", "lstm.weight_hh_l0", "linear"]
-    gates = gates_of(module, "lstm.weight_hh_l0")
-    assert gates == ("input gate", "forget gate", "cell", "output gate") and gates_of(module, "linear") == ()
+    assert list(collect_weights(module)) == ["lstm.weight_ih_l0", "lstm.weight_hh_l0", "linear"]
+    gates = name_gates(module, "lstm.weight_hh_l0")
+    assert (
+        gates == ("input gate", "forget gate", "cell", "output gate") and name_gates(module, "linear") == ()
+    )
     axis = draw_matrix("lstm.weight_hh_l0", random(16, 4), gates).axes[0]
     assert [label.get_text() for label in axis.get_yticklabels()] == list(gates)
     assert axis.get_yticks().tolist() == [1.5, 5.5, 9.5, 13.5]
@@ -134,23 +153,23 @@ def test_every_weight_has_a_pixel_on_paper():
 def test_the_data_beside_the_picture_are_exactly_the_weights(
     method, number, layers, shapes, data_dir, tmp_path
 ):
-    trainer = fit(named(method, number), data_dir, tmp_path, Filters(layers))
-    weights = weights_of(trainer.lightning_module)
-    chosen = choose(layers, weights)
+    trainer = fit_case(find_case(method, number), data_dir, tmp_path, Filters(layers))
+    weights = collect_weights(trainer.lightning_module)
+    chosen = select_layers(layers, weights)
     folders = {path.name for path in (tmp_path / "figures").iterdir()}
     assert folders == {f"filters.{name}" for name in chosen}
     for name, shape in zip(chosen, shapes, strict=True):
-        _, arrays = written(tmp_path, f"filters.{name}")
+        _, arrays = read_figure(tmp_path, f"filters.{name}")
         assert list(arrays) == [name] and arrays[name].shape == shape
         parameter = trainer.lightning_module.get_parameter(f"{name}.weight")
         assert np.array_equal(arrays[name], parameter.detach().numpy())
 
 
 def test_single_filters_are_files_when_asked(data_dir, tmp_path):
-    fit(named("SimCLR"), data_dir, tmp_path, Filters(["stem.0", 3], each=True))
+    fit_case(find_case("SimCLR"), data_dir, tmp_path, Filters(["stem.0", 3], each=True))
     files = sorted((tmp_path / "figures/filters.encoder.stem.0/epoch=0").iterdir())
     assert [file.name for file in files] == [f"{k}.png" for k in range(8)]
-    (_, arrays) = written(tmp_path, "filters.encoder.stem.0")
+    (_, arrays) = read_figure(tmp_path, "filters.encoder.stem.0")
     first = imread(files[5])[..., :3]
     assert first.shape == (64, 64, 3)
     np.testing.assert_allclose(
@@ -159,19 +178,19 @@ def test_single_filters_are_files_when_asked(data_dir, tmp_path):
 
 
 def test_an_lstm_and_data_without_classes_have_pictures(data_dir, tmp_path):
-    fit(named("Classifier", 1), data_dir, tmp_path, Filters(each=True), data=tweets(tmp_path))
+    fit_case(find_case("Classifier", 1), data_dir, tmp_path, Filters(each=True), data=build_tweets(tmp_path))
     folders = {path.name for path in (tmp_path / "figures").iterdir()}
     assert folders == {"filters.encoder.lstm.weight_ih_l0", "filters.encoder.lstm.weight_hh_l0"}
-    numbers = tiny(named("SimCLR"), write_numbers(tmp_path))
-    fit(named("SimCLR"), data_dir, tmp_path / "numbers", Filters(), data=numbers)
-    written(tmp_path / "numbers", "filters.encoder.stem.0")
+    numbers = build_tiny_data(find_case("SimCLR"), write_numbers(tmp_path))
+    fit_case(find_case("SimCLR"), data_dir, tmp_path / "numbers", Filters(), data=numbers)
+    read_figure(tmp_path / "numbers", "filters.encoder.stem.0")
 
 
-def test_a_layer_that_there_is_not_stops_a_run_before_it_starts(data_dir, tmp_path):
+def test_an_unknown_layer_stops_a_run_before_it_starts(data_dir, tmp_path):
     with pytest.raises(MisconfigurationException, match=r"no layer 'steam\.0': .*encoder\.stem\.0"):
-        fit(named("SimCLR"), data_dir, tmp_path, Filters(["steam.0"]))
+        fit_case(find_case("SimCLR"), data_dir, tmp_path, Filters(["steam.0"]))
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier"])
-def test_training_is_as_without_it(method, data_dir, tmp_path):
-    assert_training_is_as_without(named(method), data_dir, tmp_path, Filters(each=True, every_n_epochs=1))
+def test_training_is_unchanged_bit_for_bit(method, data_dir, tmp_path):
+    assert_training_unchanged(find_case(method), data_dir, tmp_path, Filters(each=True, every_n_epochs=1))

@@ -10,11 +10,11 @@ import yaml
 from lightning.pytorch import Callback
 
 from callbacks.checkpointing.checkpoints import Checkpoints, list_kept_checkpoints
-from callbacks.figures.base import Eye
+from callbacks.figures.base import FigureCallback
 from callbacks.figures.cka import CKA
 from callbacks.figures.clustering import Clustering
 from callbacks.figures.reconstructions import Reconstructions
-from callbacks.figures.study import Study, draw, in_words
+from callbacks.figures.study import Study, describe_metric, draw_study
 from callbacks.loggers.csv import CSVLogger
 from datamodules.cifar10 import CIFAR10
 from tests.conftest import PICTURES, command_line, write_random
@@ -31,7 +31,7 @@ PROTOCOL = "{class_path: callbacks.evaluation.protocol.Protocol, init_args: {dra
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """The folder of an autoencoder's run of three epochs, each with a checkpoint, that no eye watched."""
+    """The folder of an autoencoder's run of three epochs, each with a checkpoint, that no figure was drawn of."""
     folder = tmp_path_factory.mktemp("study")
     write_random(folder / "data" / "cifar10", train=60, test=20, classes=CIFAR10.class_names, size=32)
     options = ["--data.init_args.data_dir", folder / "data", "--data.init_args.batch_size", 16]
@@ -44,9 +44,9 @@ def run(tmp_path_factory) -> Path:
     return folder / "runs" / "conv_autoencoder_cifar10" / "version_0"
 
 
-def validate(run: Path, tmp_path: Path, ckpt_path: Path, *eyes: str) -> tuple[int, Path]:
+def validate(run: Path, tmp_path: Path, ckpt_path: Path, *callbacks: str) -> tuple[int, Path]:
     """Exit status, and the new run's folder."""
-    more = [part for eye in eyes for part in ("--trainer.callbacks+", eye)]
+    more = [part for callback in callbacks for part in ("--trainer.callbacks+", callback)]
     options = ["--config", run / "config.yaml", "--ckpt_path", ckpt_path, "--runs_dir", tmp_path, *more]
     return command_line("validate", *options), tmp_path / run.parent.name / "version_0"
 
@@ -71,7 +71,7 @@ def test_kept_checkpoints_are_found_in_the_order_of_their_epochs(tmp_path):
     assert [path.name for path in list_kept_checkpoints(tmp_path)] == ["epoch=9.ckpt", "epoch=10.ckpt"]
 
 
-def test_all_checkpoints_of_a_run_in_one_picture(run, tmp_path):
+def test_all_checkpoints_of_a_run_are_in_one_picture(run, tmp_path):
     reconstructions = "callbacks.figures.reconstructions.Reconstructions"
     status, folder = validate(run, tmp_path, run / "checkpoints", reconstructions, PROTOCOL, STUDY)
     assert status == 0
@@ -94,22 +94,25 @@ def test_all_checkpoints_of_a_run_in_one_picture(run, tmp_path):
     assert "</html>" in (folder / "report.html").read_text()
 
 
-def test_of_several_checkpoints_an_eye_looks_at_the_last_and_at_those_it_is_asked_for():
-    def looked(eye: Eye, *others: Callback) -> list[int]:
+def test_of_several_checkpoints_the_last_and_the_due_are_drawn():
+    def list_drawn_epochs(callback: FigureCallback, *others: Callback) -> list[int]:
         paths = [Path(f"epoch={n}.ckpt") for n in (1, 2, 3)]
-        found = []
+        epochs = []
         for epoch, path in enumerate(paths, start=1):
             trainer = SimpleNamespace(checkpoints=paths, ckpt_path=str(path), current_epoch=epoch)
-            trainer.callbacks = [eye, *others]
-            found += [epoch] * eye.studied(trainer)
-        return found
+            trainer.callbacks = [callback, *others]
+            epochs += [epoch] * callback.due_for_checkpoint(trainer)
+        return epochs
 
-    assert looked(CKA()) == looked(CKA(), Study()) == looked(Reconstructions()) == [3]
-    assert looked(CKA(every_n_epochs=2)) == [2, 3] and looked(CKA(every_n_epochs=1)) == [1, 2, 3]
-    assert looked(Reconstructions(), Study()) == [1, 2, 3]
-    assert looked(Reconstructions(), Study(left="val/loss")) == [3]
-    assert looked(Clustering(), Study(right="val/nmi")) == [1, 2, 3]
-    assert CKA().studied(SimpleNamespace(ckpt_path="epoch=1.ckpt"))  # a checkpoint that was asked for alone
+    assert list_drawn_epochs(CKA()) == list_drawn_epochs(CKA(), Study()) == [3]
+    assert list_drawn_epochs(CKA(every_n_epochs=2)) == [2, 3]
+    assert list_drawn_epochs(CKA(every_n_epochs=1)) == [1, 2, 3]
+    assert list_drawn_epochs(Reconstructions()) == [3]
+    assert list_drawn_epochs(Reconstructions(), Study()) == [1, 2, 3]
+    assert list_drawn_epochs(Reconstructions(), Study(left="val/loss")) == [3]
+    assert list_drawn_epochs(Clustering(), Study(right="val/nmi")) == [1, 2, 3]
+    single = SimpleNamespace(ckpt_path="epoch=1.ckpt")
+    assert CKA().due_for_checkpoint(single)
 
 
 def test_a_metric_that_nobody_logged_is_named(run, tmp_path):
@@ -146,14 +149,14 @@ def test_only_validate_takes_a_folder(run, tmp_path, capsys):
 
 @pytest.mark.parametrize("right, rank", [([3.0, 2.0, 1.0], -1), ([1.0, 5.0, 9.0], 1), ([1.0, 9.0, 5.0], 0.5)])
 def test_the_rank_correlation_is_spearmans(right, rank):
-    _, found = draw(np.arange(3), np.array([0.1, 0.2, 0.3]), np.array(right), ("left", "right"))
+    _, found = draw_study(np.arange(3), np.array([0.1, 0.2, 0.3]), np.array(right), ("left", "right"))
     assert found == pytest.approx(rank, abs=1e-5)
 
 
 def test_metrics_are_called_by_words_and_accuracies_are_per_cent():
-    assert in_words("val/probe_top1") == ("probe accuracy, validation, %", 100)
-    assert in_words("train/reconstruction_mse") == ("reconstruction error (mse), training", 1)
-    figure, _ = draw(np.arange(3), np.ones(3), np.array([0.1, 0.2, 0.3]), ("train/loss", "val/top1"))
+    assert describe_metric("val/probe_top1") == ("probe accuracy, validation, %", 100)
+    assert describe_metric("train/reconstruction_mse") == ("reconstruction error (mse), training", 1)
+    figure, _ = draw_study(np.arange(3), np.ones(3), np.array([0.1, 0.2, 0.3]), ("train/loss", "val/top1"))
     np.testing.assert_allclose(figure.axes[1].lines[0].get_ydata(), [10, 20, 30])
 
 

@@ -4,16 +4,16 @@ import pytest
 import torch
 
 from callbacks.evaluation.features import FeatureSet
-from callbacks.figures.retrieval import Retrieval, nearest, precision, search
-from tests.eyes import (
-    assert_training_is_as_without,
-    fit,
-    last_logged,
-    named,
-    tiny,
-    tweets,
+from callbacks.figures.retrieval import Retrieval, find_nearest, neighbor_precision, search_bank
+from tests.figure_runs import (
+    assert_training_unchanged,
+    build_tiny_data,
+    build_tweets,
+    find_case,
+    fit_case,
+    read_figure,
+    read_last_metrics,
     write_numbers,
-    written,
 )
 
 
@@ -23,7 +23,7 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def test_nearest_is_that_of_all_angles():
     queries, bank = random(7, 5), 3 * random(40, 5, seed=1)
-    similarity, places = nearest(queries, bank, 6, chunk=3)
+    similarity, places = find_nearest(queries, bank, 6, chunk=3)
     for query, found, where in zip(queries, similarity, places, strict=True):
         angles = [float(query @ b / query.norm() / b.norm()) for b in bank]
         best = sorted(range(40), key=lambda i: -angles[i])[:6]
@@ -33,26 +33,26 @@ def test_nearest_is_that_of_all_angles():
 
 def test_only_directions_count_and_a_small_bank_is_returned_whole():
     queries, bank = random(3, 4), random(5, 4, seed=1)
-    (a, i), (b, j) = nearest(queries, bank, 10), nearest(7 * queries, 0.1 * bank, 10)
+    (a, i), (b, j) = find_nearest(queries, bank, 10), find_nearest(7 * queries, 0.1 * bank, 10)
     torch.testing.assert_close(a, b)
     assert torch.equal(i, j) and i.shape == (3, 5)
 
 
 def test_neighbors_are_known_by_their_position_in_the_split():
     bank = FeatureSet(torch.eye(3), torch.tensor([0, 1, 2]), torch.tensor([10, 20, 30]))
-    found = search(FeatureSet(torch.eye(3)[[2]], torch.tensor([0]), torch.tensor([0])), bank, 1)
+    found = search_bank(FeatureSet(torch.eye(3)[[2]], torch.tensor([0]), torch.tensor([0])), bank, 1)
     assert (found.index.item(), found.labels.item(), found.similarity.item()) == (30, 2, 1)
 
 
-def test_precision_counts_neighbors_of_the_query_s_class():
+def test_precision_counts_neighbors_of_the_query_class():
     neighbors = torch.tensor([[0, 0, 1], [2, 1, 1], [2, 2, 2]])
-    assert precision(torch.tensor([0, 1, 0]), neighbors) == pytest.approx((2 + 2 + 0) / 9)
+    assert neighbor_precision(torch.tensor([0, 1, 0]), neighbors) == pytest.approx((2 + 2 + 0) / 9)
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier", "Autoencoder"])
-def test_the_hook_tells_of_training_examples(method, data_dir, tmp_path):
-    trainer = fit(named(method), data_dir, tmp_path, Retrieval(queries=3, k=4))
-    facts, _ = written(tmp_path, "retrieval")
+def test_the_callback_lists_training_examples(method, data_dir, tmp_path):
+    trainer = fit_case(find_case(method), data_dir, tmp_path, Retrieval(queries=3, k=4))
+    facts, _ = read_figure(tmp_path, "retrieval")
     train, val = (trainer.datamodule.datasets[split] for split in ("train", "val"))
     assert facts["measured"] == len(val) == 8 and len(facts["queries"]) == 3
     assert len({row["query"]["label"] for row in facts["queries"]}) == 3
@@ -62,38 +62,38 @@ def test_the_hook_tells_of_training_examples(method, data_dir, tmp_path):
             assert all(train.labels[index] == label for index, label, _ in found) and len(found) == 4
             similarities = [similarity for *_, similarity in found]
             assert similarities == sorted(similarities, reverse=True) and similarities[0] <= 1.0001
-    logged = last_logged(tmp_path)
+    logged = read_last_metrics(tmp_path)
     assert logged["val/precision_at_4"] == pytest.approx(facts["precision_at_4"]["neighbors"])
     assert logged["pixels/val/precision_at_4"] == pytest.approx(facts["precision_at_4"]["pixels"])
 
 
 def test_the_floor_is_that_of_pixels(data_dir, tmp_path):
-    trainer = fit(named("SimCLR"), data_dir, tmp_path, Retrieval(queries=1, k=3))
-    facts, _ = written(tmp_path, "retrieval")
+    trainer = fit_case(find_case("SimCLR"), data_dir, tmp_path, Retrieval(queries=1, k=3))
+    facts, _ = read_figure(tmp_path, "retrieval")
     assert facts["precision_at_3"]["pixels"] > 0.8  # a class is a color here
     (row,), data = facts["queries"], trainer.datamodule
     raw = {}
     for split in ("train", "val"):
         positions = range(len(data.datasets[split]))
         raw[split] = data.read_batch(split, positions, torch.device("cpu")).views[0].flatten(1)
-    similarity, places = nearest(raw["val"][[row["query"]["index"]]], raw["train"], 3)
+    similarity, places = find_nearest(raw["val"][[row["query"]["index"]]], raw["train"], 3)
     assert [index for index, *_ in row["pixels"]] == places[0].tolist()
     assert [found[2] for found in row["pixels"]] == pytest.approx(similarity[0].tolist(), abs=1e-5)
 
 
 def test_texts_have_neighbors_by_features_and_by_characters(data_dir, tmp_path):
-    fit(named("Classifier", 1), data_dir, tmp_path, Retrieval(), data=tweets(tmp_path))
-    facts, _ = written(tmp_path, "retrieval")
+    fit_case(find_case("Classifier", 1), data_dir, tmp_path, Retrieval(), data=build_tweets(tmp_path))
+    facts, _ = read_figure(tmp_path, "retrieval")
     assert facts["raw"] == "characters" and set(facts["queries"][0]) == {"query", "neighbors", "characters"}
 
 
 def test_numbers_have_neighbors_and_no_precision(data_dir, tmp_path):
-    numbers = tiny(named("SimCLR"), write_numbers(tmp_path))
-    fit(named("SimCLR"), data_dir, tmp_path / "numbers", Retrieval(), data=numbers)
-    facts, _ = written(tmp_path / "numbers", "retrieval")
+    numbers = build_tiny_data(find_case("SimCLR"), write_numbers(tmp_path))
+    fit_case(find_case("SimCLR"), data_dir, tmp_path / "numbers", Retrieval(), data=numbers)
+    facts, _ = read_figure(tmp_path / "numbers", "retrieval")
     assert "precision_at_10" not in facts and facts["queries"][0]["neighbors"][0][1] is None
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE"])
-def test_training_is_as_without_it(method, data_dir, tmp_path):
-    assert_training_is_as_without(named(method), data_dir, tmp_path, Retrieval(every_n_epochs=1))
+def test_training_is_unchanged_bit_for_bit(method, data_dir, tmp_path):
+    assert_training_unchanged(find_case(method), data_dir, tmp_path, Retrieval(every_n_epochs=1))

@@ -10,15 +10,15 @@ from callbacks.checkpointing.checkpoints import Checkpoints
 from callbacks.evaluation.features import Features
 from callbacks.evaluation.monitor_test_split import MonitorTestSplit
 from callbacks.evaluation.online_probe import OnlineProbe
-from callbacks.figures.curves import Curves, best_row, panels, zoom
+from callbacks.figures.curves import Curves, find_best_row, group_metrics, zoom_axis
 from callbacks.loggers.csv import CSVLogger
-from tests.eyes import assert_training_is_as_without, fit, named, write_numbers, written
+from tests.figure_runs import assert_training_unchanged, find_case, fit_case, read_figure, write_numbers
 
 
-def test_the_best_row_is_the_first_of_the_least_or_greatest_finite_values():
+def test_the_best_row_is_the_first_of_the_best_finite_values():
     rows = np.array([[0, 9, 0.5], [1, 19, 0.2], [2, 29, np.nan], [3, 39, 0.2], [4, 49, 0.7]])
-    assert best_row(rows, "min").tolist() == [1, 19, 0.2]
-    assert best_row(rows, "max").tolist() == [4, 49, 0.7]
+    assert find_best_row(rows, "min").tolist() == [1, 19, 0.2]
+    assert find_best_row(rows, "max").tolist() == [4, 49, 0.7]
 
 
 def test_panels_hold_what_was_logged_more_than_once():
@@ -38,7 +38,7 @@ def test_panels_hold_what_was_logged_more_than_once():
         "val/knn20_top1": once,
         "untrained/val/top1": twice,
     }
-    assert panels(series, ["kl", "top1", "reconstruction"]) == {
+    assert group_metrics(series, ["kl", "top1", "reconstruction"]) == {
         "loss": ["train/loss", "val/loss"],
         "accuracy, %": ["val/top1"],
         "kl": ["val/kl"],
@@ -46,7 +46,7 @@ def test_panels_hold_what_was_logged_more_than_once():
     }
 
 
-def test_a_steep_fall_at_the_start_does_not_take_the_panel_of_what_follows():
+def test_a_steep_fall_at_the_start_does_not_fill_the_panel():
     steps = np.arange(100.0)
     values = 100 - steps, 2 + 5e3 * 0.5**steps, 0 * steps
     slow, steep, broken = (np.stack([steps, steps, value]).T for value in values)
@@ -54,7 +54,7 @@ def test_a_steep_fall_at_the_start_does_not_take_the_panel_of_what_follows():
     figure, axes = plt.subplots(1, 3)
     for axis, rows in zip(axes, (slow, steep, broken), strict=True):
         axis.plot(rows[:, 1], rows[:, 2])
-        zoom(axis, rows)
+        zoom_axis(axis, rows)
     (low, high), after = axes[1].get_ylim(), steep[10:, 2]
     assert axes[0].get_ylim()[1] > 100 and not axes[0].texts and not axes[2].texts
     assert low < after.min() < after.max() < high < 10
@@ -73,9 +73,9 @@ def test_series_are_the_columns_of_the_file(tmp_path):
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier", "Autoencoder"])
 def test_every_method_has_curves_with_the_best_iteration(method, data_dir, tmp_path):
-    case = named(method)
-    trainer = fit(case, data_dir, tmp_path, OnlineProbe(), MonitorTestSplit(), Curves(), max_epochs=3)
-    facts, arrays = written(tmp_path, "curves")
+    case = find_case(method)
+    trainer = fit_case(case, data_dir, tmp_path, OnlineProbe(), MonitorTestSplit(), Curves(), max_epochs=3)
+    facts, arrays = read_figure(tmp_path, "curves")
     length = trainer.num_training_batches
     assert facts["iterations_per_epoch"] == length and len(arrays["train/loss"]) == 3
     with open(tmp_path / "metrics.csv", newline="") as file:
@@ -93,33 +93,33 @@ def test_every_method_has_curves_with_the_best_iteration(method, data_dir, tmp_p
 
 
 def test_a_resumed_run_shows_all_of_its_history(data_dir, tmp_path):
-    case = named("Autoencoder")
-    eyes, last = (Checkpoints(), Curves()), tmp_path / "checkpoints" / "last.ckpt"
-    fit(case, data_dir, tmp_path, *eyes, max_epochs=2, enable_checkpointing=True)
-    fit(case, data_dir, tmp_path, *eyes, max_epochs=4, enable_checkpointing=True, resume_from=last)
+    case = find_case("Autoencoder")
+    callbacks, last = (Checkpoints(), Curves()), tmp_path / "checkpoints" / "last.ckpt"
+    fit_case(case, data_dir, tmp_path, *callbacks, max_epochs=2, enable_checkpointing=True)
+    fit_case(case, data_dir, tmp_path, *callbacks, max_epochs=4, enable_checkpointing=True, resume_from=last)
     with np.load(tmp_path / "figures" / "curves" / "epoch=4.npz") as data:
         assert len(data["train/loss"]) == len(data["val/loss"]) == 4
 
 
 def test_iterations_are_optimizer_steps(data_dir, tmp_path):
     options = {"accumulate_grad_batches": 2, "max_epochs": 2}
-    trainer = fit(named("Autoencoder"), data_dir, tmp_path, Curves(), **options)
-    facts, _ = written(tmp_path, "curves")
+    trainer = fit_case(find_case("Autoencoder"), data_dir, tmp_path, Curves(), **options)
+    facts, _ = read_figure(tmp_path, "curves")
     assert facts["iterations_per_epoch"] * 2 == trainer.global_step
     assert facts["best"]["epoch"] in (1, 2)
 
 
 def test_data_without_classes_have_curves(tmp_path):
-    fit(named("VAE"), write_numbers(tmp_path), tmp_path, Curves(), max_epochs=2)
-    assert "val/loss" in written(tmp_path, "curves")[1]
+    fit_case(find_case("VAE"), write_numbers(tmp_path), tmp_path, Curves(), max_epochs=2)
+    assert "val/loss" in read_figure(tmp_path, "curves")[1]
 
 
 def test_without_numbers_there_is_no_picture_and_one_line(data_dir, tmp_path, caplog):
     with caplog.at_level("INFO", "lightning.pytorch.utilities.rank_zero"):
-        fit(named("SimCLR"), data_dir, tmp_path, callbacks=[Features(), Curves()], logger=False)
+        fit_case(find_case("SimCLR"), data_dir, tmp_path, callbacks=[Features(), Curves()], logger=False)
     told = [record.getMessage() for record in caplog.records if "Curves" in record.getMessage()]
     assert told == ["Curves: no picture, since CSVLogger has no metric with two values"]
 
 
-def test_training_is_not_changed_by_a_bit(data_dir, tmp_path):
-    assert_training_is_as_without(named("SimCLR"), data_dir, tmp_path, Curves())
+def test_training_is_unchanged_bit_for_bit(data_dir, tmp_path):
+    assert_training_unchanged(find_case("SimCLR"), data_dir, tmp_path, Curves())
