@@ -33,8 +33,8 @@ def read_figure_name(item: Any) -> str | None:
     return None if is_logger else (item.get("init_args") or {}).get("name")
 
 
-def chosen(items: list, without: list[str]) -> list:
+def drop_by_name(items: list, without: list[str]) -> list:
     """Callbacks or loggers, less those switched off by name. Of a class given twice the later one counts, but a
     callback that gets another `name` for its figures stands beside the first."""
-    latest = {(item.class_path, figures_name(item)): item for item in items}
-    return [item for item in latest.values() if class_name(item) not in without]
+    latest = {(item.class_path, read_figure_name(item)): item for item in items}
+    return [item for item in latest.values() if short_class_name(item) not in without]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from callbacks.evaluation.class_scores import find_linear_head
 from callbacks.evaluation.online_probe import OnlineProbe
 from callbacks.figures.hardest import Hardest, draw_extremes, find_largest, write_caption
-from ssl_modules.rotation import turns
+from ssl_modules.rotation import rotate_four_ways
 from tests.figure_runs import (
     assert_training_unchanged,
     build_tiny_data,

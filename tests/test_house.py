@@ -403,10 +403,11 @@ def test_help_of_a_verb_lists_its_options_and_ends_with_an_example(verb, capsys)
 
 
 def test_a_callback_given_twice_replaces_the_unnamed_first():
-    from launch.switches import chosen
 
     def item(path, **options):
         return Namespace(class_path=path, init_args=Namespace(**options))
+
+    from launch.without import drop_by_name
 
     first, again = (
         item("callbacks.figures.feature_map.FeatureMap", name=None),

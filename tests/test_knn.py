@@ -28,14 +28,18 @@ def vote_one_by_one(queries, bank, labels, k, temperature):
 
 @pytest.mark.parametrize("k", [1, 7, 100, 101, 500])
 @pytest.mark.parametrize("chunk", [1, 12, 37, 256])
-def test_it_is_the_vote_of_the_paper(k, chunk):
-    scores = score_by_neighbors(*data(), CLASSES, k, temperature=0.07, chunk=chunk, precision="highest")
-    torch.testing.assert_close(scores, brute_force(*data(), k, temperature=0.07), atol=1e-4, rtol=0)
+def test_scores_are_the_vote_of_the_paper(k, chunk):
+    scores = score_by_neighbors(
+        *make_clusters(), CLASSES, k, temperature=0.07, chunk=chunk, precision="highest"
+    )
+    torch.testing.assert_close(
+        scores, vote_one_by_one(*make_clusters(), k, temperature=0.07), atol=1e-4, rtol=0
+    )
 
 
 @pytest.mark.parametrize("k", [5, 50])
 def test_bf16_products_hardly_move_the_vote(k):
-    queries, bank, labels = data(queries=200, bank=1000, spread=2.0)
+    queries, bank, labels = make_clusters(queries=200, bank=1000, spread=2.0)
     fast, exact = (
         score_by_neighbors(queries, bank, labels, CLASSES, k, precision=p) for p in ("medium", "highest")
     )
@@ -56,7 +60,7 @@ def test_scores_agree_with_lightly(k):
 
 
 def test_lengths_of_features_and_order_of_the_bank_do_not_matter():
-    queries, bank, labels = data()
+    queries, bank, labels = make_clusters()
     scores = score_by_neighbors(queries, bank, labels, CLASSES, precision="highest")
     order = torch.randperm(len(bank), generator=torch.Generator().manual_seed(1))
     lengths = torch.linspace(0.1, 10, len(bank))[:, None]
@@ -90,8 +94,8 @@ def test_scoring_changes_neither_inputs_nor_precision():
         assert torch.get_float32_matmul_precision() == before
 
 
-def test_no_query_no_score():
-    _, bank, labels = data()
+def test_no_query_has_no_score():
+    _, bank, labels = make_clusters()
     assert score_by_neighbors(bank[:0], bank, labels, CLASSES).shape == (0, CLASSES)
 
 

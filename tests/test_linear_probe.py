@@ -114,19 +114,19 @@ def test_a_probe_refuses_labels_that_are_no_classes(labels):
 
 def test_few_labels_are_balanced_distinct_and_reproducible(digits):
     labels = torch.cat([digits[1], torch.tensor([10, 10])])  # a class of two
-    chosen = draw_few_labels(labels, 11, per_class=5, draw=3)
-    assert labels[chosen].bincount().tolist() == [5] * 10 + [2]
-    assert len(chosen.unique()) == len(chosen)
-    assert torch.equal(chosen, draw_few_labels(labels, 11, per_class=5, draw=3))
-    assert not torch.equal(chosen, draw_few_labels(labels, 11, per_class=5, draw=4))
+    rows = draw_few_labels(labels, 11, per_class=5, draw=3)
+    assert labels[rows].bincount().tolist() == [5] * 10 + [2]
+    assert len(rows.unique()) == len(rows)
+    assert torch.equal(rows, draw_few_labels(labels, 11, per_class=5, draw=3))
+    assert not torch.equal(rows, draw_few_labels(labels, 11, per_class=5, draw=4))
 
 
 def test_few_label_accuracy_is_the_mean_over_draws(digits):
     features, labels = digits
     accuracies = []
     for draw in range(3):
-        chosen = draw_few_labels(labels, 10, per_class=2, draw=draw)
-        probe = fit_probe(features[chosen], labels[chosen], 10, c=0.5)
+        rows = draw_few_labels(labels, 10, per_class=2, draw=draw)
+        probe = fit_probe(features[rows], labels[rows], 10, c=0.5)
         accuracies.append((probe.scores(features).argmax(1) == labels).float().mean().item())
     mean = few_label_accuracy(features, labels, features, labels, 10, per_class=2, draws=3, c=0.5)
     assert mean == pytest.approx(np.mean(accuracies))
@@ -158,4 +158,4 @@ def test_the_online_probe_takes_adams_steps_on_labeled_rows():
         assert features.grad is None
     linear = online.probe[1]
     torch.testing.assert_close((linear.weight.data, linear.bias.data), (weight.data, bias.data))
-    assert online.counts.tolist() == [right, seen]
+    assert online.counts.tolist() == [right, labeled]

@@ -149,7 +149,7 @@ def test_a_resumed_run_joins_and_has_every_row_once_after_a_kill(no_account, tmp
     fault = "{class_path: tests.faults.Terminate, init_args: {step: 3}}"
     save = "{class_path: callbacks.checkpointing.checkpoints.Checkpoints, init_args: {every_n_steps: 1}}"
     callbacks = "[Protocol,KNN,Collapse,Views]"
-    fit(tmp_path, callbacks, "--trainer.callbacks+", save, "--trainer.callbacks+", fault, status=143)
+    fit_digits(tmp_path, callbacks, "--trainer.callbacks+", save, "--trainer.callbacks+", fault, status=143)
     wandb.finish()
     wandb.teardown()
     folder = tmp_path / "simclr_digits/version_0"
@@ -157,7 +157,7 @@ def test_a_resumed_run_joins_and_has_every_row_once_after_a_kill(no_account, tmp
     rows = [record for record in read_records(first) if record.WhichOneof("record_type") == "history"]
     content, lost = first.read_bytes(), rows[-2].history.SerializeToString()
     first.write_bytes(content[: content.index(lost) + 5])  # cut off in the middle of the last row but one
-    fit(tmp_path, callbacks, "--trainer.callbacks+", save, "--ckpt_path", "last")
+    fit_digits(tmp_path, callbacks, "--trainer.callbacks+", save, "--ckpt_path", "last")
     wandb.finish()
     wandb.teardown()
     fragments = sorted(folder.glob("wandb/offline-run-*/*.wandb"))

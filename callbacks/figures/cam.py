@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from common.splits import SPLITS
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
@@ -16,6 +15,7 @@ from callbacks.plotting.examples import load_examples, pick_evenly
 from callbacks.plotting.overlay import draw_activations
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.style import write_title
+from common.splits import SPLITS
 
 
 class CAM(FigureCallback):

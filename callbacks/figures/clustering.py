@@ -5,7 +5,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from common.splits import SPLITS
 from lightning.pytorch import LightningModule, Trainer
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -24,6 +23,7 @@ from callbacks.plotting.examples import load_examples, pick_evenly
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.scatter import NAMES, draw_legend, project_to_plane, scatter_classes
 from callbacks.plotting.style import INK, class_colors, place_axes, write_title
+from common.splits import SPLITS
 
 Layer = Literal["features", "maps"]
 Plane = Literal["none", "pca", "tsne", "umap"]

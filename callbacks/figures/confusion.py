@@ -3,7 +3,6 @@
 from itertools import zip_longest
 
 import numpy as np
-from common.splits import SPLITS
 from lightning.pytorch import LightningModule, Trainer
 from matplotlib import colors
 from matplotlib import pyplot as plt
@@ -15,6 +14,7 @@ from callbacks.figures.base import FigureCallback
 from callbacks.plotting.examples import make_thumbnails
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.style import ACCENT, INK, WRONG, place_axes, truncate_text, write_title
+from common.splits import SPLITS
 
 STRONGER = 3.4  # how much errors are exaggerated, so that rare ones show
 PAPER = "#f4f4f0"

@@ -12,6 +12,7 @@ from callbacks.evaluation.epoch_means import EpochMeans
 from callbacks.loggers.csv import CSVLogger
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.style import ACCENT, FAINT, INK, PALETTE, write_title
+from common.metrics import read_name
 
 COLORS = {"train": PALETTE[0], "val": PALETTE[6], "test": PALETTE[4]}
 DASHES = {"head": "-", "online_probe": (0, (4, 1.5)), "bank_probe": (0, (4, 1.5))}  # kNN and others: dotted
@@ -32,12 +33,14 @@ def group_metrics(series: Series, measured: list[str]) -> dict[str, list[str]]:
         measured: what the method reports besides its loss.
     """
     several = [name for name, rows in series.items() if len(rows) > 1]
-    known = {name: read_name(name) for name in several}
-    accuracies = [name for name, m in known.items() if m.is_top1 and m.split in COLORS and not m.floor]
+    metrics = {name: read_name(name) for name in several}
+    accuracies = [name for name, m in metrics.items() if m.is_top1 and m.split in COLORS and not m.floor]
     groups = {"loss": [f"{split}/loss" for split in COLORS]}
-    groups["accuracy, %"] = sorted(filter(TOP1.fullmatch, several), key=lambda name: name.split("/")[::-1])
-    groups |= {name: [f"{split}/{name}" for split in COLORS] for name in measured if "top1" not in name}
-    groups["learning rate"] = [name for name in several if re.fullmatch(r"lr([-/].*)?", name)]
+    groups["accuracy, %"] = sorted(accuracies, key=lambda name: name.split("/")[::-1])
+    groups |= {
+        name: [f"{split}/{name}" for split in COLORS] for name in measured if not read_name(name).is_top1
+    }
+    groups["learning rate"] = [name for name, m in metrics.items() if m.kind in LEARNING_RATES]
     panels = {text: [name for name in names if name in several] for text, names in groups.items()}
     return {text: names for text, names in panels.items() if names}
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from common.splits import SPLITS
 from lightning.pytorch import LightningModule, Trainer
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -24,6 +23,7 @@ from callbacks.plotting.scatter import (
     scatter_points,
 )
 from callbacks.plotting.style import FAINT, class_colors, place_axes, write_title
+from common.splits import SPLITS
 
 NEAR = dict.fromkeys(["t-SNE", "UMAP"], "Near points have similar features; axes have no unit. ")
 

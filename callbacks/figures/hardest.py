@@ -4,7 +4,6 @@ import textwrap
 from typing import Any
 
 import torch.nn.functional as F
-from common.splits import SPLITS
 from lightning.pytorch import LightningModule, Trainer
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -25,6 +24,7 @@ from callbacks.plotting.style import (
     truncate_text,
     write_title,
 )
+from common.splits import SPLITS
 
 
 class Hardest(FigureCallback):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from common.splits import SPLITS
 from lightning.pytorch import LightningModule, Trainer
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -12,6 +11,7 @@ from callbacks.figures.base import FigureCallback
 from callbacks.plotting.examples import load_examples
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.style import FAINT, make_axes_grid, show_example, write_title
+from common.splits import SPLITS
 
 
 def squared_error(rebuilt: Tensor, targets: Tensor) -> Tensor:

@@ -4,15 +4,16 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from common.splits import SPLITS
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from callbacks.evaluation.features import Features, FeatureSet, extract_features
 from callbacks.figures.base import FigureCallback
 from callbacks.plotting.examples import load_examples, pick_evenly
+from callbacks.plotting.neighbors import draw_image_neighbors, draw_text_neighbors
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.style import write_title
+from common.splits import SPLITS
 
 
 class Neighbors(NamedTuple):
@@ -112,7 +113,7 @@ class Retrieval(FigureCallback):
             pictures[name] = load_examples(trainer, "bank", of.index[rows].flatten().cpu()).display
         texts = isinstance(pictures["query"], list)
         facts |= {"texts": pictures} if texts else {}
-        draw_examples = draw_texts if texts else draw_images
+        draw_examples = draw_text_neighbors if texts else draw_image_neighbors
         figure = draw_examples(facts["queries"], pictures, data.class_names)
         text = f"{SPLITS[split].capitalize()} examples beside the training examples nearest to them"
         write_title(figure, text, self.describe_precision(facts))

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common.splits import SPLITS
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from matplotlib import pyplot as plt
@@ -14,6 +13,7 @@ from torchmetrics.functional.regression import spearman_corrcoef
 from callbacks.loggers.csv import CSVLogger
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.style import PALETTE, write_title
+from common.splits import SPLITS
 
 
 class Study(Callback):
