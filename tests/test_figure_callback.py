@@ -21,7 +21,7 @@ from callbacks.figures.feature_map import FeatureMap
 from callbacks.figures.filters import Filters
 from callbacks.figures.hardest import Hardest
 from callbacks.figures.retrieval import Retrieval
-from callbacks.plotting.examples import encode_examples, load_examples, pick_evenly
+from callbacks.plotting.examples import load_examples, pick_evenly
 from callbacks.plotting.style import (
     OTHER,
     PALETTE,
@@ -126,12 +126,6 @@ def test_examples_are_those_asked_for_in_both_forms(data_dir, tmp_path):
     images, labels, _ = data.datasets["val"].__getitems__(torch.tensor([3, 0]).numpy())
     assert found.display.tolist() == images.tolist() and found.labels.tolist() == labels.tolist()
     assert found.index.tolist() == [3, 0]
-    module = trainer.lightning_module.train()
-    alone = encode_examples(trainer, module, found.view[:1])
-    torch.testing.assert_close(
-        encode_examples(trainer, module, found.view)[:1], alone
-    )  # eval mode: no batch statistics
-    assert module.training and not alone.requires_grad
     assert len(load_examples(trainer, "bank", [0]).view) == 1
 
 

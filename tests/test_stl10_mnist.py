@@ -303,7 +303,7 @@ def test_the_protocol_reads_the_labeled_stream(digits_run):
     )
     probe = fit_probe(bank.features, bank.labels, 10)
     assert (
-        digits_run.protocol.scores(bank, probe, val, 10).items()
+        digits_run.protocol.compute_accuracies(bank, probe, val, 10).items()
         <= {name.removeprefix("val/"): number for name, number in digits_run.protocol.numbers.items()}.items()
     )
     for prefix in ("", "untrained/", "pixels/"):

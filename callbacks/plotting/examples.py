@@ -5,10 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from torch import Tensor
-
-from callbacks.evaluation.features import eval_mode
 
 
 @dataclass
@@ -35,12 +33,6 @@ def load_examples(trainer: Trainer, split: str, positions: Tensor | list[int]) -
     display = data.display(batch.views[0])
     display = display.cpu().numpy() if isinstance(display, Tensor) else display
     return Examples(batch.views[0], batch.labels, batch.index, display)
-
-
-def features_of(trainer: Trainer, module: LightningModule, view: Tensor) -> Tensor:
-    """(n, ...) -> (n, D) float32, in eval mode and leaving no trace."""
-    with eval_mode(trainer, module):
-        return module.encode(view).float()
 
 
 def pick_evenly(labels: Tensor, count: int) -> Tensor:
