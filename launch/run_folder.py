@@ -25,7 +25,8 @@ PACKAGES = ("torch", "lightning", "torchvision", "torchmetrics", "numpy", "sciki
 
 
 def read_commit() -> tuple[str | None, bool | None]:
-    """Of the project's checkout, and whether files differ from it; (None, None) outside git."""
+    """Of the project's checkout, and whether files differ from it; (None, None) outside git, also in the packages of
+    somebody else's checkout."""
     here = Path(__file__).parent
 
     def git(*args: str) -> str:
@@ -34,6 +35,7 @@ def read_commit() -> tuple[str | None, bool | None]:
         ).stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.CalledProcessError):
         return None, None
