@@ -113,3 +113,15 @@ def test_a_checkpoint_with_sums_among_its_weights_goes_on(tmp_path):
     # of the run that was never stopped, the mean of the whole second epoch among them
     assert last["train/loss"] == pytest.approx(5.50008, rel=1e-4)
     assert last["train/online_probe_top1"] == pytest.approx(0.2148, abs=0.005)
+
+
+@pytest.mark.usefixtures("untouched_process")
+def test_every_verb_takes_a_checkpoint_with_sums_among_its_weights(tmp_path):
+    config, last = ["--config", SAVED / "config.yaml"], SAVED / "last.ckpt"
+    here = [*config, "--runs_dir", tmp_path, "--trainer.accelerator", "cpu"]
+    assert command_line("test", *here, "--ckpt_path", last) == 0
+    assert command_line("predict", *here, "--ckpt_path", last, "--output", tmp_path / "features.npz") == 0
+    assert command_line("export", *config, "--ckpt_path", last, "--output", tmp_path / "encoder") == 0
+    start = ["--model.init_args.ckpt", last, "--trainer.max_steps", 1, "--trainer.limit_val_batches", 0]
+    assert command_line("fit", *here, *start) == 0
+    assert (tmp_path / "features.npz").is_file() and (tmp_path / "encoder/card.json").is_file()

@@ -1,5 +1,7 @@
 """Configs, commands and kept runs in the names of then are those in the names of today."""
 
+import re
+import shlex
 from importlib import import_module
 from pathlib import Path
 
@@ -102,3 +104,14 @@ def test_data_behind_figures_have_todays_keys():
         "neighbors",
         "pixels",
     }
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("untouched_process")
+def test_every_command_of_the_results_is_understood(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    commands = sorted(set(re.findall(r"`python cli\.py (fit [^`]+)`", (ROOT / "RESULTS.md").read_text())))
+    assert len(commands) > 30
+    for command in commands:
+        assert command_line(*shlex.split(command), "--print_config") == 0, command
+        assert "callbacks.figures.curves.Curves" in capsys.readouterr().out
