@@ -1,6 +1,7 @@
 """`cli.py predict`: features of a split, or of a folder of images, in a file. Cut off, it goes on where it stopped."""
 
 import hashlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,7 +69,9 @@ def write_features(
         data.predict_dataloader = lambda: RemainingBatches(loader, parts.done)
         trainer.callbacks.append(parts)
         weights = {"ckpt_path": ckpt, "weights_only": True}
-        pl.Trainer.predict(trainer, model, datamodule=data, return_predictions=False, **weights)
+        with warnings.catch_warnings():  # no callback of the training is needed
+            warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
+            pl.Trainer.predict(trainer, model, datamodule=data, return_predictions=False, **weights)
     if parts.done == len(loader):
         parts.join(target, names)
     else:  # limit_predict_batches
