@@ -77,7 +77,7 @@ class Autoencoder(SSLModule):
         images = batch.views[0]
         if not self.beta:
             return self.reconstruction_step(images)
-        quarters = batch.key.randint(4).to(images.device)  # (B,)
+        quarters = batch.key.randint(4).to(images.device, non_blocking=True)  # (B,)
         copies, targets = rotate_four_ways(images)  # (4B, C, S, S), (4B,)
         rows = quarters * len(images) + torch.arange(len(images), device=images.device)
         return self.reconstruction_step(copies[rows], targets[rows])

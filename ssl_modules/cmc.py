@@ -91,7 +91,9 @@ class CMC(SSLModule):
         if not self.bank.numel():  # a step by hand
             self.resize_bank(int(index.max()) + 1)
         negatives = torch.randint(self.bank.shape[1], (self.negatives,), generator=batch.key.generator())
-        loss = bank_contrast(z1, z2, self.bank, index, negatives.to(z1.device), self.temperature)
+        loss = bank_contrast(
+            z1, z2, self.bank, index, negatives.to(z1.device, non_blocking=True), self.temperature
+        )
         with torch.no_grad():
             everywhere = (self.gather(x) for x in (z1, z2, index))
             update_bank(self.bank, *everywhere, self.momentum)

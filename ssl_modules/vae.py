@@ -98,7 +98,7 @@ class VAE(SSLModule):
     def elbo_step(self, batch: Batch, beta: float, floor: float) -> dict:
         images, labels = batch.views[0], batch.labels
         mean, log_variance = self.encoder.posterior(images)
-        noise = batch.key.randn(self.encoder.dim).to(mean.device)  # (B, D)
+        noise = batch.key.randn(self.encoder.dim).to(mean.device, non_blocking=True)  # (B, D)
         logits = self.decode(reparameterize(mean, log_variance, noise), labels)
         errors = self.negative_log_likelihood(logits, images)  # (B,)
         kl = kl_to_standard_normal(mean, log_variance)  # (B, D)

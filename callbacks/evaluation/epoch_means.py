@@ -20,7 +20,13 @@ class WeightedMeans:
 
     def add_step(self, outputs: dict[str, Any]) -> None:
         for name, value in outputs.get("metrics", {}).items():
-            weight = torch.as_tensor(outputs["count"], dtype=torch.float32, device=value.device)
+            count = outputs["count"]
+            # filled on the device: a copy from the host would be waited for
+            weight = (
+                count.float()
+                if isinstance(count, Tensor)
+                else torch.full_like(value, count, dtype=torch.float32)
+            )
             row = torch.stack([value.float() * weight, weight])
             total = self.sums.get(name)
             self.sums[name] = row if total is None else total.to(row.device) + row
