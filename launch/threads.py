@@ -2,11 +2,11 @@
 
 from collections.abc import MutableMapping
 
-SPIN_COUNT = 10_000  # benchmarks/threads.py compares
+SPIN_COUNT = 3_000  # benchmarks/threads.py compares
 
 
 def set_spin_count(environment: MutableMapping[str, str]) -> None:
-    """Let a waiting thread of libgomp spin for a tenth of a millisecond before it sleeps, not for three.
+    """Let a waiting thread of libgomp spin for some hundredths of a millisecond before it sleeps, not for milliseconds.
 
     Threads that spin keep the one that they wait for off a busy core. What the user has set stays.
     """
