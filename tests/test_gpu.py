@@ -12,6 +12,7 @@ from lightning.pytorch import Callback
 from callbacks.evaluation.features import Features
 from callbacks.evaluation.online_probe import OnlineProbe
 from callbacks.evaluation.throughput import Throughput
+from common.batch import Batch
 from ssl_modules.losses.contrastive import nt_xent
 from tests.conftest import command_line
 from tests.methods import METHODS, build, train
@@ -64,9 +65,9 @@ def cuda(device) -> torch.device:
     return device
 
 
-def move(batch: tuple, device: torch.device) -> tuple:
+def move(batch: Batch, device: torch.device) -> Batch:
     views, labels, index, key = batch
-    return [view.to(device) for view in views], labels.to(device), index.to(device), key
+    return Batch([view.to(device) for view in views], labels.to(device), index.to(device), key)
 
 
 # --- precision
@@ -106,7 +107,7 @@ class Losses(Callback):
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         self.losses.append(outputs["loss"].detach().cpu())
-        self.rows.append(batch[2].cpu())
+        self.rows.append(batch.index.cpu())
 
 
 # --- speed without other numbers
