@@ -35,9 +35,8 @@ MODULES = {  # where a class that a config may name was, and where it is
     "callbacks.watch_test": "callbacks.evaluation.monitor_test_split",
 }
 CLASSES = {"Map": "FeatureMap", "WatchTest": "MonitorTestSplit"}  # in these modules
-OPTIONS = {
-    "ssl_modules.barlow_twins.BarlowTwins": {"centre": "center"}
-}  # class today: option then, option today
+# class today -> its options then and today
+OPTIONS = {"ssl_modules.barlow_twins.BarlowTwins": {"centre": "center"}}
 # options that came since, of all classes of a kind, with the value that runs before them had
 ADDED = {"model": {"schedule": "cosine"}}
 FIGURE_KEYS = {"neighbours": "neighbors"}  # of the data behind figures

@@ -136,7 +136,7 @@ def of_process(rank: int, world: int, **more) -> SimpleNamespace:
         (7, "16 negatives an anchor, from the memory bank"),
     ],
 )
-def test_the_start_line_says_what_a_batch_is_and_that_accumulation_adds_no_negatives(row, words, tmp_path):
+def test_the_summary_line_says_that_accumulation_adds_no_negatives(row, words, tmp_path):
     write_data(tmp_path)
     method, data = build(CASES[row]), data_of(CASES[row], tmp_path, batch_size=20)
     line = summary_line(train(method, data, tmp_path, accumulate_grad_batches=2, max_steps=1), method)

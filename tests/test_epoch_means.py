@@ -61,7 +61,7 @@ def test_nan_makes_the_mean_nan():
 
 
 class ExtraSteps(Callback):
-    """Calls the training step once more for each batch, and the validation step on training batches."""
+    """Calls the validation step on training batches, as any callback may."""
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         with torch.no_grad(), torch.random.fork_rng():
