@@ -7,14 +7,19 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from common.batch import Batch
+from common.text import plural
+from ssl_modules.base import SSLModule
 from ssl_modules.compiled import compile_requested
 
 
 class Preflight(Callback):
     """Refuses a run that cannot work, in one line, and prints the run's summary line. Launch puts it in."""
 
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        check_encode(module)
+
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
-        check_views(module, len(trainer.datamodule.views))
+        check_views(module, trainer.datamodule.recipes)
         check_batch_norm(module)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -25,12 +30,22 @@ class Preflight(Callback):
             check_value_range(module, batch.views[0])
 
 
-def check_views(module: LightningModule, count: int) -> None:
-    """Raises where the data config has another number of views than the method needs."""
-    if count != module.num_views:
+def check_encode(module: LightningModule) -> None:
+    """Raises where a method has an `encode` of its own, which no callback and no export would follow."""
+    if type(module).encode is not SSLModule.encode:
         raise MisconfigurationException(
-            f"{type(module).__name__} needs {module.num_views} views of an image, the data config has {count}: "
-            f"give data.init_args.views {module.num_views} recipes"
+            f"{type(module).__name__} overrides encode, and what is judged and exported is its encoder: "
+            "put what encode does into the forward of model.init_args.encoder"
+        )
+
+
+def check_views(module: LightningModule, recipes: list) -> None:
+    """Raises where the data config has other views than the method needs."""
+    if need := module.check_views(recipes):
+        sizes = ", ".join(str(recipe.size) for recipe in recipes)
+        raise MisconfigurationException(
+            f"{type(module).__name__} needs {need} of an image, the data config has {plural(len(recipes), 'view')} "
+            f"({sizes} pixels): set the recipes of data.init_args.views, of which each has size and copies"
         )
 
 

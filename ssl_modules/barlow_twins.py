@@ -24,8 +24,6 @@ class BarlowTwins(SSLModule):
         center: subtract each dimension's mean over the batch before correlating.
     """
 
-    num_views = 2
-
     def __init__(
         self,
         hidden_dim: int = 1024,
@@ -43,6 +41,9 @@ class BarlowTwins(SSLModule):
         """(B, C, H, W) -> features (B, D), projections (B, P)"""
         features = self.encode(view)
         return features, self.projector(features)
+
+    def check_views(self, recipes: list) -> str | None:
+        return None if len(recipes) == 2 else "exactly two views"
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict:
         x1, x2 = batch.views

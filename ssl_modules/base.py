@@ -32,7 +32,6 @@ class SSLModule(LightningModule):
     """
 
     monitor = ("val/knn20_top1", "max")  # what best.ckpt follows
-    num_views = 1  # how many views the method needs in training
     value_range: tuple[float, float] | None = None  # that views must lie in
 
     def __init__(
@@ -64,32 +63,52 @@ class SSLModule(LightningModule):
     def outputs(
         self,
         loss: Tensor,
-        features: Tensor,
-        metrics: dict[str, Tensor] | None = None,
-        count: Tensor | None = None,
+        features: Tensor | None = None,
+        metrics: dict[str, Tensor | float] | None = None,
+        count: Tensor | int | None = None,
         **more: Tensor,
     ) -> dict[str, Any]:
         """The step output, of which everything but the loss is detached and float32 (Lightning detaches only the loss).
 
         Args:
             loss: scalar, the mean over the batch.
-            features: (B, D).
+            features: (B, D) by the encoder; without them, in training, probes use the bank's.
             metrics: scalars that callbacks average over the epoch beside the loss.
             count: how many examples or labels these are means over; all examples if None.
             more: further entries that callbacks may read, one row an example.
         """
-        metrics = {name: value.detach() for name, value in {"loss": loss, **(metrics or {})}.items()}
-        more = {name: tensor.detach().float() for name, tensor in {"features": features, **more}.items()}
-        return {"loss": loss, "metrics": metrics, "count": len(features) if count is None else count, **more}
+        # a number is filled in on the device: a copy from the host would be waited for
+        metrics = {
+            name: value.detach() if isinstance(value, Tensor) else loss.detach().new_full((), value)
+            for name, value in {"loss": loss, **(metrics or {})}.items()
+        }
+        more = ({} if features is None else {"features": features}) | more
+        count = len(features) if count is None else count
+        return {"loss": loss, "metrics": metrics, "count": count} | {
+            k: v.detach().float() for k, v in more.items()
+        }
 
     def setup(self, stage: str) -> None:
         speed_up_convolutions(self)
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
 
+    def check_views(self, recipes: list) -> str | None:
+        """What the method needs of a training batch's views, in words, where they are not of that kind; else None.
+
+        Args:
+            recipes: how each view is made, with its `size`; of text a single one.
+        """
+        return None if len(recipes) == 1 else "exactly one view"
+
+    def on_encoder_loaded(self) -> None:
+        """Copies of the encoder take its weights here: after `ckpt` was read, or at the start; never on resume."""
+
     def on_fit_start(self) -> None:
-        if self.ckpt and not self.trainer.ckpt_path:  # a resumed run has its own weights
-            load_encoder(self.encoder, self.ckpt, self.trainer.datamodule.state_dict())
+        if not self.trainer.ckpt_path:  # a resumed run has its own weights
+            if self.ckpt:
+                load_encoder(self.encoder, self.ckpt, self.trainer.datamodule.state_dict())
+            self.on_encoder_loaded()
         if compile_requested(self):
             compile_networks(self, self.device)
 

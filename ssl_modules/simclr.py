@@ -21,8 +21,6 @@ class SimCLR(SSLModule):
         temperature: of the softmax over the batch; lower attends to harder negatives.
     """
 
-    num_views = 2
-
     def __init__(self, hidden_dim: int = 512, out_dim: int = 128, temperature: float = 0.2, **shared):
         super().__init__(**shared)
         self.projector = mlp(self.encoder.dim, hidden_dim, out_dim)
@@ -32,6 +30,9 @@ class SimCLR(SSLModule):
         """(B, C, H, W) -> features (B, D), projections (B, P)"""
         features = self.encode(view)
         return features, self.projector(features)
+
+    def check_views(self, recipes: list) -> str | None:
+        return None if len(recipes) == 2 else "exactly two views"
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict:
         x1, x2 = batch.views

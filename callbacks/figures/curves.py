@@ -40,6 +40,8 @@ def group_metrics(series: Series, measured: list[str]) -> dict[str, list[str]]:
     groups |= {
         name: [f"{split}/{name}" for split in COLORS] for name in measured if not read_name(name).is_top1
     }
+    groups["gradient norm"] = ["train/gradient_norm"]
+    groups["weight decay"] = ["weight_decay"]
     groups["learning rate"] = [name for name, m in metrics.items() if m.kind in LEARNING_RATES]
     panels = {text: [name for name in names if name in several] for text, names in groups.items()}
     return {text: names for text, names in panels.items() if names}

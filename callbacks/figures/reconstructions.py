@@ -30,7 +30,8 @@ class Reconstructions(FigureCallback):
     """Draws images over their reconstructions, and logs the mean squared error over the whole training and validation
     set, unaugmented: `train/` and `val/reconstruction_mse`, of pixels in [0, 1] on any scale that the network reads.
 
-    For any method with `reconstruct(views, labels)`. Where a method turns its training images, some of those are drawn
+    For any method with `reconstruct(views, labels)`. What a method with `hide(views)` is given is drawn between the two;
+    its error is over all pixels, those it was given among them. Where a method turns its training images, some of those are drawn
     as well. Cost: a forward pass over training and validation images for each picture, about a third of an epoch.
 
     Args:
@@ -67,11 +68,17 @@ class Reconstructions(FigureCallback):
             rebuilt = module.reconstruct(images.view, images.labels)
         mse = (scale * squared_error(rebuilt, images.view)).mean(1)
         texts = [f"no. {i}: {error:.2g}" for i, error in zip(positions, mse, strict=True)]
-        pairs = {SPLITS[split]: (images.display, to_pixels(data, rebuilt), texts)}
-        arrays = {"original": images.display, "rebuilt": pairs[SPLITS[split]][1], "mse": mse.cpu().numpy()}
+        rows = {SPLITS[split]: images.display}
+        if hasattr(module, "hide"):
+            rows["given"] = to_pixels(data, module.hide(images.view))
+        rows["reconstruction"] = to_pixels(data, rebuilt)
+        blocks = [(rows, texts)]
+        arrays = {"original": images.display, "rebuilt": rows["reconstruction"], "mse": mse.cpu().numpy()}
+        arrays |= {"given": rows["given"]} if "given" in rows else {}
         if (turned := self.select_turned(data, len(positions))) is not None:
             targets, rebuilt_targets, turns = turned
-            pairs["training, turned"] = targets, rebuilt_targets, [f"turned {90 * k}°" for k in turns]
+            rows = {"training, turned": targets, "reconstruction": rebuilt_targets}
+            blocks.append((rows, [f"turned {90 * k}°" for k in turns]))
             arrays |= {"turned": targets, "turned_rebuilt": rebuilt_targets, "turns": turns}
         facts = {
             "unit": "mean squared error of pixels in [0, 1]",
@@ -81,7 +88,7 @@ class Reconstructions(FigureCallback):
         facts |= {f"{name}_mse": mean for name, mean in means.items()}
         facts["own_scale"] = {name: float(error.mean()) for name, error in errors.items()}
         facts["std"] = list(data.std)
-        figure = draw_reconstructions(pairs, format_errors(facts, split))
+        figure = draw_reconstructions(blocks, format_errors(facts, split))
         save_figure(trainer, "reconstructions", figure, facts, **arrays)
 
     def select_turned(self, data, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
@@ -124,21 +131,23 @@ def format_errors(facts: dict, split: str) -> str:
     return text
 
 
-def draw_reconstructions(pairs: dict[str, tuple[np.ndarray, np.ndarray, list[str]]], under: str) -> Figure:
-    """Draw for each name images (n, H, W, C), their reconstructions below them, and a text under each."""
-    columns = max(len(texts) for *_, texts in pairs.values())
-    figure, axes = make_axes_grid(2 * len(pairs), columns, cell=(1.25, 1.3), head=0.65)
+def draw_reconstructions(blocks: list[tuple[dict[str, np.ndarray], list[str]]], under: str) -> Figure:
+    """Draw blocks of rows: name of the row -> images (n, H, W, C), the last row of a block with a text under each."""
+    count = sum(len(rows) for rows, _ in blocks)
+    columns = max(len(texts) for _, texts in blocks)
+    figure, axes = make_axes_grid(count, columns, cell=(1.25, 1.3), head=0.65)
     figure.subplots_adjust(hspace=0.2)
     for axis in axes.flat:
         axis.set_axis_off()
-    for row, (name, (originals, rebuilt, texts)) in enumerate(pairs.items()):
-        for column, (image, back, text) in enumerate(zip(originals, rebuilt, texts, strict=True)):
-            over, below = axes[2 * row, column], axes[2 * row + 1, column]
-            for axis, picture in ((over, image), (below, back)):
+    rows_of_axes = iter(axes)
+    for rows, texts in blocks:
+        for name, images in rows.items():
+            row = next(rows_of_axes)
+            row[0].set_ylabel(name, fontsize=8, color=FAINT)
+            for axis, image in zip(row, images, strict=False):  # a block may have fewer images than another
                 axis.set_axis_on()
-                show_example(axis, picture)
-            below.set_xlabel(text, fontsize=8, labelpad=2)
-        axes[2 * row, 0].set_ylabel(name, fontsize=8, color=FAINT)
-        axes[2 * row + 1, 0].set_ylabel("reconstruction", fontsize=8, color=FAINT)
+                show_example(axis, image)
+        for axis, text in zip(row, texts, strict=False):
+            axis.set_xlabel(text, fontsize=8, labelpad=2)
     write_title(figure, "Images and what comes back out of their features", under)
     return figure

@@ -1,0 +1,81 @@
+"""DINO: from any crop of an image, a student predicts what its teacher, a slow copy of it, says of a large one.
+
+Caron et al. 2021, https://arxiv.org/abs/2104.14294
+"""
+
+import torch
+
+from common.batch import Batch
+from ssl_modules.base import SSLModule
+from ssl_modules.ema import copy_network, copy_weights, update_average
+from ssl_modules.losses.dino import Centering, self_distillation
+from ssl_modules.networks.prototype_head import PrototypeHead
+from ssl_modules.schedules import scheduled_value
+from ssl_modules.views import encode_views
+
+
+class DINO(SSLModule):
+    """Self-distillation. `encoder` is the teacher, which is judged; the optimizer trains `student`, a copy of it.
+
+    Args:
+        hidden_dim, prototypes, head_norm: of the head; see PrototypeHead.
+        momentum: share of its weights that the teacher keeps at a step; rises to 1 as half a cosine.
+        temperature: of the student's softmax over prototypes.
+        teacher_temperatures: of the teacher's, lower; moves from the first to the second over `temperature_epochs`.
+        center_momentum: share of itself that the running mean of the teacher's logits keeps at a batch.
+        frozen_epochs: in which the prototypes stay as they are at first.
+    """
+
+    def __init__(
+        self,
+        hidden_dim: int = 2048,
+        prototypes: int = 4096,
+        head_norm: bool = False,
+        momentum: float = 0.996,
+        temperature: float = 0.1,
+        teacher_temperatures: tuple[float, float] = (0.04, 0.07),
+        temperature_epochs: float = 30,
+        center_momentum: float = 0.9,
+        frozen_epochs: int = 1,
+        **shared,
+    ):
+        super().__init__(**shared)
+        self.head = PrototypeHead(self.encoder.dim, hidden_dim, prototypes, head_norm)
+        self.student, self.teacher_head = copy_network(self.encoder), copy_network(self.head)
+        self.student.requires_grad_(True), self.encoder.requires_grad_(False)
+        self.centering = Centering(prototypes, center_momentum)
+        self.momentum, self.temperature, self.frozen_epochs = momentum, temperature, frozen_epochs
+        self.teacher_schedule = *teacher_temperatures, temperature_epochs
+
+    def check_views(self, recipes: list) -> str | None:
+        sizes = [recipe.size for recipe in recipes]
+        suited = len(sizes) > 1 and sizes[0] == sizes[1] == max(sizes)
+        return None if suited else "at least two views of the largest size, given first"
+
+    def on_encoder_loaded(self) -> None:
+        copy_weights(self.student, self.encoder)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict:
+        large = [view for view in batch.views if view.shape == batch.views[0].shape]
+        momentum, sharpness = self.momentum_now(), scheduled_value(self, *self.teacher_schedule)
+        with torch.no_grad():
+            features = encode_views(self.encoder, large)  # (G, B, D), all that the teacher sees
+            targets = self.centering(self.teacher_head(features)[1], sharpness, self.gather)
+        directions, similarities = self.head(encode_views(self.student, batch.views))  # (V, B, P), (V, B, K)
+        losses = self_distillation(similarities, targets, self.temperature)
+        metrics = {"momentum": momentum, "teacher_temperature": sharpness}
+        return self.outputs(losses.mean(), features[0], metrics, projections=directions[: len(large)])
+
+    def momentum_now(self) -> float:
+        return scheduled_value(self, self.momentum, 1.0)
+
+    def on_after_backward(self) -> None:
+        self.centering.update()
+        if self.current_epoch < self.frozen_epochs:
+            self.head.prototypes.weight.grad = None
+
+    def optimizer_step(self, *args, **kwargs) -> None:
+        momentum = self.momentum_now()
+        super().optimizer_step(*args, **kwargs)
+        update_average(self.encoder, self.student, momentum)
+        update_average(self.teacher_head, self.head, momentum)

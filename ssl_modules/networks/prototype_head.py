@@ -1,0 +1,36 @@
+"""The head of DINO: features -> a direction -> its similarities to prototypes."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssl_modules.networks.mlp import mlp
+
+
+class PrototypeHead(nn.Module):
+    """A perceptron of three layers, and a linear layer whose normalized rows are the prototypes.
+
+    Args:
+        dim: width of the features.
+        hidden_dim: of the two hidden layers.
+        prototypes: how many, K.
+        norm: batch norm in the hidden layers, over the rows of all views.
+        bottleneck_dim: width P of the directions.
+
+    Caron et al. 2021, appendix C, https://arxiv.org/abs/2104.14294
+    """
+
+    def __init__(
+        self, dim: int, hidden_dim: int, prototypes: int, norm: bool = False, bottleneck_dim: int = 256
+    ):
+        super().__init__()
+        self.layers = mlp(dim, hidden_dim, hidden_dim, bottleneck_dim, norm=norm, activation=nn.GELU)
+        self.prototypes = nn.Linear(bottleneck_dim, prototypes, bias=False)
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.02)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., dim) -> directions (..., P), similarities to the prototypes (..., K)"""
+        rows = F.normalize(self.layers(features.flatten(0, -2)), dim=1)
+        directions = rows.unflatten(0, features.shape[:-1])
+        return directions, F.linear(directions, F.normalize(self.prototypes.weight, dim=1))
