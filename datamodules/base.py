@@ -17,7 +17,7 @@ class DataModule(LightningDataModule):
     """Splits of stored rows and their loaders. A subclass fills `datasets` in `setup` and says what a view is.
 
     Args:
-        views: one recipe for each view that a training batch holds.
+        views: recipes of the views that a training batch holds.
         batch_size: examples of a batch, on each process.
         seed: of order and augmentation; the run's.
         num_workers: processes that read batches ahead; 0 is fastest for arrays in memory.
@@ -49,6 +49,11 @@ class DataModule(LightningDataModule):
         if self.num_classes:
             return "classification"
         return "regression" if self.num_outputs else None
+
+    @property
+    def recipes(self) -> list[Any]:
+        """The recipe of each view of a training batch, once `setup` has run."""
+        return self.views
 
     def prepare(self, stored: tuple, device: torch.device, augment: bool) -> Batch:
         """Stored rows and their key, as a loader yields them -> the batch that a step reads, on `device`."""

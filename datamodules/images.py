@@ -1,5 +1,6 @@
 """Images: arrays on disk -> whole uint8 batches -> views on the device."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -30,8 +31,9 @@ class ImageDataModule(DataModule):
     Args:
         name: subfolder of `data_dir`.
         data_dir: where the data sets live.
-        views: one recipe for each view of an image that a training batch holds; one view without augmentation if None.
-        size: side of the square views in pixels; the crop's or else the stored height if None.
+        views: recipes of the views of an image that a training batch holds, one or several `copies` each; one view
+            without augmentation if None.
+        size: side in pixels of square views whose recipe has no size; the crop's or else the stored height if None.
         center_crop: side in pixels of the central part that all but training sees; the whole image if None.
         mean, std: of each channel, subtracted and divided after scaling to [0, 1]; the data set's own if None.
         train_on: `labeled` trains on the training split; `unlabeled` on images without labels of their own file, while
@@ -99,6 +101,16 @@ class ImageDataModule(DataModule):
     def augments(self) -> bool:
         """Whether training may see an image otherwise than validation does."""
         return self.views != [Recipe()] or self.center_crop is not None
+
+    @property
+    def recipes(self) -> list[Recipe]:
+        """The recipe of each view of a training batch, with its size, once `setup` has run."""
+        stored = self.rows_of("train").images.shape[1]
+        return [
+            replace(recipe, size=recipe.size or self.size or recipe.crop or stored, copies=1)
+            for recipe in self.views
+            for _ in range(recipe.copies)
+        ]
 
     def path(self, split: str, kind: Literal["images", "labels"]) -> Path:
         return self.folder / f"{split}_{kind}.npy"
@@ -182,7 +194,7 @@ class ImageDataModule(DataModule):
         images = images.to(device, non_blocking=device.type != "cpu")
         if self.center_crop and not augment:
             images = crop_center(images, self.center_crop)
-        recipes = self.views if augment else [Recipe()]
+        recipes = self.recipes if augment else [Recipe(size=self.size or 0)]
         generator = torch.Generator().manual_seed(key.number)
         # colors are float32, also where a callback computes in bf16
         with torch.autocast(device.type, enabled=False):
@@ -194,7 +206,7 @@ class ImageDataModule(DataModule):
         """One view of each image (B, C, S, S). Draws for the batch of all processes and takes this one's rows."""
         params = draw_params(recipe, key.rows, images.shape[1:3], generator, key.local)
         params = params.to(images.device, non_blocking=True)
-        return self.augment(images, recipe, params, self.size, self.color, self.mean, self.std)
+        return self.augment(images, recipe, params, recipe.size, self.color, self.mean, self.std)
 
     def display(self, view: Tensor) -> Tensor:
         """A view as a person sees it: (B, C, H, W) normalized -> uint8 (B, H, W, C)"""

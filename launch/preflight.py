@@ -42,10 +42,11 @@ def check_encode(module: LightningModule) -> None:
 def check_views(module: LightningModule, recipes: list) -> None:
     """Raises where the data config has other views than the method needs."""
     if need := module.check_views(recipes):
-        sizes = ", ".join(str(recipe.size) for recipe in recipes)
+        sizes = [f"{recipe.size} px" for recipe in recipes if hasattr(recipe, "size")]  # a text has none
+        count = plural(len(recipes), "view") + (f" ({', '.join(sizes)})" if sizes else "")
         raise MisconfigurationException(
-            f"{type(module).__name__} needs {need} of an image, the data config has {plural(len(recipes), 'view')} "
-            f"({sizes} pixels): set the recipes of data.init_args.views, of which each has size and copies"
+            f"{type(module).__name__} needs {need}, the data config has {count}: give the recipes of "
+            "data.init_args.views their `copies` and `size`"
         )
 
 

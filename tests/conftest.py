@@ -93,14 +93,14 @@ def method(case):
 
 
 @pytest.fixture
-def batch(case, method):
+def batch(case):
     """As many random views of 12 images as the method needs, or one of 12 tweets, every label known."""
     generator = torch.Generator().manual_seed(1)
     if case.text:
         view = torch.randint(32, 127, (12, 20), generator=generator)
         view[torch.arange(20) > torch.arange(7, 19)[:, None]] = 0  # 8 to 19 characters
         return Batch([view], torch.arange(12) % 2, torch.arange(12), BatchKey.single(7, 12))
-    pixels = [torch.rand(12, 3, 16, 16, generator=generator) for _ in range(method.num_views)]
+    pixels = [torch.rand(12, 3, size, size, generator=generator) for size in case.sizes]
     views = [(p - case.mean) / case.std for p in pixels]
     return Batch(views, torch.arange(12) % 4, torch.arange(12), BatchKey.single(7, 12))
 

@@ -24,7 +24,7 @@ def find_case(method: str, number: int = 0) -> Case:
 def build_tiny_data(case: Case, data_dir: Path, **options) -> Arrays | Tweets:
     if case.text:
         return Tweets(data_dir=str(data_dir), batch_size=16, **options)
-    views = [Recipe()] * case.method.num_views
+    views = [Recipe(size=size) for size in case.sizes]
     options = {"batch_size": 16, "mean": [case.mean], "std": [case.std]} | options
     return Arrays("tiny", data_dir=str(data_dir), views=views, **options)
 

@@ -13,8 +13,10 @@ from launch.preflight import Preflight
 from ssl_modules.autoencoder import Autoencoder
 from ssl_modules.barlow_twins import BarlowTwins
 from ssl_modules.base import SSLModule
+from ssl_modules.byol import BYOL
 from ssl_modules.classifier import Classifier
 from ssl_modules.cmc import CMC
+from ssl_modules.dino import DINO
 from ssl_modules.networks.char_lstm import CharLSTM
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
 from ssl_modules.networks.lab_pair import LabPair
@@ -55,6 +57,8 @@ class Case(NamedTuple):
         reads_labels: of the few whose loss may.
         mean, std: what pixels in [0, 1] are normalized with.
         text: whether it reads tweets.
+        sizes: sides of the views of a training batch.
+        features: whether a training step computes features.
     """
 
     method: type[SSLModule]
@@ -64,13 +68,18 @@ class Case(NamedTuple):
     mean: float = 0.5
     std: float = 0.25
     text: bool = False
+    sizes: tuple[int, ...] = (16,)
+    features: bool = True
 
 
+PAIR = (16, 16)
 METHODS = [  # one line a method: it has to keep every promise of test_methods.py
-    Case(SimCLR, {"hidden_dim": 16, "out_dim": 8}),
+    Case(SimCLR, {"hidden_dim": 16, "out_dim": 8}, sizes=PAIR),
     Case(Autoencoder, {}, lambda norm: ConvEncoder(16, widths=(8, 16)), mean=0, std=1),
     Case(Autoencoder, {"output": "tanh"}, small_residual_encoder, std=0.5),
-    Case(BarlowTwins, {"hidden_dim": 16, "out_dim": 8}),
+    Case(BarlowTwins, {"hidden_dim": 16, "out_dim": 8}, sizes=PAIR),
+    Case(BYOL, {"hidden_dim": 16, "out_dim": 8, "momentum": 0.9}, sizes=PAIR),
+    Case(DINO, {"hidden_dim": 16, "prototypes": 12, "momentum": 0.9, "frozen_epochs": 0}, sizes=(*PAIR, 8, 8, 8)),
     Case(RotNet, {}),
     Case(Classifier, {"num_outputs": 4}, reads_labels=True),
     Case(CMC, {"out_dim": 8, "temperature": 0.2}, small_lab_pair, mean=0, std=1),

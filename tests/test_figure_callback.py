@@ -60,7 +60,7 @@ def build_tiny_arrays(data_dir, **options):
 
 def fit_tiny(data_dir, tmp_path, *callbacks, case=METHODS[0], **options):
     module = build(case)
-    data = build_tiny_arrays(data_dir, views=[{}] * module.num_views, mean=[case.mean], std=[case.std])
+    data = build_tiny_arrays(data_dir, views=[{}] * len(case.sizes), mean=[case.mean], std=[case.std])
     return train(module, data, tmp_path, callbacks=[Features(), *callbacks], **options)
 
 

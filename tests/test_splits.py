@@ -210,16 +210,16 @@ def test_two_kinds_of_images_from_a_config_alone(config, tmp_path):
 # --- without validation
 
 
-@pytest.mark.parametrize("make", [
-    lambda: SimCLR(encoder=small_encoder(), hidden_dim=8, out_dim=8, optimizer=torch.optim.AdamW),
-    lambda: Classifier(encoder=small_encoder(), optimizer=torch.optim.AdamW),
-    lambda: Classifier(encoder=small_encoder(), optimizer=torch.optim.AdamW, frozen=True),
+@pytest.mark.parametrize("views, make", [
+    (2, lambda: SimCLR(encoder=small_encoder(), hidden_dim=8, out_dim=8, optimizer=torch.optim.AdamW)),
+    (1, lambda: Classifier(encoder=small_encoder(), optimizer=torch.optim.AdamW)),
+    (1, lambda: Classifier(encoder=small_encoder(), optimizer=torch.optim.AdamW, frozen=True)),
 ])  # fmt: skip
-def test_without_validation_images_training_and_test_go_on(make, data_dir, tmp_path, caplog, capsys):
+def test_without_validation_images_training_and_test_go_on(views, make, data_dir, tmp_path, caplog, capsys):
     module = make()
     protocol = Protocol(k=3, few=2, draws=1)
     callbacks = [Features(), OnlineProbe(), KNN(k=3, every_n_epochs=1), protocol]
-    data = tiny_data(data_dir, val_size=0, batch_size=16, views=[CROP] * module.num_views)
+    data = tiny_data(data_dir, val_size=0, batch_size=16, views=[CROP] * views)
     with caplog.at_level("INFO"):
         trainer = train(
             module, data, tmp_path, callbacks=callbacks, logger=CSVLogger(str(tmp_path)), max_epochs=2

@@ -6,6 +6,7 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,7 +90,7 @@ def write_data(folder: Path) -> None:
 def data_of(case: Case, folder: Path, batch_size: int) -> LightningDataModule:
     if case.text:
         return Tweets(data_dir=folder, batch_size=batch_size, val_size=7)
-    views = [RECIPE] * case.method.num_views
+    views = [replace(RECIPE, size=size) for size in case.sizes]
     scale = {"mean": [case.mean], "std": [case.std]}
     return Arrays("odd", data_dir=folder, views=views, batch_size=batch_size, **scale)
 
@@ -111,7 +112,7 @@ class Notes(Callback):
         self.losses, self.gradients = [], []
 
     def on_before_optimizer_step(self, trainer, module, optimizer) -> None:
-        self.gradients.append({name: p.grad.clone() for name, p in module.named_parameters()})
+        self.gradients.append({name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None})
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         self.losses.append(trainer.strategy.reduce(outputs["loss"].detach().clone(), reduce_op="mean"))

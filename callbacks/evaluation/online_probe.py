@@ -13,7 +13,8 @@ class OnlineProbe(Callback):
     """Trains a linear classifier on standardized features of the step: `train/` and `val/online_probe_top1`.
 
     Rows without a label are ignored. Where no training example has one, or a step has a single row or no features, a
-    converged probe is fitted on the bank at each validation instead: `val/bank_probe_top1`. Cost: under 1 % of a ResNet's step.
+    converged probe is fitted on the bank at each validation instead: `val/bank_probe_top1`. Cost: under 1 % of a
+    ResNet's step.
 
     A monitor: it learns from augmented views and while the features change, and so stays some points below Protocol's
     converged probe, whatever its learning rate (1e-3 to 1e-2, constant or falling, differ by a point on CIFAR-10).

@@ -30,9 +30,10 @@ class Reconstructions(FigureCallback):
     """Draws images over their reconstructions, and logs the mean squared error over the whole training and validation
     set, unaugmented: `train/` and `val/reconstruction_mse`, of pixels in [0, 1] on any scale that the network reads.
 
-    For any method with `reconstruct(views, labels)`. What a method with `hide(views)` is given is drawn between the two;
-    its error is over all pixels, those it was given among them. Where a method turns its training images, some of those are drawn
-    as well. Cost: a forward pass over training and validation images for each picture, about a third of an epoch.
+    For any method with `reconstruct(views, labels)`. Where a method has `hide(views)`, what that leaves of an image is
+    drawn between the two, and the error is over all pixels, given ones among them. Where a method turns its training
+    images, some of those are drawn as well. Cost: a forward pass over training and validation images for each picture,
+    about a third of an epoch.
 
     Args:
         positions: in the split, of the images shown.

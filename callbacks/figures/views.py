@@ -16,7 +16,7 @@ class Views(Callback):
 
     Args:
         images: rows of the picture.
-        draws: augmented views of each.
+        draws: augmented views of each, or as many as a training batch has, if those are more.
     """
 
     def __init__(self, images: int = 8, draws: int = 6):
@@ -32,23 +32,37 @@ class Views(Callback):
             rank_zero_info(f"Views: text has no picture; the first example is read as {original[0]!r}")
             return
         original, views = original.numpy(), []
-        for key in range(self.draws):
+        count = max(self.draws, len(data.recipes))  # at least one of each kind
+        for key in range(-(-count // len(data.recipes))):
             batch = data.read_batch("bank", positions, torch.device("cpu"), augment=True, key=key)
             views += [data.display(view).numpy() for view in batch.views]
-        views = np.stack(views[: self.draws], 1)  # (n, draws, H, W, C)
-        save_figure(trainer, "views", draw_views(original, views), original=original, views=views)
+        views = views[:count]  # (n, S, S, C) each
+        arrays = {"original": original}
+        for side in sorted({view.shape[1] for view in views}, reverse=True):
+            name = "views" if side == views[0].shape[1] else f"views_{side}"
+            arrays[name] = np.stack([view for view in views if view.shape[1] == side], 1)  # (n, v, S, S, C)
+        save_figure(trainer, "views", draw_views(original, views), **arrays)
 
 
-def draw_views(original: np.ndarray, views: np.ndarray) -> plt.Figure:
-    """Draw a row for each image, the original first: original (n, H, W, C), views (n, v, H, W, C), both uint8."""
-    rows, columns = views.shape[:2]
+def draw_views(original: np.ndarray, views: list[np.ndarray]) -> plt.Figure:
+    """Draw a row for each image, the original (n, H, W, C) first, then views (n, S, S, C); all are uint8.
+
+    Views of several sizes are drawn to one scale.
+    """
+    rows, columns = len(original), len(views)
+    largest = max(view.shape[1] for view in views)
     figure, axes = plt.subplots(rows, columns + 1, figsize=(columns + 1, rows + 0.4), squeeze=False)
-    for row, (axis_row, image, image_views) in enumerate(zip(axes, original, views, strict=True)):
-        for axis, picture in zip(axis_row, [image, *image_views], strict=True):
-            axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    for row, axis_row in enumerate(axes):
+        for axis, pictures in zip(axis_row, [original, *views], strict=True):
+            axis.imshow(pictures[row].squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            if axis is not axis_row[0]:
+                margin = (largest - pictures.shape[1]) / 2
+                side = -0.5 - margin, largest - margin - 0.5
+                axis.set(xlim=side, ylim=side[::-1])
             axis.set_axis_off()
-        if row == 0:
-            axis_row[0].set_title("original", fontsize=9)
-            axis_row[1].set_title("views as trained on", fontsize=9, loc="left")
+    sizes = sorted({view.shape[1] for view in views}, reverse=True)
+    note = f", of {' and '.join(map(str, sizes))} px" if len(sizes) > 1 else ""
+    axes[0, 0].set_title("original", fontsize=9)
+    axes[0, 1].set_title(f"views as trained on{note}", fontsize=9, loc="left")
     figure.subplots_adjust(wspace=0.06, hspace=0.06)
     return figure

@@ -1,4 +1,4 @@
-"""The recipe of one view of an image, as a config gives it."""
+"""The recipe of a view of an image, as a config gives it."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,11 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 @dataclass
 class Recipe:
-    """How one view is made. The defaults do nothing; probabilities and ranges are torchvision's.
+    """How a view is made. The defaults do nothing; probabilities and ranges are torchvision's.
 
     Args:
+        size: side of the square view in pixels; the data module's `size` if 0.
+        copies: how many views are made so, each with draws of its own.
         crop: side in pixels of a square at a random place that is kept; 0 for the whole image.
         pad: black pixels put at each side of the image before the crop, which so shifts the image by up to as many.
         scale: share of the area that the random resized crop keeps; (1, 1) with ratio (1, 1) is no crop.
@@ -27,6 +29,8 @@ class Recipe:
             after the normalization (DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552).
     """
 
+    size: int = 0
+    copies: int = 1
     crop: int = 0
     pad: int = 0
     scale: tuple[float, float] = (1.0, 1.0)
@@ -55,6 +59,8 @@ class Recipe:
 
 def check_recipe(recipe: Recipe, height: int, width: int, channels: int) -> None:
     """Raise where the recipe is impossible, or asks for what such images do not have: color, or enough pixels."""
+    require_option(recipe.size >= 0, recipe, "size", "is a number of pixels: set it to 0 or more")
+    require_option(recipe.copies >= 1, recipe, "copies", "is a number of views: set it to 1 or more")
     require_option(recipe.pad >= 0, recipe, "pad", "is a number of pixels: set it to 0 or more")
     require_option(
         recipe.crop or not recipe.pad,
