@@ -3,6 +3,7 @@
 One table for all who read old names: launch, for YAML files and the command line, and reports, for kept configs.
 """
 
+import json
 import re
 from typing import Any
 
@@ -39,6 +40,11 @@ CLASSES = {"Map": "FeatureMap", "WatchTest": "MonitorTestSplit"}  # in these mod
 OPTIONS = {"ssl_modules.barlow_twins.BarlowTwins": {"centre": "center"}}
 # options that came since, of all classes of a kind, with the value that runs before them had
 ADDED = {"model": {"schedule": "cosine"}}
+# options that are gone, by class, with the value that the code still means
+REMOVED = {
+    "callbacks.evaluation.collapse.Collapse": {"min_spread": 0.02, "min_rank": 1.2},
+    "callbacks.figures.clustering.Clustering": {"reduce": "kernel_pca", "cluster": "kmeans"},
+}
 FIGURE_KEYS = {"neighbours": "neighbors"}  # of the data behind figures
 
 OLD_PATH = re.compile(rf"(?<![\w.])({'|'.join(sorted(map(re.escape, MODULES)))})\.(\w+)(?![\w.])")
@@ -60,7 +66,7 @@ def rename_argument(arg: str) -> str:
 
 
 def rename_config(tree: Any) -> Any:
-    """A configuration, or a part of it, in today's names."""
+    """A configuration, or a part of it, in today's names and without options that are gone."""
     if isinstance(tree, str):
         return rename_class_paths(tree)
     if isinstance(tree, list):
@@ -71,7 +77,33 @@ def rename_config(tree: Any) -> Any:
     options = OPTIONS.get(tree.get("class_path"), {})
     if options and isinstance(tree.get("init_args"), dict):
         tree["init_args"] = {options.get(key, key): value for key, value in tree["init_args"].items()}
-    return tree
+    return drop_removed_options(tree)
+
+
+def drop_removed_options(block: dict) -> dict:
+    """A class and its options without those of REMOVED.
+
+    An option with a value that the code no longer means stays: the parser refuses it, and reports show it.
+    """
+    removed = REMOVED.get(block.get("class_path"), {}).items()
+    if not removed or not isinstance(block.get("init_args"), dict):
+        return block
+    arguments = {
+        option: value for option, value in block["init_args"].items() if (option, value) not in removed
+    }
+    if not arguments:  # as a class without options is stored
+        return {"class_path": block["class_path"]}
+    return {**block, "init_args": arguments}
+
+
+def explain_removed_option(option: str) -> str | None:
+    """Say why an option is unknown, if a class once had it."""
+    for owner, options in REMOVED.items():
+        if option in options:
+            return (
+                f"it is gone from {owner}, which does what {json.dumps(options[option])} meant: leave it out"
+            )
+    return None
 
 
 def rename_figure_keys(tree: Any) -> Any:

@@ -15,7 +15,7 @@ from jsonargparse import DefaultHelpFormatter, get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
 from common.hints import nearest_hint, nearest_names
-from common.renamed import rename_config
+from common.renamed import explain_removed_option, rename_config
 from launch.allowed_classes import FLAG, LIBRARIES
 
 UNKNOWN = re.compile(r"Option '([^']+)' is not accepted|not accept option '([^']+)'|arguments: --([\w.+]+)")
@@ -48,6 +48,8 @@ def explain_parse_error(message: str, args: list[str], parser: LightningArgument
         known = list_accepted_keys(parser, (value for *_, value in settings))
         wrong = next((part for part in bad.split(".") if part not in known), bad)
         place = next((f"{key} in {source}" for key, source, _ in settings if wrong in key.split(".")), bad)
+        if reason := explain_removed_option(wrong):
+            return f"unknown key {wrong!r} ({place}): {reason}"
         return f"unknown key {wrong!r} ({place}){nearest_hint(wrong, known, 'known one')}"
     if found := DENIED.search(message):
         return (

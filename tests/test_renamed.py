@@ -1,5 +1,7 @@
 """Configs, commands and kept runs in the names of then are those in the names of today."""
 
+import inspect
+import json
 import re
 import shlex
 from importlib import import_module
@@ -11,6 +13,7 @@ import yaml
 from common.renamed import (
     CLASSES,
     MODULES,
+    REMOVED,
     complete_config,
     rename_argument,
     rename_class_paths,
@@ -86,6 +89,45 @@ def test_the_command_line_and_yaml_take_old_names(tmp_path, capsys):
     assert "callbacks.evaluation.monitor_test_split.MonitorTestSplit" in paths
     assert config["model"]["init_args"]["center"] is True and config["without"] == ["Map"]
     assert CLASSES["Map"] == "FeatureMap"  # `without` is read when the run begins
+
+
+def read_parameters(path: str) -> set[str]:
+    """Names of the arguments of a class, and of its bases."""
+    module, _, name = path.rpartition(".")
+    bases = getattr(import_module(module), name).__mro__
+    return {option for base in bases for option in inspect.signature(base.__init__).parameters}
+
+
+def test_removed_options_are_gone_from_their_classes():
+    for owner, options in REMOVED.items():
+        assert not read_parameters(owner) & options.keys()
+
+
+@pytest.mark.parametrize("owner", REMOVED)
+def test_a_removed_option_is_dropped_with_the_value_that_still_holds(owner):
+    block = {"class_path": owner, "init_args": {"kept": 1, **REMOVED[owner]}}
+    assert rename_config([block]) == [{"class_path": owner, "init_args": {"kept": 1}}]
+    assert rename_config(block | {"init_args": REMOVED[owner]}) == {"class_path": owner}
+    for option in REMOVED[owner]:
+        other = {"class_path": owner, "init_args": {option: "another value"}}
+        assert rename_config(other) == other
+
+
+@pytest.mark.usefixtures("untouched_process")
+@pytest.mark.parametrize(
+    "option", [(owner, option) for owner in REMOVED for option in REMOVED[owner]], ids=str
+)
+def test_a_removed_option_with_another_value_is_refused(option, tmp_path, capsys):
+    owner, name = option
+    meant = REMOVED[owner][name]
+    for value, status in ((meant, 0), ("another value", 2)):
+        config = {"trainer": {"callbacks+": [{"class_path": owner, "init_args": {name: value}}]}}
+        (tmp_path / "old.yaml").write_text(yaml.safe_dump(config))
+        configs = ["--config", ROOT / "configs/simclr_digits.yaml", "--config", tmp_path / "old.yaml"]
+        assert command_line("fit", *configs, "--print_config") == status
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: unknown key {name!r} (") and len(error.splitlines()) == 1
+    assert f"which does what {json.dumps(meant)} meant: leave it out" in error
 
 
 def test_a_kept_run_and_a_new_one_that_differ_in_the_seed_are_one_row():

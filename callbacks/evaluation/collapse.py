@@ -7,6 +7,8 @@ from callbacks.evaluation.features import Features
 from callbacks.measures.alignment import alignment, uniformity
 from callbacks.measures.rank import effective_rank, feature_spread
 
+MIN_SPREAD, MIN_RANK = 0.02, 1.2  # a warning below; a network without training has a spread of 0.2 to 0.5
+
 
 class Collapse(Callback):
     """`val/feature_std`, `val/effective_rank`; of projections `train/alignment` and `train/uniformity`.
@@ -14,13 +16,11 @@ class Collapse(Callback):
     Cost: an eigenvalue problem of size D an epoch; alignment and uniformity at the Trainer's log steps.
 
     Args:
-        min_spread: warn below it; a network without training has 0.2 to 0.5.
-        min_rank: warn below it.
-        stop: end the training then.
+        stop: end the training where features have collapsed.
     """
 
-    def __init__(self, min_spread: float = 0.02, min_rank: float = 1.2, stop: bool = False):
-        self.min_spread, self.min_rank, self.stop = min_spread, min_rank, stop
+    def __init__(self, stop: bool = False):
+        self.stop = stop
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         if "projections" in outputs and trainer.global_step % trainer.log_every_n_steps == 0:
@@ -38,7 +38,7 @@ class Collapse(Callback):
             rank_zero_warn(
                 "the features are not finite: the weights have diverged. Try a lower learning rate or float32"
             )
-        if spread < self.min_spread or rank < self.min_rank:
+        if spread < MIN_SPREAD or rank < MIN_RANK:
             rank_zero_warn(
                 f"the features have collapsed: all examples look alike to the encoder (spread {spread:.3f}, "
                 f"effective rank {rank:.1f} of {features.shape[1]}). Try a lower learning rate, "

@@ -11,14 +11,7 @@ from matplotlib.figure import Figure
 
 from callbacks.evaluation.features import Features, eval_mode
 from callbacks.figures.base import FigureCallback
-from callbacks.measures.clusters import (
-    Cluster,
-    Reduce,
-    assign_clusters,
-    match_classes,
-    measure_agreement,
-    reduce_dimensions,
-)
+from callbacks.measures.clusters import assign_clusters, match_classes, measure_agreement, reduce_dimensions
 from callbacks.plotting.examples import load_examples, pick_evenly
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.scatter import NAMES, draw_legend, project_to_plane, scatter_classes
@@ -31,15 +24,13 @@ WORDS = NAMES | {
     "maps": "spatial means of maps",
     "kernel_pca": "kernel PCA",
     "kmeans": "k-means",
-    "spectral": "spectral clustering",
-    "agglomerative": "Ward's clustering",
 }
 
 
 class Clustering(FigureCallback):
     """Draws clusters of features beside the classes, and measures how well they agree.
 
-    The stages are `layer` -> `reduce` -> `plane` -> `cluster`.
+    The stages are `layer` -> kernel PCA -> `plane` -> k-means.
 
     `SPLIT/cluster_accuracy` with each cluster standing for a class so that it is largest, `SPLIT/nmi` (normalized
     mutual information, 0 to 1) and `SPLIT/ari` (adjusted Rand index, 0 for chance, 1 for the same partition).
@@ -49,9 +40,8 @@ class Clustering(FigureCallback):
         points: labeled examples, as equal a number of each class as there is.
         layer: what is clustered: features, or the means over space of the encoder's `maps`, which know less of where
             things are. The two are the same where features are pooled maps.
-        reduce: first stage, to `dims` dimensions.
-        plane: second stage, to two dimensions; `none` clusters what the first gave, and draws its principal components.
-        cluster: third stage.
+        dims: that kernel PCA leaves.
+        plane: takes these to two; `none` clusters what kernel PCA gave, and draws its principal components.
         clusters: how many; as many as the classes if None.
         perplexity: of t-SNE.
         every_n_epochs: 0 for the last epoch only.
@@ -63,17 +53,15 @@ class Clustering(FigureCallback):
         self,
         points: int = 1000,
         layer: Layer = "features",
-        reduce: Reduce = "kernel_pca",
         dims: int = 50,
         plane: Plane = "tsne",
-        cluster: Cluster = "kmeans",
         clusters: int | None = None,
         perplexity: float = 30.0,
         every_n_epochs: int = 0,
     ):
         super().__init__(every_n_epochs)
-        self.points, self.layer, self.reduce, self.dims = points, layer, reduce, dims
-        self.plane, self.cluster, self.clusters, self.perplexity = plane, cluster, clusters, perplexity
+        self.points, self.layer, self.dims = points, layer, dims
+        self.plane, self.clusters, self.perplexity = plane, clusters, perplexity
 
     def draw(self, trainer: Trainer, module: LightningModule, split: str) -> None:
         data = trainer.datamodule
@@ -101,7 +89,7 @@ class Clustering(FigureCallback):
         xy, clusters = self.find_clusters(x, count)
         scores = measure_agreement(clusters, labels)
         module.log_dict({f"{split}/{name}": score for name, score in scores.items()}, rank_zero_only=True)
-        stages = [self.layer, self.reduce, self.plane, self.cluster]
+        stages = [self.layer, "kernel_pca", self.plane, "kmeans"]
         figure = draw_clusters(xy, labels, match_classes(clusters, labels), data.class_names)
         write_title(figure, *describe_clusters(scores, f"{len(x):,} {SPLITS[split]} examples", count, stages))
         facts = {"split": split, "stages": stages, "clusters": count, **scores}
@@ -110,11 +98,11 @@ class Clustering(FigureCallback):
 
     def find_clusters(self, x: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Turn features (N, D) into a map (N, 2) and clusters (N,)."""
-        x = reduce_dimensions(x, self.reduce, self.dims)
+        x = reduce_dimensions(x, self.dims)
         if self.plane == "none":
-            return project_to_plane(x, "pca"), assign_clusters(x, self.cluster, count)
+            return project_to_plane(x, "pca"), assign_clusters(x, count)
         xy = project_to_plane(x, self.plane, self.perplexity)
-        return xy, assign_clusters(xy, self.cluster, count)
+        return xy, assign_clusters(xy, count)
 
 
 def extract_mean_maps(

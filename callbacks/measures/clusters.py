@@ -1,45 +1,26 @@
 """Clustering of features without labels, and how well the clusters agree with classes."""
 
-import warnings
-from typing import Literal
-
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from sklearn.cluster import AgglomerativeClustering, KMeans, SpectralClustering
-from sklearn.decomposition import PCA, KernelPCA
+from sklearn.cluster import KMeans
+from sklearn.decomposition import KernelPCA
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from sklearn.metrics.cluster import contingency_matrix
 
-Reduce = Literal["none", "pca", "kernel_pca"]
-Cluster = Literal["kmeans", "spectral", "agglomerative"]
 
+def reduce_dimensions(x: np.ndarray, dims: int) -> np.ndarray:
+    """Features (N, D) -> their first components (N, at most `dims`) by kernel PCA.
 
-def reduce_dimensions(x: np.ndarray, how: Reduce, dims: int) -> np.ndarray:
-    """Features (N, D) -> their first principal components (N, at most `dims`), or features as they came for "none".
-
-    Kernel PCA: Schölkopf et al. 1998, https://doi.org/10.1162/089976698300017467, with the kernel
-    exp(-|a - b|^2 / (D v)), v the mean variance of a feature.
+    Schölkopf et al. 1998, https://doi.org/10.1162/089976698300017467, with the kernel exp(-|a - b|^2 / (D v)), v the
+    mean variance of a feature.
     """
-    if how == "none":
-        return x
-    if how == "pca":
-        return PCA(min(dims, *x.shape), random_state=0).fit_transform(x)
     kernel = {"kernel": "rbf", "gamma": 1 / x.var(0).sum()}
     return KernelPCA(min(dims, len(x) - 1), eigen_solver="arpack", random_state=0, **kernel).fit_transform(x)
 
 
-def assign_clusters(x: np.ndarray, how: Cluster, count: int) -> np.ndarray:
-    """Points (N, D) -> the cluster of each (N,), one of `count`."""
-    if how == "kmeans":
-        return KMeans(count, n_init=10, random_state=0).fit_predict(x)
-    if how == "agglomerative":
-        return AgglomerativeClustering(count).fit_predict(x)
-    neighbors = min(10, len(x) - 1)
-    spectral = SpectralClustering(count, affinity="nearest_neighbors", n_neighbors=neighbors, random_state=0)
-    with warnings.catch_warnings():
-        # groups that lie apart are what we look for
-        warnings.filterwarnings("ignore", "Graph is not fully connected")
-        return spectral.fit_predict(x)
+def assign_clusters(x: np.ndarray, count: int) -> np.ndarray:
+    """Points (N, D) -> the cluster of each (N,), one of `count`, by k-means."""
+    return KMeans(count, n_init=10, random_state=0).fit_predict(x)
 
 
 def match_classes(clusters: np.ndarray, labels: np.ndarray) -> np.ndarray:
