@@ -87,17 +87,18 @@ class CMC(SSLModule):
         return cross_modal(z1, z2, self.temperature, candidates, first=self.global_rank * len(z1))
 
     def contrast_with_bank(self, z1: Tensor, z2: Tensor, batch: Batch) -> Tensor:
-        index = batch.index
         if not self.bank.numel():  # a step by hand
-            self.resize_bank(int(index.max()) + 1)
+            self.resize_bank(int(batch.index.max()) + 1)
         negatives = torch.randint(self.bank.shape[1], (self.negatives,), generator=batch.key.generator())
-        loss = bank_contrast(
-            z1, z2, self.bank, index, negatives.to(z1.device, non_blocking=True), self.temperature
-        )
-        with torch.no_grad():
-            everywhere = (self.gather(x) for x in (z1, z2, index))
-            update_bank(self.bank, *everywhere, self.momentum)
-        return loss
+        negatives = negatives.to(z1.device, non_blocking=True)
+        self.latest = z1.detach(), z2.detach(), batch.index
+        return bank_contrast(z1, z2, self.bank, batch.index, negatives, self.temperature)
+
+    @torch.no_grad()
+    def on_after_backward(self) -> None:
+        """The bank remembers the batch, on all processes, once it has been learned from."""
+        if self.negatives:
+            update_bank(self.bank, *(self.gather(x) for x in self.latest), self.momentum)
 
     def describe(self, images: int, note: str) -> str:
         if self.negatives:

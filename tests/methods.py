@@ -79,7 +79,11 @@ METHODS = [  # one line a method: it has to keep every promise of test_methods.p
     Case(Autoencoder, {"output": "tanh"}, small_residual_encoder, std=0.5),
     Case(BarlowTwins, {"hidden_dim": 16, "out_dim": 8}, sizes=PAIR),
     Case(BYOL, {"hidden_dim": 16, "out_dim": 8, "momentum": 0.9}, sizes=PAIR),
-    Case(DINO, {"hidden_dim": 16, "prototypes": 12, "momentum": 0.9, "frozen_epochs": 0}, sizes=(*PAIR, 8, 8, 8)),
+    Case(
+        DINO,
+        {"hidden_dim": 16, "prototypes": 12, "momentum": 0.9, "frozen_epochs": 0},
+        sizes=(*PAIR, 8, 8, 8),
+    ),
     Case(RotNet, {}),
     Case(Classifier, {"num_outputs": 4}, reads_labels=True),
     Case(CMC, {"out_dim": 8, "temperature": 0.2}, small_lab_pair, mean=0, std=1),

@@ -315,7 +315,7 @@ def test_the_step_contrasts_what_the_two_networks_project():
     torch.testing.assert_close(out["projections"], torch.stack([z1, z2]).detach())
 
 
-def test_the_step_with_a_bank_reads_it_first_and_then_updates_it():
+def test_the_step_reads_the_bank_and_what_follows_it_moves_the_bank():
     method = small(negatives=5, momentum=0.3)
     method.resize_bank(30)
     before, (views, labels, index, key) = method.bank.clone(), batch()
@@ -324,7 +324,9 @@ def test_the_step_with_a_bank_reads_it_first_and_then_updates_it():
     negatives = torch.randint(30, (5,), generator=key.generator())
     expected = bank_contrast(z1, z2, before, index + 10, negatives, TEMPERATURE)
     torch.testing.assert_close(loss, expected)
+    assert torch.equal(method.bank, before)
     update_bank(before, z1, z2, index + 10, 0.3)
+    method.on_after_backward()
     torch.testing.assert_close(method.bank, before)
     assert not method.bank.requires_grad
 

@@ -10,6 +10,11 @@ from lightning.pytorch import Callback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from callbacks.evaluation.collapse import Collapse
+from callbacks.evaluation.features import Features
+from callbacks.evaluation.knn import KNN
+from callbacks.evaluation.online_probe import OnlineProbe
+from callbacks.evaluation.optimizer_monitor import OptimizerMonitor
 from datamodules.arrays import Arrays
 from datamodules.augmentation.augment import Recipe
 from datamodules.tweets import Tweets
@@ -153,6 +158,16 @@ def test_it_works_in_bf16(case, batch):
         assert not parameter.requires_grad or parameter.grad.isfinite().all(), name
 
 
+def test_a_step_changes_nothing_but_the_statistics_of_batch_norms(method, batch):
+    method.training_step(batch, 0)  # without a Trainer, a bank takes its size at the first step
+    before = copy.deepcopy(method.state_dict())
+    method.training_step(batch, 0)
+    for name, value in method.state_dict().items():
+        assert torch.equal(value, before[name]) or name.endswith(
+            ("running_mean", "running_var", "tracked")
+        ), name
+
+
 def test_forward_is_features_and_projections(case, method, batch):
     if case.method.__name__ not in ("SimCLR", "BarlowTwins"):
         pytest.skip("of SimCLR and Barlow Twins")
@@ -181,6 +196,35 @@ def test_the_same_seed_trains_the_same_weights(case, data_dir, tmp_path):
         train(method, tiny(data_dir, case, seed=seed), tmp_path)
         weights.append(torch.cat([p.flatten() for p in method.parameters()]))
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_watched_training_is_unwatched_training(case, data_dir, tmp_path):
+    ends = []
+    for callbacks in ([], [Features(), OnlineProbe(), KNN(every_n_epochs=1), Collapse(), OptimizerMonitor()]):
+        method = build(case)
+        train(method, tiny(data_dir, case), tmp_path, callbacks=callbacks, max_epochs=2, log_every_n_steps=1)
+        ends.append(method.state_dict())
+    for name, value in ends[0].items():
+        assert torch.equal(value, ends[1][name]), name
+
+
+class SaveInMidEpoch(Callback):
+    """Saves a checkpoint after the fourth step, the first of the second epoch."""
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == 4:
+            trainer.save_checkpoint(f"{trainer.default_root_dir}/middle.ckpt")
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_resumed_training_is_uninterrupted_training(case, data_dir, tmp_path, workers):
+    uninterrupted, resumed, data = build(case), build(case), tiny(data_dir, case, num_workers=workers)
+    train(uninterrupted, data, tmp_path, callbacks=[SaveInMidEpoch()], max_epochs=2)
+    nn.init.zeros_(next(resumed.encoder.parameters()))
+    data = tiny(data_dir, case, num_workers=workers)
+    train(resumed, data, tmp_path, resume_from=tmp_path / "middle.ckpt", max_epochs=2)
+    for name, value in uninterrupted.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
 
 
 def test_a_checkpoint_holds_plain_types_and_restores_the_features(case, method, batch, data_dir, tmp_path):

@@ -112,7 +112,9 @@ class Notes(Callback):
         self.losses, self.gradients = [], []
 
     def on_before_optimizer_step(self, trainer, module, optimizer) -> None:
-        self.gradients.append({name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None})
+        self.gradients.append(
+            {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+        )
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         self.losses.append(trainer.strategy.reduce(outputs["loss"].detach().clone(), reduce_op="mean"))
