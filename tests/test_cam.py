@@ -157,11 +157,11 @@ def test_maps_with_channels_last_inside_the_encoder_are_put_in_order():
     torch.manual_seed(0)
     encoder, view, weight = ChannelsLast().eval(), torch.rand(2, 3, 16, 24), random(5, 6)
     classes = torch.tensor([[0, 3], [4, 1]])
-    found = maps_and_gradients(encoder, view, weight, classes)
+    maps_and_grads = maps_and_gradients(encoder, view, weight, classes)
     with torch.no_grad():
         every = class_activation(encoder.maps(view), weight)
     expected = torch.stack([evidence[k] for evidence, k in zip(every, classes, strict=True)]).relu()
-    torch.testing.assert_close(grad_cam(*found), expected / (4 * 6))
+    torch.testing.assert_close(grad_cam(*maps_and_grads), expected / (4 * 6))
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (16, 24)])
@@ -182,17 +182,17 @@ def test_gradients_work_in_inference_mode_and_change_no_parameter():
 def test_the_surest_are_those_of_brute_force():
     prob, labels = (3 * random(60, 4)).softmax(1), torch.arange(60) % 4
     right, wrong = select_surest(prob, labels, [2, 0], per_class=3, mistakes=5)
-    sure, said = prob.max(1)
+    sure, predicted = prob.max(1)
     by_hand = []
     for k in (2, 0):
-        hits = [i for i in range(60) if said[i] == labels[i] == k]
+        hits = [i for i in range(60) if predicted[i] == labels[i] == k]
         by_hand += sorted(hits, key=lambda i: -float(sure[i]))[:3]
     assert right.tolist() == by_hand
-    errors = sorted((i for i in range(60) if said[i] != labels[i]), key=lambda i: -float(sure[i]))
-    seen, kept = set(), []
+    errors = sorted((i for i in range(60) if predicted[i] != labels[i]), key=lambda i: -float(sure[i]))
+    pairs, kept = set(), []
     for i in errors:
-        if (pair := (int(labels[i]), int(said[i]))) not in seen:
-            seen.add(pair)
+        if (pair := (int(labels[i]), int(predicted[i]))) not in pairs:
+            pairs.add(pair)
             kept.append(i)
     assert wrong.tolist() == kept[:5]
     perfect = F.one_hot(labels, 4).float()

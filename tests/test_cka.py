@@ -93,9 +93,9 @@ def test_layers_in_the_order_they_run_and_their_features_for_later(method, data_
     assert facts["layers"] == LAYERS[method]
     count = len(trainer.datamodule.datasets["val"])
     with np.load(tmp_path / "cka_features.npz") as data:
-        found = dict(data)
-    assert found.pop("index").tolist() == list(range(count)) and list(found) == LAYERS[method]
-    np.testing.assert_allclose(arrays["cka"], cka_matrix(found, found))
+        features = dict(data)
+    assert features.pop("index").tolist() == list(range(count)) and list(features) == LAYERS[method]
+    np.testing.assert_allclose(arrays["cka"], cka_matrix(features, features))
     np.testing.assert_allclose(np.diag(arrays["cka"]), 1)
     assert not any(part._forward_hooks for part in trainer.lightning_module.modules())
 

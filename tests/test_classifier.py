@@ -116,8 +116,8 @@ def test_ckpt_and_frozen_make_four_methods(data_dir, tmp_path, pretrained, froze
     expected = module.head.parameters() if frozen else module.parameters()
     assert trained == {id(p) for p in expected}
     line, name = summary_line(trainer, module), {True: "I linear probing", False: "fine-tuning"}
-    said = f"{name[frozen]} of {path}" if from_ckpt else "III random" if frozen else "II supervised"
-    assert said in line and "\n" not in line
+    protocol = f"{name[frozen]} of {path}" if from_ckpt else "III random" if frozen else "II supervised"
+    assert protocol in line and "\n" not in line
     assert ("mean 0, variance 1" in line) == (frozen and not from_ckpt)
     assert ("features of train and val are computed once" in line) == frozen
 
@@ -148,8 +148,10 @@ def test_the_encoders_own_learning_rate_is_used_and_scheduled(data_dir, tmp_path
     spy, module = Spy(), classifier(encoder_lr=0.02, warmup_epochs=1)
     trainer = train(module, tiny(data_dir), tmp_path, callbacks=[spy], max_epochs=2)
     groups = trainer.optimizers[0].param_groups
-    own = [any(p is q for p in group["params"] for q in module.encoder.parameters()) for group in groups]
-    assert own == [False, False, True, True]
+    of_encoder = [
+        any(p is q for p in group["params"] for q in module.encoder.parameters()) for group in groups
+    ]
+    assert of_encoder == [False, False, True, True]
     assert {id(p) for group in groups for p in group["params"]} == {id(p) for p in module.parameters()}
     factors = [(k + 1) / 5 for k in range(5)] + [(1 + math.cos(math.pi * k / 5)) / 2 for k in range(5)]
     for rates, factor in zip(spy.rates, factors, strict=True):
@@ -213,20 +215,20 @@ def test_a_resumed_run_is_uninterrupted_bit_for_bit_and_needs_no_other_file(
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_training_on_cached_features_is_training_on_images(data_dir, tmp_path, monkeypatch, precision):
-    heads, seen = [], []
+    heads, encoded = [], []
     for augments in (False, True):
         monkeypatch.setattr(ImageDataModule, "augments", augments)
         module, images = classifier(frozen=True), []
         module.encoder.register_forward_hook(lambda *call, images=images: images.append(len(call[1][0])))
         trainer = train(module, tiny(data_dir), tmp_path, max_epochs=3, precision=precision)
         heads.append((state(module.head), trainer.callback_metrics))
-        seen.append(sum(images))
+        encoded.append(sum(images))
     (cached, metrics), (direct, others) = heads
     for name in cached:
         torch.testing.assert_close(cached[name], direct[name], atol=1e-6, rtol=1e-5)
     for name in ("train/loss", "train/top1", "val/loss", "val/top1"):
         torch.testing.assert_close(metrics[name], others[name], atol=1e-6, rtol=1e-5)
-    assert seen == [88 + 8, 3 * 80 + 8]
+    assert encoded == [88 + 8, 3 * 80 + 8]
 
 
 def test_the_cache_ends_with_the_fit(data_dir, tmp_path):
@@ -266,13 +268,13 @@ def test_cross_entropy_is_its_equation_with_labels_smoothed(smoothing):
         torch.randn(6, 4, generator=torch.Generator().manual_seed(0)),
         torch.tensor([0, 3, -1, 1, 1, -1]),
     )
-    losses, known = label_losses(logits, labels, "class", smoothing)
+    losses, labeled = label_losses(logits, labels, "class", smoothing)
     for i, label in enumerate(labels.tolist()):
         p = [math.exp(z) for z in logits[i].tolist()]
         p = [x / sum(p) for x in p]
         targets = [smoothing / 4 + (1 - smoothing) * (k == label) for k in range(4)]
         expected = -sum(t * math.log(x) for t, x in zip(targets, p, strict=True)) if label >= 0 else 0
-        assert losses[i].item() == pytest.approx(expected, abs=1e-5) and known[i] == (label >= 0)
+        assert losses[i].item() == pytest.approx(expected, abs=1e-5) and labeled[i] == (label >= 0)
     assert label_losses(torch.zeros(1, 4), torch.tensor([2]), "class", smoothing)[0].item() == pytest.approx(
         math.log(4)
     )
@@ -284,7 +286,7 @@ def test_losses_of_numbers_are_their_equations_and_skip_what_is_unknown(target):
     logits, labels = torch.randn(5, 3, generator=generator), torch.rand(5, 3, generator=generator)
     labels[0, 1] = labels[2] = math.nan
     labels[4] = torch.tensor([0.0, 1.0, 0.5])
-    losses, known = label_losses(logits.requires_grad_(), labels, target)
+    losses, labeled = label_losses(logits.requires_grad_(), labels, target)
     for i in range(5):
         for j in range(3):
             z, y = logits[i, j].item(), labels[i, j].item()
@@ -292,9 +294,9 @@ def test_losses_of_numbers_are_their_equations_and_skip_what_is_unknown(target):
             entropy = -y * math.log(p) - (1 - y) * math.log(1 - p)
             expected = (z - y) ** 2 if target == "regression" else entropy
             assert losses[i, j].item() == pytest.approx(0 if math.isnan(y) else expected, abs=1e-5)
-            assert known[i, j] == (not math.isnan(y))
+            assert labeled[i, j] == (not math.isnan(y))
     losses.sum().backward()
-    assert logits.grad.isfinite().all() and (logits.grad[~known] == 0).all()
+    assert logits.grad.isfinite().all() and (logits.grad[~labeled] == 0).all()
 
 
 def step(module, labels, views=None):
@@ -313,12 +315,12 @@ def test_a_steps_loss_is_the_mean_over_known_labels(target):
         labels = torch.rand(6, 4, generator=torch.Generator().manual_seed(1))
         labels[1], labels[3, :2] = math.nan, math.nan
     out = step(module, labels)
-    losses, known = label_losses(out["logits"], labels, target)
-    torch.testing.assert_close(out["loss"].detach(), losses[known].mean())
+    losses, labeled = label_losses(out["logits"], labels, target)
+    torch.testing.assert_close(out["loss"].detach(), losses[labeled].mean())
     for i in range(6):
-        expected = losses[i][known[i]].mean() if known[i].any() else torch.tensor(math.nan)
+        expected = losses[i][labeled[i]].mean() if labeled[i].any() else torch.tensor(math.nan)
         torch.testing.assert_close(out["losses"][i], expected, equal_nan=True)
-    assert out["count"] == known.sum()
+    assert out["count"] == labeled.sum()
 
 
 def test_unknown_labels_change_nothing_and_a_batch_without_any_is_not_counted():
@@ -390,11 +392,11 @@ def test_watching_test_logs_it_each_epoch_and_changes_nothing(data_dir, tmp_path
     assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), watched.parameters(), strict=True))
     (expected,) = trainer.test(watched, data, verbose=False)
     rows = csv.DictReader((tmp_path / "watched" / "metrics.csv").read_text().splitlines())
-    seen = [
+    logged = [
         (row["epoch"], float(row["test/top1"]), float(row["test/loss"])) for row in rows if row["test/loss"]
     ]
-    assert [epoch for epoch, *_ in seen] == ["0", "1", "2"]
-    assert seen[1][1:] == seen[2][1:] == pytest.approx((expected["test/top1"], expected["test/loss"]))
+    assert [epoch for epoch, *_ in logged] == ["0", "1", "2"]
+    assert logged[1][1:] == logged[2][1:] == pytest.approx((expected["test/top1"], expected["test/loss"]))
 
 
 # --- numbers as labels
@@ -425,9 +427,9 @@ def test_numbers_are_learned(data_dir, tmp_path, target):
     )
     assert last < first
     logits, labels = (torch.cat(column) for column in zip(*spy.validation, strict=True))
-    losses, known = label_losses(logits, labels, target)
-    assert not known.all()
-    torch.testing.assert_close(trainer.callback_metrics["val/loss"], losses[known].mean())
+    losses, labeled = label_losses(logits, labels, target)
+    assert not labeled.all()
+    torch.testing.assert_close(trainer.callback_metrics["val/loss"], losses[labeled].mean())
     assert "val/top1" not in trainer.callback_metrics
 
 

@@ -36,21 +36,21 @@ def groups(count: int, dim: int = 6) -> tuple[np.ndarray, np.ndarray]:
 def test_accuracy_is_the_best_of_all_matchings(clusters, classes):
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        found, labels = rng.integers(clusters, size=30), rng.integers(classes, size=30)
+        assigned, labels = rng.integers(clusters, size=30), rng.integers(classes, size=30)
         best = 0.0  # each cluster a class of its own, or none
         for stands_for in permutations([*range(classes), *[-1] * clusters], clusters):
-            best = max(best, float((np.array(stands_for)[found] == labels).mean()))
-        matched = match_classes(found, labels)
+            best = max(best, float((np.array(stands_for)[assigned] == labels).mean()))
+        matched = match_classes(assigned, labels)
         assert (matched == labels).mean() == pytest.approx(best)
-        pairs = {(a, b) for a, b in zip(found, matched, strict=True) if b >= 0}
+        pairs = {(a, b) for a, b in zip(assigned, matched, strict=True) if b >= 0}
         assert len(pairs) == len(dict(pairs)) == len({b for _, b in pairs})
 
 
 def test_for_two_clusters_it_is_the_accuracy_or_its_complement():
     rng = np.random.default_rng(0)
-    found, labels = rng.integers(2, size=101), rng.integers(2, size=101)
-    accuracy = (found == labels).mean()
-    assert (match_classes(found, labels) == labels).mean() == max(accuracy, 1 - accuracy)
+    assigned, labels = rng.integers(2, size=101), rng.integers(2, size=101)
+    accuracy = (assigned == labels).mean()
+    assert (match_classes(assigned, labels) == labels).mean() == max(accuracy, 1 - accuracy)
 
 
 def test_names_of_clusters_and_missing_classes_do_not_matter():
@@ -72,9 +72,9 @@ def test_the_same_partition_agrees_wholly_and_chance_does_not():
 @pytest.mark.parametrize("reduce", ["none", "pca", "kernel_pca"])
 def test_every_choice_finds_groups_far_apart(reduce, cluster):
     x, kinds = groups(60)
-    found = assign_clusters(reduce_dimensions(x, reduce, 4), cluster, 3)
-    assert (match_classes(found, kinds) == kinds).all()
-    assert np.array_equal(found, assign_clusters(reduce_dimensions(x, reduce, 4), cluster, 3))
+    assigned = assign_clusters(reduce_dimensions(x, reduce, 4), cluster, 3)
+    assert (match_classes(assigned, kinds) == kinds).all()
+    assert np.array_equal(assigned, assign_clusters(reduce_dimensions(x, reduce, 4), cluster, 3))
 
 
 def test_kernel_pca_is_the_eigenvectors_of_the_centered_kernel():
@@ -121,8 +121,8 @@ def test_maps_are_clustered_by_their_means(data_dir, tmp_path):
     with torch.no_grad():
         maps = trainer.lightning_module.encoder.eval().maps(view)
     assert maps.shape[2] > 1  # else features would be the same
-    found = assign_clusters(maps.mean((2, 3)).numpy(), "kmeans", 2)
-    assert measure_agreement(found, arrays["clusters"])["ari"] == 1
+    assigned = assign_clusters(maps.mean((2, 3)).numpy(), "kmeans", 2)
+    assert measure_agreement(assigned, arrays["clusters"])["ari"] == 1
 
 
 def test_without_maps_one_line_says_so(data_dir, tmp_path):

@@ -123,8 +123,8 @@ def test_features_and_maps_are_luminances_then_chromaticitys():
 def test_half_width_is_as_wide_together_as_one_network(preset):
     one, full, half = ResNet(preset), LabPair(preset), LabPair(preset, half_width=True)
     assert full.dim == 2 * one.dim and half.dim == one.dim
-    own = LabPair(widths=[8, 16], blocks=[1, 1], half_width=True)
-    assert own.luminance.dim == own.chromaticity.dim == 8
+    narrow = LabPair(widths=[8, 16], blocks=[1, 1], half_width=True)
+    assert narrow.luminance.dim == narrow.chromaticity.dim == 8
 
 
 def test_lab_is_float32_where_the_networks_are_not():
@@ -236,13 +236,13 @@ def test_with_a_bank_it_is_the_equation_and_so_is_its_gradient(temperature):
 
 def test_with_a_bank_known_value_when_all_look_alike():
     z, alike = torch.ones(2, 3), F.normalize(torch.ones(2, 20, 3), dim=2)
-    elsewhere, own = (
+    elsewhere, itself = (
         torch.tensor([5, 6, 7]),
         torch.tensor([5, 0, 7]),
     )  # image 0's entry is no negative of its own
     value = bank_contrast(z, z, alike, torch.tensor([0, 1]), elsewhere, 0.07).item()
     assert value == pytest.approx(math.log(4), abs=1e-5)
-    value = bank_contrast(z, z, alike, torch.tensor([0, 1]), own, 0.07).item()
+    value = bank_contrast(z, z, alike, torch.tensor([0, 1]), itself, 0.07).item()
     assert value == pytest.approx((math.log(3) + math.log(4)) / 2, abs=1e-5)
 
 
@@ -378,14 +378,14 @@ def test_a_checkpoint_of_other_training_images_is_refused_by_name(data_dir, tmp_
 
 
 @pytest.mark.parametrize(
-    "options, said",
+    "options, message",
     [
         ({"encoder": small_resnet("batch")}, "LabPair"),
         ({"negatives": 0}, "negatives = 0"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(options, said):
-    with pytest.raises(MisconfigurationException, match=said) as error:
+def test_what_cannot_be_is_refused_in_one_line(options, message):
+    with pytest.raises(MisconfigurationException, match=message) as error:
         CMC(**(DEFAULTS | {"encoder": LabPair(widths=[8], blocks=[1])} | options))
     assert "\n" not in str(error.value)
 

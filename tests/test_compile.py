@@ -30,15 +30,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor 
 @pytest.fixture
 def graphs(monkeypatch):
     """What torch.compile found to compile; it runs as it is, without a compiler."""
-    found, real = [], torch.compile
+    compiled, real = [], torch.compile
 
     def keep(graph, inputs):
-        found.append(graph)
+        compiled.append(graph)
         return graph.forward
 
     monkeypatch.setattr(torch, "compile", lambda function: real(function, backend=keep))
     torch.compiler.reset()
-    yield found
+    yield compiled
     torch.compiler.reset()
 
 
@@ -104,10 +104,10 @@ def test_a_compiled_run_goes_on_from_an_uncompiled_ones_checkpoint_and_the_other
     rest = build(SIMCLR, compile=not first)
     train(rest, tiny(data_dir, SIMCLR), tmp_path, path, max_epochs=2)
     assert_equal(weights(rest), weights(whole))
-    start, found = Start(), torch.load(path, weights_only=True)["state_dict"]
+    start, saved = Start(), torch.load(path, weights_only=True)["state_dict"]
     started = build(SIMCLR, compile=not first, ckpt=str(path))
     train(started, tiny(data_dir, SIMCLR), tmp_path, callbacks=[start], max_steps=1)
-    assert_equal(start.weights, {name: found[f"encoder.{name}"] for name in start.weights})
+    assert_equal(start.weights, {name: saved[f"encoder.{name}"] for name in start.weights})
 
 
 @pytest.mark.slow
@@ -129,16 +129,16 @@ def test_what_the_real_compiler_makes_trains_the_same_weights(data_dir, tmp_path
 
 
 def test_in_evaluation_networks_are_as_ever_and_so_are_copies(graphs, data_dir, tmp_path):
-    method, seen = build(SIMCLR, compile=True), []
+    method, calls = build(SIMCLR, compile=True), []
     train(method, tiny(data_dir, SIMCLR), tmp_path)
     compiled, view = len(graphs), torch.rand(5, 3, 16, 16)
     copies = [method.encoder, copy.deepcopy(method.encoder), pickle.loads(pickle.dumps(method.encoder))]
     for encoder in copies:
         for block in encoder.eval().stages:
-            block.register_forward_hook(lambda *_: seen.append(1))
+            block.register_forward_hook(lambda *_: calls.append(1))
     with torch.no_grad():
         features = [encoder(view) for encoder in copies]
-    assert torch.equal(features[0], features[1]) and torch.equal(features[0], features[2]) and len(seen) == 6
+    assert torch.equal(features[0], features[1]) and torch.equal(features[0], features[2]) and len(calls) == 6
     for encoder in copies[1:]:
         encoder.train()(view)
     assert len(graphs) == compiled

@@ -46,10 +46,10 @@ def test_the_surest_of_each_cell_are_those_of_loops():
     generator = torch.Generator().manual_seed(0)
     cells = torch.randint(6, (80,), generator=generator)
     sure = torch.rand(80, generator=generator)
-    found = select_surest_per_cell(cells, sure, 7, most=10)
+    surest = select_surest_per_cell(cells, sure, 7, most=10)
     for cell in range(7):
         members = [i for i in range(80) if cells[i] == cell]
-        assert found[cell].tolist() == sorted(members, key=lambda i: -float(sure[i]))[:10]
+        assert surest[cell].tolist() == sorted(members, key=lambda i: -float(sure[i]))[:10]
 
 
 def test_the_most_frequent_mistake_is_named():
@@ -64,9 +64,9 @@ def test_numbers_can_be_read_in_their_cells(classes):
     figure = draw_confusion(counts, [f"a class called {k}" for k in range(classes)], "val", "classifier")
     (axis,) = figure.axes
     percent = row_percentages(counts)
-    shown = {tuple(map(int, text.get_position())): text for text in axis.texts}
+    texts = {tuple(map(int, text.get_position())): text for text in axis.texts}
     assert {(x, y): f"{percent[y, x]:.0f}" for y, x in np.argwhere(percent >= 1)} == {
-        place: text.get_text() for place, text in shown.items()
+        place: text.get_text() for place, text in texts.items()
     }
     figure.canvas.draw()
     cell = axis.get_window_extent().width / classes

@@ -70,12 +70,12 @@ def test_the_readmes_lines_load_it(tmp_path, data_dir, monkeypatch, capsys):
     assert command_line("export", "--ckpt_path", ckpt, "--output", tmp_path / "encoder") == 0
     (tmp_path / "load_encoder.py").write_text(FILES["load_encoder.py"])
     monkeypatch.chdir(tmp_path)
-    known = runpy.run_path("load_encoder.py")
-    assert known["features"].shape == (2, 16)
+    variables = runpy.run_path("load_encoder.py")
+    assert variables["features"].shape == (2, 16)
     assert "lightning" not in FILES["load_encoder.py"]
     with torch.no_grad():
         torch.testing.assert_close(
-            known["encoder"](example("resnet")), trained(ckpt, "resnet")(example("resnet"))
+            variables["encoder"](example("resnet")), trained(ckpt, "resnet")(example("resnet"))
         )
 
 
@@ -90,9 +90,11 @@ def test_onnx_computes_the_same_for_any_number_of_images(name, tmp_path, data_di
     session = runtime.InferenceSession(tmp_path / "encoder.onnx")
     for count in (1, 5):
         view = example(name, count)
-        (found,) = session.run(["features"], {"input": view.numpy()})
+        (features,) = session.run(["features"], {"input": view.numpy()})
         with torch.no_grad():
-            torch.testing.assert_close(torch.from_numpy(found), trained(ckpt, name)(view), atol=1e-5, rtol=0)
+            torch.testing.assert_close(
+                torch.from_numpy(features), trained(ckpt, name)(view), atol=1e-5, rtol=0
+            )
 
 
 def one_error(capsys, *args) -> str:

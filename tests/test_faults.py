@@ -148,8 +148,8 @@ def test_a_clock_that_goes_backwards_changes_nothing(config, whole, tmp_path):
     assert fit(config, tmp_path, fault="ClockBack") == 0
     state, rows = outcome(tmp_path / "small/version_0")
     assert same(state["state_dict"], whole[0]["state_dict"]) and rows == whole[1]
-    known = json.loads((tmp_path / "small/version_0/provenance.json").read_text())
-    assert known["ended"] < known["started"] and 0 < known["wall_s"] < 600
+    provenance = json.loads((tmp_path / "small/version_0/provenance.json").read_text())
+    assert provenance["ended"] < provenance["started"] and 0 < provenance["wall_s"] < 600
 
 
 def test_a_cut_off_checkpoint_is_named_and_the_run_goes_on_from_the_one_before(

@@ -55,8 +55,8 @@ def test_the_picture_holds_exactly_the_weights(channels):
         tile = drawn[top : top + 3, left : left + width]
         back = (2 * tile - 1) * abs(weight).max()
         for c in range(channels):
-            own = back[..., c] if channels == 3 else back[:, 5 * c : 5 * c + 4]
-            np.testing.assert_allclose(own, weight[c], atol=1e-6)
+            channel = back[..., c] if channels == 3 else back[:, 5 * c : 5 * c + 4]
+            np.testing.assert_allclose(channel, weight[c], atol=1e-6)
 
 
 def test_many_channels_are_drawn_by_their_root_mean_square():

@@ -31,20 +31,20 @@ def assert_extremes(facts, losses):
     """The facts are of the examples that sorting by the losses (N,) finds."""
     order = sorted(range(len(losses)), key=lambda i: float(losses[i]))
     for kind, rows in {"easiest": order, "hardest": order[::-1]}.items():
-        found = [float(losses[entry["index"]]) for entry in facts[kind]]
+        values = [float(losses[entry["index"]]) for entry in facts[kind]]
         np.testing.assert_allclose(
-            found, [float(losses[i]) for i in rows[: len(found)]], rtol=1e-3, atol=1e-6
+            values, [float(losses[i]) for i in rows[: len(values)]], rtol=1e-3, atol=1e-6
         )
-        np.testing.assert_allclose([entry["loss"] for entry in facts[kind]], found, rtol=1e-3, atol=1e-6)
-        assert len({entry["index"] for entry in facts[kind]}) == len(found)
+        np.testing.assert_allclose([entry["loss"] for entry in facts[kind]], values, rtol=1e-3, atol=1e-6)
+        assert len({entry["index"] for entry in facts[kind]}) == len(values)
 
 
 def test_the_largest_are_those_of_sorting_without_unknown_ones():
     losses = torch.rand(50, generator=torch.Generator().manual_seed(0))
     losses[[3, 30]] = torch.nan
-    known = [i for i in range(50) if i not in (3, 30)]
-    assert find_largest(losses, 8).tolist() == sorted(known, key=lambda i: -float(losses[i]))[:8]
-    assert find_largest(-losses, 8).tolist() == sorted(known, key=lambda i: float(losses[i]))[:8]
+    labeled = [i for i in range(50) if i not in (3, 30)]
+    assert find_largest(losses, 8).tolist() == sorted(labeled, key=lambda i: -float(losses[i]))[:8]
+    assert find_largest(-losses, 8).tolist() == sorted(labeled, key=lambda i: float(losses[i]))[:8]
     assert len(find_largest(losses, 100)) == 48
 
 
@@ -62,10 +62,10 @@ def test_rotnets_loss_is_of_turns_on_both_splits(data_dir, tmp_path):
             copies, targets = rotate_four_ways(view)
             logits = torch.cat([module.turn_head(module.encode(part)) for part in copies.chunk(4)])
             losses = F.cross_entropy(logits, targets, reduction="none").view(4, -1).mean(0)
-            said = find_linear_head(trainer, module)[0].scores(module.encode(view)).argmax(1)
+            predicted = find_linear_head(trainer, module)[0].scores(module.encode(view)).argmax(1)
         assert_extremes(facts, losses)
         for entry in facts["hardest"] + facts["easiest"]:
-            assert entry["label"] == labels[entry["index"]] and entry["pred"] == said[entry["index"]]
+            assert entry["label"] == labels[entry["index"]] and entry["pred"] == predicted[entry["index"]]
     assert torch.equal(trainer.callback_metrics["val/loss"], plain.callback_metrics["val/loss"])
     assert read_last_metrics(tmp_path)["val/loss"] == pytest.approx(float(plain.callback_metrics["val/loss"]))
 

@@ -82,12 +82,12 @@ def test_no_file_names_a_machine_or_a_registry():
         pytest.skip("not a git checkout")
     git = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     names = subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
-    found = []
+    matches = []
     for name in filter(None, names):
         if (ROOT / name).is_file():
             text = (ROOT / name).read_text(encoding="utf-8", errors="ignore")
-            found += [f"{name}: {match.group()}" for match in FOREIGN.finditer(text)]
-    assert found == []
+            matches += [f"{name}: {match.group()}" for match in FOREIGN.finditer(text)]
+    assert matches == []
 
 
 # --- configs

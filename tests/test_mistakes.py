@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("untouched_process")
 
 
 @pytest.mark.parametrize(
-    "config, option, value, said",
+    "config, option, value, message",
     [
         (
             "vgg11_mnist",
@@ -36,10 +36,10 @@ pytestmark = pytest.mark.usefixtures("untouched_process")
         ),
     ],
 )
-def test_what_a_class_of_the_config_says_is_the_line(config, option, value, said, tmp_path, capsys):
+def test_what_a_class_of_the_config_says_is_the_line(config, option, value, message, tmp_path, capsys):
     path = ROOT / "configs" / f"{config}.yaml"
     args = "--config", path, "--runs_dir", tmp_path, "--without", "[WandbLogger]"
-    assert said in one_error(capsys, "fit", *args, f"--{option}", value)
+    assert message in one_error(capsys, "fit", *args, f"--{option}", value)
 
 
 @pytest.mark.parametrize("content", [{"w": torch.ones(1)}, torch.ones(2)])

@@ -49,9 +49,9 @@ def test_the_error_of_both_splits_in_the_pixels_scale(method, number, data_dir, 
         with torch.no_grad():
             rebuilt = module.reconstruct(view, labels) * case.std + case.mean
         pixels = images.permute(0, 3, 1, 2) / 255
-        own = (rebuilt - pixels).square().mean().item() / case.std**2
-        assert facts[f"{split}_mse"] == pytest.approx(own * case.std**2, rel=1e-4)
-        assert facts["own_scale"][split] == pytest.approx(own, rel=1e-4)
+        scaled_mse = (rebuilt - pixels).square().mean().item() / case.std**2
+        assert facts[f"{split}_mse"] == pytest.approx(scaled_mse * case.std**2, rel=1e-4)
+        assert facts["own_scale"][split] == pytest.approx(scaled_mse, rel=1e-4)
         assert read_last_metrics(tmp_path)[f"{split}/reconstruction_mse"] == pytest.approx(
             facts[f"{split}_mse"]
         )

@@ -62,8 +62,8 @@ def test_an_argument_keeps_its_value():
 
 def test_a_config_is_renamed_at_any_depth():
     tree = rename_config(yaml.safe_load(OLD))
-    shown = yaml.safe_dump(tree)
-    assert "callbacks.figures.feature_map.FeatureMap" in shown and "MonitorTestSplit" in shown
+    text = yaml.safe_dump(tree)
+    assert "callbacks.figures.feature_map.FeatureMap" in text and "MonitorTestSplit" in text
     assert tree["model"]["init_args"] == {"center": False}
     assert rename_config(tree) == tree
 

@@ -24,11 +24,11 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_nearest_is_that_of_all_angles():
     queries, bank = random(7, 5), 3 * random(40, 5, seed=1)
     similarity, places = find_nearest(queries, bank, 6, chunk=3)
-    for query, found, where in zip(queries, similarity, places, strict=True):
+    for query, cosines, where in zip(queries, similarity, places, strict=True):
         angles = [float(query @ b / query.norm() / b.norm()) for b in bank]
         best = sorted(range(40), key=lambda i: -angles[i])[:6]
         assert where.tolist() == best
-        assert found.tolist() == pytest.approx([angles[i] for i in best], abs=1e-5)
+        assert cosines.tolist() == pytest.approx([angles[i] for i in best], abs=1e-5)
 
 
 def test_only_directions_count_and_a_small_bank_is_returned_whole():
@@ -40,8 +40,8 @@ def test_only_directions_count_and_a_small_bank_is_returned_whole():
 
 def test_neighbors_are_known_by_their_position_in_the_split():
     bank = FeatureSet(torch.eye(3), torch.tensor([0, 1, 2]), torch.tensor([10, 20, 30]))
-    found = search_bank(FeatureSet(torch.eye(3)[[2]], torch.tensor([0]), torch.tensor([0])), bank, 1)
-    assert (found.index.item(), found.labels.item(), found.similarity.item()) == (30, 2, 1)
+    nearest = search_bank(FeatureSet(torch.eye(3)[[2]], torch.tensor([0]), torch.tensor([0])), bank, 1)
+    assert (nearest.index.item(), nearest.labels.item(), nearest.similarity.item()) == (30, 2, 1)
 
 
 def test_precision_counts_neighbors_of_the_query_class():
@@ -58,9 +58,9 @@ def test_the_callback_lists_training_examples(method, data_dir, tmp_path):
     assert len({row["query"]["label"] for row in facts["queries"]}) == 3
     for row in facts["queries"]:
         assert row["query"]["split"] == "val" and val.labels[row["query"]["index"]] == row["query"]["label"]
-        for found in (row["neighbors"], row["pixels"]):
-            assert all(train.labels[index] == label for index, label, _ in found) and len(found) == 4
-            similarities = [similarity for *_, similarity in found]
+        for neighbors in (row["neighbors"], row["pixels"]):
+            assert all(train.labels[index] == label for index, label, _ in neighbors) and len(neighbors) == 4
+            similarities = [similarity for *_, similarity in neighbors]
             assert similarities == sorted(similarities, reverse=True) and similarities[0] <= 1.0001
     logged = read_last_metrics(tmp_path)
     assert logged["val/precision_at_4"] == pytest.approx(facts["precision_at_4"]["neighbors"])
@@ -78,7 +78,7 @@ def test_the_floor_is_that_of_pixels(data_dir, tmp_path):
         raw[split] = data.read_batch(split, positions, torch.device("cpu")).views[0].flatten(1)
     similarity, places = find_nearest(raw["val"][[row["query"]["index"]]], raw["train"], 3)
     assert [index for index, *_ in row["pixels"]] == places[0].tolist()
-    assert [found[2] for found in row["pixels"]] == pytest.approx(similarity[0].tolist(), abs=1e-5)
+    assert [neighbor[2] for neighbor in row["pixels"]] == pytest.approx(similarity[0].tolist(), abs=1e-5)
 
 
 def test_texts_have_neighbors_by_features_and_by_characters(data_dir, tmp_path):

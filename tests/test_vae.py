@@ -190,10 +190,10 @@ def test_generated_images_are_decoded_draws_of_the_prior():
 def test_images_of_a_class_are_decoded_draws_of_its_aggregate_posterior():
     method, ((images,), labels, *_) = small().eval(), images_and_labels()
     with torch.no_grad():
-        found = method.class_gaussians(*method.encoder.posterior(images), labels)
-    assert list(found) == [0, 1, 2, 3]
-    expected = method.decoder(found[2].sample(5, seeded())).sigmoid()
-    torch.testing.assert_close(method.generate(5, seeded(), found[2]), expected.detach())
+        gaussians = method.class_gaussians(*method.encoder.posterior(images), labels)
+    assert list(gaussians) == [0, 1, 2, 3]
+    expected = method.decoder(gaussians[2].sample(5, seeded())).sigmoid()
+    torch.testing.assert_close(method.generate(5, seeded(), gaussians[2]), expected.detach())
 
 
 def test_a_conditional_one_generates_the_class_asked_for():

@@ -71,9 +71,9 @@ def test_a_missing_checkpoint_is_named():
 
 
 def test_a_mismatch_names_what_is_missing_unknown_and_of_another_shape():
-    own, found = {"a": torch.zeros(1), "b": torch.zeros(2)}, {"b": torch.zeros(3), "c": torch.zeros(1)}
-    assert state_dict_mismatch(own, own) == ""
-    assert state_dict_mismatch(own, found) == "1 missing (a); 1 unknown (c); 1 of another shape (b)"
+    expected, loaded = {"a": torch.zeros(1), "b": torch.zeros(2)}, {"b": torch.zeros(3), "c": torch.zeros(1)}
+    assert state_dict_mismatch(expected, expected) == ""
+    assert state_dict_mismatch(expected, loaded) == "1 missing (a); 1 unknown (c); 1 of another shape (b)"
 
 
 def test_a_checkpoint_that_does_not_fit_names_its_keys():
