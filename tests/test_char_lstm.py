@@ -120,7 +120,7 @@ def test_the_loss_is_the_mean_over_characters_of_what_follows():
     torch.testing.assert_close(out["features"], method.encode(codes(*texts)).detach())
 
 
-def test_equal_scores_lose_log_128_and_texts_without_a_second_character_nothing():
+def test_equal_scores_lose_log_128_and_single_characters_nothing():
     method = NextCharacter(encoder=lstm(), optimizer=torch.optim.SGD)
     nn.init.zeros_(method.predictor.weight), nn.init.zeros_(method.predictor.bias)
     for texts, expected in ((["some", "text!"], math.log(128)), (["a", ""], 0)):
@@ -157,7 +157,7 @@ def test_it_learns_what_tweets_say(data, tmp_path):
     assert trainer.callback_metrics["val/top1"] >= 0.9
 
 
-def test_validation_every_so_many_steps_logs_train_val_and_test_at_the_same_steps(data, tmp_path):
+def test_validation_within_epochs_logs_all_splits_at_the_same_steps(data, tmp_path):
     options = {"max_steps": 35, "max_epochs": -1, "val_check_interval": 7, "check_val_every_n_epoch": None}
     options |= {"logger": CSVLogger(str(tmp_path))}
     module = classifier()

@@ -170,7 +170,7 @@ class Reseed(Callback):
         torch.manual_seed(self.seed)
 
 
-def test_a_head_that_waits_for_the_data_is_the_same_under_every_strategy(data_dir, tmp_path):
+def test_a_head_sized_by_the_data_draws_the_same_for_any_seed(data_dir, tmp_path):
     heads = []
     for seed in (5, 6):
         module = classifier()
@@ -196,9 +196,7 @@ def test_another_encoder_or_normalization_is_refused_in_one_line(data_dir, tmp_p
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_a_resumed_run_is_uninterrupted_bit_for_bit_and_needs_no_other_file(
-    data_dir, tmp_path, pretrained, frozen
-):
+def test_a_run_resumes_bit_for_bit_without_any_other_file(data_dir, tmp_path, pretrained, frozen):
     path = tmp_path / "encoder.ckpt"
     shutil.copy(pretrained[1], path)
     options = {"max_epochs": 2, "enable_checkpointing": True}
@@ -281,7 +279,7 @@ def test_cross_entropy_is_its_equation_with_labels_smoothed(smoothing):
 
 
 @pytest.mark.parametrize("target", ["regression", "fractions"])
-def test_losses_of_numbers_are_their_equations_and_skip_what_is_unknown(target):
+def test_losses_of_numbers_are_their_equations_and_skip_unknowns(target):
     generator = torch.Generator().manual_seed(0)
     logits, labels = torch.randn(5, 3, generator=generator), torch.rand(5, 3, generator=generator)
     labels[0, 1] = labels[2] = math.nan
@@ -323,7 +321,7 @@ def test_a_steps_loss_is_the_mean_over_known_labels(target):
     assert out["count"] == labeled.sum()
 
 
-def test_unknown_labels_change_nothing_and_a_batch_without_any_is_not_counted():
+def test_unknown_labels_change_nothing_and_are_not_counted():
     labels = torch.tensor([3, 1, 0, 2])
     module = classifier(encoder=small_resnet("group"), num_outputs=4)
     some, none = step(module, torch.tensor([3, -1, 0, -1])), step(module, torch.full((4,), -1))
@@ -334,7 +332,7 @@ def test_unknown_labels_change_nothing_and_a_batch_without_any_is_not_counted():
     assert (some["count"], none["count"]) == (2, 0)
 
 
-def test_gradients_of_processes_that_know_unequally_much_average_to_the_whole_batchs():
+def test_processes_with_unequally_many_labels_have_the_same_gradient():
     labels, module = (
         torch.tensor([3, -1, 0, -1, -1, 2, 1, 1]),
         classifier(encoder=small_resnet("group"), num_outputs=4),

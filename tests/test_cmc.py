@@ -176,7 +176,7 @@ def test_in_batch_known_value_when_all_look_alike(images):
     assert cross_modal(z, z, 0.07).item() == pytest.approx(math.log(images), abs=1e-5)
 
 
-def test_in_batch_modalities_are_equals_and_scale_and_order_do_not_matter():
+def test_in_batch_roles_scale_and_order_do_not_matter():
     z1, z2 = pair()
     loss, shuffle = cross_modal(z1, z2, TEMPERATURE), torch.tensor([3, 1, 5, 0, 2, 4])
     torch.testing.assert_close(cross_modal(z2, z1, TEMPERATURE), loss)
@@ -186,7 +186,7 @@ def test_in_batch_modalities_are_equals_and_scale_and_order_do_not_matter():
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 6])
-def test_in_batch_the_mean_over_processes_is_the_whole_batch_gradients_too(world):
+def test_in_batch_the_mean_over_processes_is_the_whole_batch(world):
     whole, shards = ([z.clone().requires_grad_() for z in pair()] for _ in range(2))
     loss = cross_modal(*whole, TEMPERATURE)
     loss.backward()
@@ -246,7 +246,7 @@ def test_with_a_bank_known_value_when_all_look_alike():
     assert value == pytest.approx((math.log(3) + math.log(4)) / 2, abs=1e-5)
 
 
-def test_with_a_bank_modalities_are_equals_and_scale_and_order_do_not_matter():
+def test_with_a_bank_roles_scale_and_order_do_not_matter():
     (z1, z2), memory = pair(), bank()
     loss = bank_contrast(z1, z2, memory, INDEX, NEGATIVES, TEMPERATURE)
     shuffle = torch.tensor([3, 1, 5, 0, 2, 4])
@@ -329,7 +329,7 @@ def test_the_step_with_a_bank_reads_it_first_and_then_updates_it():
     assert not method.bank.requires_grad
 
 
-def test_the_same_key_draws_the_same_negatives_and_nothing_else_is_drawn():
+def test_the_same_key_draws_the_same_negatives_and_nothing_else():
     method, state = small(negatives=5), torch.get_rng_state()
     method.resize_bank(30)
     start, losses = copy.deepcopy(method.state_dict()), []
@@ -342,7 +342,7 @@ def test_the_same_key_draws_the_same_negatives_and_nothing_else_is_drawn():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_the_bank_has_a_row_for_each_training_image_and_remembers_those_seen(data_dir, tmp_path):
+def test_the_bank_has_a_row_per_training_image_and_updates_it(data_dir, tmp_path):
     method, images = small(negatives=16), data(data_dir)
     train(method, images, tmp_path, limit_train_batches=2)
     assert method.bank.shape == (2, len(images.datasets["train"]), 8)
@@ -352,7 +352,7 @@ def test_the_bank_has_a_row_for_each_training_image_and_remembers_those_seen(dat
     assert torch.equal(moved[0], moved[1]) and moved[0].sum() == 32
 
 
-def test_the_bank_survives_a_checkpoint_and_a_resumed_run_is_the_same(data_dir, tmp_path):
+def test_the_bank_is_checkpointed_and_a_resumed_run_is_the_same(data_dir, tmp_path):
     whole = small(negatives=16)
     options = {"enable_checkpointing": True, "max_epochs": 2}
     train(whole, data(data_dir), tmp_path, callbacks=[Checkpoints(keep_every_n_epochs=1)], **options)

@@ -96,9 +96,7 @@ def test_a_compiled_run_trains_the_same_weights_under_the_same_names(
 
 
 @pytest.mark.parametrize("first", [False, True])
-def test_a_compiled_run_goes_on_from_an_uncompiled_ones_checkpoint_and_the_other_way(
-    first, graphs, data_dir, tmp_path
-):
+def test_compiled_and_uncompiled_runs_load_each_others_checkpoints(first, graphs, data_dir, tmp_path):
     whole, path = build(SIMCLR, compile=first), tmp_path / "half.ckpt"
     train(whole, tiny(data_dir, SIMCLR), tmp_path, callbacks=[SaveAt(4, path)], max_epochs=2)
     rest = build(SIMCLR, compile=not first)

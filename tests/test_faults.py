@@ -152,9 +152,7 @@ def test_a_clock_that_goes_backwards_changes_nothing(config, whole, tmp_path):
     assert provenance["ended"] < provenance["started"] and 0 < provenance["wall_s"] < 600
 
 
-def test_a_cut_off_checkpoint_is_named_and_the_run_goes_on_from_the_one_before(
-    config, whole, tmp_path, capsys
-):
+def test_a_cut_off_checkpoint_is_named_and_the_previous_one_used(config, whole, tmp_path, capsys):
     assert fit(config, tmp_path, fault="Terminate") == 143
     last = tmp_path / "small/version_0/checkpoints/last.ckpt"
     last.write_bytes(last.read_bytes()[:-1000])

@@ -167,7 +167,7 @@ def test_every_config_runs(config, small_data, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_every_config_says_where_its_numbers_come_from_and_fits_a_screen(config):
+def test_every_config_cites_its_numbers_and_fits_a_screen(config):
     lines = (ROOT / "configs" / config).read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("# ") and len(lines) <= 60
 
@@ -254,7 +254,7 @@ UNKNOWN = {  # name: (the change, the key as written, its place, the nearest kno
 
 
 @pytest.mark.parametrize("slip", UNKNOWN)
-def test_an_unknown_key_in_a_config_is_named_with_its_place_and_the_nearest_one(slip, tmp_path, capsys):
+def test_an_unknown_key_is_named_with_its_place_and_the_nearest_key(slip, tmp_path, capsys):
     change, wrong, nearest = UNKNOWN[slip]
     path = edited(tmp_path, change)
     error = one_error(capsys, "fit", "--config", path, "--runs_dir", tmp_path / "runs")

@@ -199,7 +199,7 @@ def test_a_checkpoint_holds_plain_types_and_restores_the_features(case, method, 
     assert encoder.keys() == method.encoder.state_dict().keys()
 
 
-def test_norms_and_biases_do_not_decay_and_everything_is_optimized_once(case, data_dir, tmp_path):
+def test_norms_and_biases_do_not_decay_and_all_is_optimized_once(case, data_dir, tmp_path):
     method = build(case, optimizer=sgd)
     groups = train(method, tiny(data_dir, case), tmp_path).optimizers[0].param_groups
     decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
@@ -213,9 +213,7 @@ def test_norms_and_biases_do_not_decay_and_everything_is_optimized_once(case, da
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_the_learning_rate_warms_up_to_the_configs_number_and_falls_as_half_a_cosine(
-    case, data_dir, tmp_path, accumulate
-):
+def test_the_learning_rate_warms_up_and_falls_as_half_a_cosine(case, data_dir, tmp_path, accumulate):
     method, spy = build(case, optimizer=sgd, warmup_epochs=2), Spy()
     data = tiny(data_dir, case, batch_size=20)  # 88 images, or 90 tweets: four batches
     options = {"callbacks": [spy], "max_epochs": 5, "accumulate_grad_batches": accumulate}
@@ -228,7 +226,7 @@ def test_the_learning_rate_warms_up_to_the_configs_number_and_falls_as_half_a_co
     assert max(spy.rates) == pytest.approx(RATE)
 
 
-def test_the_schedule_without_warm_up_starts_at_the_top_and_ends_at_zero():
+def test_a_schedule_without_warm_up_starts_at_the_top():
     assert [warmup_cosine(step, 0, 4) for step in (0, 2, 4, 9)] == pytest.approx([1, 0.5, 0, 0])
     assert warmup_cosine(0, 5, 5) == pytest.approx(0.2) and warmup_cosine(4, 5, 5) == 1
     assert warmup_cosine(10**6, 3, math.inf) == 1

@@ -98,9 +98,7 @@ def test_last_is_of_the_same_seed(tmp_path):
         find_latest_unfinished(tmp_path, 2)
 
 
-def test_a_job_that_is_queued_again_before_its_first_checkpoint_starts_from_what_it_was_given(
-    tmp_path, monkeypatch
-):
+def test_a_job_requeued_before_a_checkpoint_keeps_its_ckpt_path(tmp_path, monkeypatch):
     run = tmp_path / "x" / "version_0"
     given = SimpleNamespace(runs_dir=tmp_path, experiment="x", ckpt_path="a/checkpoints/last.ckpt")
     monkeypatch.setattr("launch.lightning_cli.find_requeued_run", lambda experiment: (run, None))

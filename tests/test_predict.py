@@ -144,7 +144,7 @@ def test_killed_it_goes_on_where_it_stopped(ckpts, tmp_path):
         np.testing.assert_array_equal(resumed[name], np.load(args[-1])[name])
 
 
-def test_what_is_complete_is_left_alone_and_what_is_of_others_refused(ckpts, data_dir, tmp_path, monkeypatch):
+def test_complete_output_is_left_alone_and_other_files_refused(ckpts, data_dir, tmp_path, monkeypatch):
     features_of(ckpts[False], data_dir, tmp_path)
     before = (tmp_path / "features.npz").stat().st_mtime_ns
     monkeypatch.setattr(
@@ -204,7 +204,7 @@ def test_what_cannot_be_done_is_told_in_one_line(options, named, ckpts, data_dir
     assert "\n" not in str(error.value)
 
 
-def test_the_verb_makes_no_run_folder_and_writes_beside_the_checkpoint(
+def test_predict_writes_beside_the_checkpoint_without_a_run_folder(
     ckpts, tmp_path, capsys, untouched_process
 ):
     ckpt = ckpts[False]

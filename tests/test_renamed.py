@@ -88,7 +88,7 @@ def test_the_command_line_and_yaml_take_old_names(tmp_path, capsys):
     assert CLASSES["Map"] == "FeatureMap"  # `without` is read when the run begins
 
 
-def test_a_kept_run_and_a_new_one_that_differ_in_the_seed_are_one_row():
+def test_kept_and_new_runs_of_different_seeds_are_one_row():
     kept = load_run(ROOT / "results/simclr_cifar10/version_0")
     raw = yaml.safe_load((kept.path / "config.yaml").read_text())
     assert "callbacks.knn.KNN" in yaml.safe_dump(raw)

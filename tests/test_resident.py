@@ -100,7 +100,7 @@ def test_a_batch_is_a_copy_that_may_be_written_to(data_dir, gpu):
     assert torch.equal(rows.resident, before)
 
 
-def test_a_run_trains_the_same_weights_and_sees_the_same_also_from_mid_epoch(data_dir, tmp_path, gpu):
+def test_a_run_has_the_same_weights_and_knn_from_mid_epoch(data_dir, tmp_path, gpu):
     ends, path = [], tmp_path / "half.ckpt"
     for kept, start in ((False, None), (True, None), (True, path)):
         method, callbacks = build(SIMCLR), [Features(), KNN(), SaveAt(4, path)]

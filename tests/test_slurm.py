@@ -77,7 +77,7 @@ def state(run: Path) -> str:
     return json.loads((run / "provenance.json").read_text())["state"]
 
 
-def test_a_job_that_is_queued_again_goes_on_in_its_run_folder_bit_for_bit(job, tmp_path, monkeypatch):
+def test_a_requeued_job_goes_on_in_its_run_folder_bit_for_bit(job, tmp_path, monkeypatch):
     with monkeypatch.context() as again:
         again.setenv("SLURM_RESTART_COUNT", "1")
         assert fit(tmp_path / "whole") == 0
@@ -94,7 +94,7 @@ def test_a_job_that_is_queued_again_goes_on_in_its_run_folder_bit_for_bit(job, t
     assert rows == expected
 
 
-def test_another_job_another_command_and_a_first_start_begin_a_new_run(job, tmp_path, monkeypatch):
+def test_another_job_or_command_and_a_first_start_begin_a_new_run(job, tmp_path, monkeypatch):
     (tmp_path / "version_0").mkdir()
     (tmp_path / "version_1").mkdir()  # ended before it said what it was
     facts = {"slurm_job": "77", "command": "python cli.py fit --config mine.yaml"}
@@ -167,7 +167,7 @@ def test_a_script_starts_a_command_that_can_be_parsed(script, job, tmp_path, cap
         assert config["model"]["init_args"]["temperature"] == 0.8
 
 
-def test_scripts_save_before_their_time_is_over_and_say_how_to_start_them():
+def test_scripts_save_before_the_time_limit_and_say_how_to_start():
     for script in SCRIPTS:
         text = script.read_text()
         assert f"#   sbatch slurm/{script.name} " in text
@@ -228,7 +228,7 @@ def submit(log: Path, *job: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_job_of_two_nodes_requeued_in_mid_run_ends_with_the_weights_of_torchrun(slurm, tmp_path):
+def test_a_requeued_job_of_two_nodes_has_the_weights_of_torchrun(slurm, tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [
         *torchrun,

@@ -32,7 +32,7 @@ def images_and_labels(key=7):
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
-def test_the_loss_is_reconstruction_and_beta_times_divergence_of_one_draw(likelihood):
+def test_the_loss_is_reconstruction_and_beta_times_divergence(likelihood):
     method, batch = small(likelihood=likelihood, sigma=0.3, beta=2.5).eval(), images_and_labels()
     images = batch.views[0]
     mean, log_variance = method.encoder.posterior(images)
@@ -49,7 +49,7 @@ def test_the_loss_is_reconstruction_and_beta_times_divergence_of_one_draw(likeli
         assert torch.equal(out["features"], mean.detach()) and torch.equal(out["targets"], images)
 
 
-def test_reconstructions_are_of_the_draw_in_training_and_of_the_mean_in_validation_but_not_their_error():
+def test_reconstructions_are_of_the_draw_or_in_validation_the_mean():
     method, batch = small("group"), images_and_labels()
     mean, log_variance = method.encoder.posterior(batch.views[0])
     z = reparameterize(mean, log_variance, batch.key.randn(6))
@@ -155,7 +155,7 @@ def conditional() -> VAE:
     return method.eval()
 
 
-def test_a_conditional_decoder_reads_the_class_and_the_encoder_does_not():
+def test_a_conditional_decoder_reads_the_class_the_encoder_does_not():
     method, (views, labels, index, key) = conditional(), images_and_labels()
     out = method.validation_step(Batch(views, labels, index, key), 0)
     other = method.validation_step(Batch(views, labels.flip(0), index, key), 0)
@@ -187,7 +187,7 @@ def test_generated_images_are_decoded_draws_of_the_prior():
     assert not torch.equal(images, method.generate(5, seeded(4)))
 
 
-def test_images_of_a_class_are_decoded_draws_of_its_aggregate_posterior():
+def test_class_images_are_decoded_from_the_aggregate_posterior():
     method, ((images,), labels, *_) = small().eval(), images_and_labels()
     with torch.no_grad():
         gaussians = method.class_gaussians(*method.encoder.posterior(images), labels)

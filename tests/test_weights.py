@@ -70,7 +70,7 @@ def test_a_missing_checkpoint_is_named():
         load_encoder(torch.nn.Identity(), "nowhere.ckpt", {"mean": [0.0], "std": [1.0]})
 
 
-def test_a_mismatch_names_what_is_missing_unknown_and_of_another_shape():
+def test_a_mismatch_names_missing_unknown_and_misshapen_weights():
     expected, loaded = {"a": torch.zeros(1), "b": torch.zeros(2)}, {"b": torch.zeros(3), "c": torch.zeros(1)}
     assert state_dict_mismatch(expected, expected) == ""
     assert state_dict_mismatch(expected, loaded) == "1 missing (a); 1 unknown (c); 1 of another shape (b)"
@@ -84,7 +84,7 @@ def test_a_checkpoint_that_does_not_fit_names_its_keys():
         other.on_load_checkpoint(checkpoint)
 
 
-def test_views_outside_a_methods_range_are_refused_before_the_first_step(data_dir, tmp_path, monkeypatch):
+def test_views_outside_a_methods_range_are_refused_at_the_start(data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(CASE.method, "value_range", (-1.0, 1.0))
     with pytest.raises(MisconfigurationException) as error:
         train(build(CASE), tiny(data_dir, CASE._replace(mean=0.5, std=0.25)), tmp_path)
