@@ -15,6 +15,7 @@ from jsonargparse import Namespace
 
 import cli
 from tests.conftest import PICTURES, command_line
+from tests.errors import read_only_error
 
 ROOT = Path(cli.__file__).parent
 ROOMS = ("ssl_modules", "datamodules", "callbacks", "reports", "model_summary", "common")
@@ -207,6 +208,24 @@ def edited(tmp_path, change):
     return path
 
 
+def write_callback(name, **arguments):
+    """Have the config name a callback of the room."""
+    entry = {"class_path": f"callbacks.{name}", "init_args": arguments}
+    return lambda tree: tree["trainer"].update({"callbacks+": [entry]})
+
+
+def write_class(*path):
+    """Write the name of a class, the last word, where the path leads to."""
+
+    def change(tree):
+        *way, name = path
+        for key in way:
+            tree = tree[key]
+        tree["class_path"] = name
+
+    return change
+
+
 def rename(*path):
     """Give the key at the end of the path another name, the last one; what is on the way is made."""
 
@@ -217,16 +236,6 @@ def rename(*path):
         tree[new] = tree.pop(old, 1)
 
     return change
-
-
-def one_error(capsys, *args) -> str:
-    """What `cli.py ARGS` prints before it exits with 2: one line on stderr and nothing else. Nothing is trained."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lightning.pytorch.Trainer._run", lambda *args, **kwargs: pytest.fail("it went on"))
-        assert command_line(*args) == 2
-    out, err = capsys.readouterr()
-    assert out == "" and err.startswith("error: ") and err.endswith("\n") and err.count("\n") == 1, err
-    return err
 
 
 ENCODER = ("model", "init_args", "encoder", "init_args")
@@ -250,6 +259,7 @@ UNKNOWN = {  # name: (the change, the key as written, its place, the nearest kno
     "top level": (rename("model", "modle"), "modle", "model"),
     "class_path": (rename("model", "class_path", "class_pth"), "class_pth", "class_path"),
     "option of the house": (rename("runs_dir", "run_dir"), "run_dir", "runs_dir"),
+    "callback": (write_callback("evaluation.knn.KNN", every_n_epoch=1), "every_n_epoch", "every_n_epochs"),
 }
 
 
@@ -257,111 +267,74 @@ UNKNOWN = {  # name: (the change, the key as written, its place, the nearest kno
 def test_an_unknown_key_is_named_with_its_place_and_the_nearest_key(slip, tmp_path, capsys):
     change, wrong, nearest = UNKNOWN[slip]
     path = edited(tmp_path, change)
-    error = one_error(capsys, "fit", "--config", path, "--runs_dir", tmp_path / "runs")
+    error = read_only_error(capsys, "fit", "--config", path, "--runs_dir", tmp_path / "runs")
     assert re.search(rf"['.]{wrong.split('.')[-1]}['. ]", error) and wrong in error, error
     assert str(path) in error and repr(nearest) in error, error
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize(
-    "key, nearest",
-    [
-        ("--trainer.max_epoch", "max_epochs"),
-        ("--model.init_args.temprature", "temperature"),
-        ("--model.init_args.encoder.init_args.in_chanels", "in_channels"),
-        ("--data.init_args.colour", "color"),
-        ("--runs_dirs", "runs_dir"),
-    ],
-)
-def test_an_unknown_option_is_named_with_the_nearest_one(key, nearest, tmp_path, capsys):
-    error = one_error(capsys, "fit", "--config", DIGITS, "--runs_dir", tmp_path, key, "1")
-    assert key.rsplit(".")[-1].lstrip("-") in error and "the command line" in error and repr(nearest) in error
-    assert not list(tmp_path.iterdir())
-
-
-def test_an_unknown_key_of_a_callback_is_named(tmp_path, capsys):
-    def change(tree):
-        tree["trainer"]["callbacks+"] = [
-            {"class_path": "callbacks.evaluation.knn.KNN", "init_args": {"every_n_epoch": 1}}
-        ]
-
-    error = one_error(capsys, "fit", "--config", edited(tmp_path, change), "--runs_dir", tmp_path)
-    assert "'every_n_epoch'" in error and "'every_n_epochs'" in error and "edited.yaml" in error
-
-
-CLASSES = {  # name: (where in the tree, what is written there, what the message must offer or say)
-    "method": (("model",), "ssl_modules.simclr.SimCRL", "'SimCLR'"),
-    "module of the method": (("model",), "ssl_modules.simlcr.SimCLR", "ssl_modules.simlcr"),
-    "encoder": (("model", "init_args", "encoder"), "ssl_modules.networks.resnet.ResNett", "'ResNet'"),
-    "optimizer": (("model", "init_args", "optimizer"), "torch.optim.SDG", "'SGD'"),
-    "data": (("data",), "datamodules.digits.Digit", "'Digits'"),
+CLASSES = {  # name: (the change, the class as written, what the line must offer or say)
+    "method": (write_class("model", "ssl_modules.simclr.SimCRL"), "simclr.SimCRL", "'SimCLR'"),
+    "module": (write_class("model", "ssl_modules.simlcr.SimCLR"), "simlcr.SimCLR", "ssl_modules.simlcr"),
+    "encoder": (
+        write_class(*ENCODER[:3], "ssl_modules.networks.resnet.ResNett"),
+        "resnet.ResNett",
+        "'ResNet'",
+    ),
+    "optimizer": (write_class("model", "init_args", "optimizer", "torch.optim.SDG"), "optim.SDG", "'SGD'"),
+    "data": (write_class("data", "datamodules.digits.Digit"), "digits.Digit", "'Digits'"),
+    "callback": (write_callback("evaluation.knn.KNNN"), "callbacks.evaluation.knn.KNNN", "'KNN'"),
 }
 
 
 @pytest.mark.parametrize("slip", CLASSES)
 def test_a_misspelt_class_is_named_with_the_nearest_one(slip, tmp_path, capsys):
-    where, written, offered = CLASSES[slip]
-
-    def change(tree):
-        for key in where:
-            tree = tree[key]
-        tree["class_path"] = written
-
-    error = one_error(capsys, "fit", "--config", edited(tmp_path, change), "--runs_dir", tmp_path / "runs")
+    change, written, offered = CLASSES[slip]
+    path = edited(tmp_path, change)
+    error = read_only_error(capsys, "fit", "--config", path, "--runs_dir", tmp_path / "runs")
     assert written in error and offered in error, error
 
 
-def test_a_misspelt_callback_is_named_with_the_nearest_one(tmp_path, capsys):
-    def change(tree):
-        tree["trainer"]["callbacks+"] = [{"class_path": "callbacks.evaluation.knn.KNNN"}]
+OPTIONS = {  # an option of a fit: what the line must say
+    "--trainer.max_epoch 1": ("max_epoch", "the command line", "'max_epochs'"),
+    "--model.init_args.temprature 1": ("temprature", "the command line", "'temperature'"),
+    "--model.init_args.encoder.init_args.in_chanels 1": ("in_chanels", "the command line", "'in_channels'"),
+    "--data.init_args.colour 1": ("colour", "the command line", "'color'"),
+    "--runs_dirs 1": ("runs_dirs", "the command line", "'runs_dir'"),
+    "--trainer.max_epochs many": ("trainer.max_epochs", "many"),
+    "--model.init_args.temperature warm": ("temperature", "warm"),
+    "--model.init_args.encoder.init_args.preset resnet19": ("preset", "resnet19"),
+    "--model.init_args.encoder.init_args.widths [8, wide]": ("widths", "wide"),
+    "--data.init_args.views [{scale: large}]": ("scale", "large"),
+    "--ckpt_path nowhere.ckpt": ("--ckpt_path nowhere.ckpt",),
+    "--ckpt_path last": ("--ckpt_path last",),
+    "--without [KNM]": ("KNM", "'KNN'"),
+}
 
-    error = one_error(capsys, "fit", "--config", edited(tmp_path, change), "--runs_dir", tmp_path / "runs")
-    assert "callbacks.evaluation.knn.KNNN" in error and "'KNN'" in error, error
 
-
-@pytest.mark.parametrize(
-    "key, value, named",
-    [
-        ("--trainer.max_epochs", "many", "trainer.max_epochs"),
-        ("--model.init_args.temperature", "warm", "temperature"),
-        ("--model.init_args.encoder.init_args.preset", "resnet19", "preset"),
-        ("--model.init_args.encoder.init_args.widths", "[8, wide]", "widths"),
-        ("--data.init_args.views", "[{scale: large}]", "scale"),
-    ],
-)
-def test_a_value_of_the_wrong_type_is_named_with_its_key(key, value, named, tmp_path, capsys):
-    error = one_error(capsys, "fit", "--config", DIGITS, "--runs_dir", tmp_path, key, value)
-    assert named in error and re.findall(r"\w+", value)[-1] in error, error
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_slip_in_an_option_is_named(option, tmp_path, capsys):
+    error = read_only_error(capsys, "fit", "--config", DIGITS, "--runs_dir", tmp_path, *option.split(" ", 1))
+    assert all(words in error for words in OPTIONS[option]), error
     assert not list(tmp_path.iterdir())
 
 
-def test_an_unknown_verb_is_named_with_the_nearest_one(capsys):
-    assert "did you mean 'fit'" in one_error(capsys, "fitt")
-    assert "validate" in one_error(capsys, "zzz")
+VERBS = {  # words after `cli.py`: what the line must say
+    "fitt": ("did you mean 'fit'",),
+    "zzz": ("validate",),
+    **dict.fromkeys(("fit", "validate", "test"), ("model", "data")),
+    "fit --config nowhere.yaml": ("nowhere.yaml",),
+    "fit --config broken.yaml": ("broken.yaml is not valid YAML",),
+    "fit --config=broken.yaml": ("broken.yaml is not valid YAML",),
+}
 
 
-@pytest.mark.parametrize("verb", ["fit", "validate", "test"])
-def test_a_verb_without_model_and_data_says_what_is_missing(verb, capsys):
-    error = one_error(capsys, verb)
-    assert "model" in error and "data" in error
-
-
-def test_a_config_that_is_not_there_or_no_yaml_is_named(tmp_path, capsys):
-    assert "nowhere.yaml" in one_error(capsys, "fit", "--config", tmp_path / "nowhere.yaml")
-    broken = tmp_path / "broken.yaml"
-    broken.write_text("model: {class_path: [\n")
-    assert "broken.yaml" in one_error(capsys, "fit", "--config", broken)
-
-
-@pytest.mark.parametrize("path", ["nowhere.ckpt", "last"])
-def test_a_checkpoint_that_is_not_there_is_named(path, tmp_path, capsys):
-    error = one_error(capsys, "fit", "--config", DIGITS, "--runs_dir", tmp_path, "--ckpt_path", path)
-    assert f"--ckpt_path {path}" in error
-
-
-def test_a_switched_off_callback_that_nobody_knows_is_named(tmp_path, capsys):
-    error = one_error(capsys, "fit", "--config", DIGITS, "--runs_dir", tmp_path, "--without", "[KNM]")
-    assert "KNM" in error and "'KNN'" in error
+@pytest.mark.parametrize("words", VERBS)
+def test_a_slip_in_the_verb_or_the_config_is_named(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("broken.yaml").write_text("model: {class_path: [\n")
+    error = read_only_error(capsys, *words.split())
+    assert all(part in error for part in VERBS[words]), error
 
 
 def test_a_missing_data_set_is_told_in_one_line(tmp_path, capsys):
