@@ -1,5 +1,6 @@
 """What tests of mistakes share: each is refused in one line."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,11 +11,12 @@ from tests.conftest import command_line
 
 
 @contextmanager
-def refused_in_one_line(match: str = "") -> Iterator[pytest.ExceptionInfo]:
-    """The block raises a MisconfigurationException of one line, in which the pattern is found."""
-    with pytest.raises(MisconfigurationException, match=match) as error:
+def refused_in_one_line(*patterns: str) -> Iterator[pytest.ExceptionInfo]:
+    """The block raises a MisconfigurationException of one line, in which each pattern is found."""
+    with pytest.raises(MisconfigurationException) as error:
         yield error
-    assert "\n" not in str(error.value)
+    text = str(error.value)
+    assert "\n" not in text and all(re.search(pattern, text) for pattern in patterns), text
 
 
 def read_error(capsys, *args) -> str:

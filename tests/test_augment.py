@@ -1,5 +1,6 @@
 """The batched augmentation does what torchvision does to one image, and draws what torchvision draws."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -360,9 +361,8 @@ def test_one_graph_without_waiting_for_the_device(color):
     ({"gray": 0.2}, 1, "gray = 0.2 needs 3 channels"),
 ])  # fmt: skip
 def test_a_wrong_recipe_is_refused(wrong, channels, words):
-    with refused_in_one_line() as error:
+    with refused_in_one_line(re.escape(words), ": "):
         check_recipe(Recipe(**wrong), 32, 32, channels)
-    assert words in str(error.value) and ": " in str(error.value)
 
 
 def test_a_right_recipe_passes():

@@ -13,9 +13,9 @@ from datamodules.augmentation.augment import Recipe
 from datamodules.galaxy_zoo import GalaxyZoo
 from datamodules.storage import image_files
 from datamodules.storage.galaxy_tree import largest_answer, likeliest_path, list_paths
+from tests.data_modules import CPU, set_up_data
 from tests.errors import refused_in_one_line
 from tests.galaxies import galaxies_of, require_data, write_csv, write_galaxies
-from tests.test_datamodules import CPU, set_up_data
 
 # --- the data module
 

@@ -10,8 +10,8 @@ from datamodules.arrays import Arrays
 from datamodules.image_folder import ImageFolder
 from datamodules.storage import image_files
 from tests.conftest import command_line
+from tests.data_modules import set_up_data, setup_error
 from tests.folders import CLASSES, classes_of, write_folders, write_images
-from tests.test_datamodules import set_up_data, setup_error
 
 
 def folder_data(data_dir, **options):

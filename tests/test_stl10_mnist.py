@@ -29,8 +29,8 @@ from datamodules.storage.splits import ArraySplit, subsample
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.simclr import SimCLR
 from tests.conftest import random_split, write_random
+from tests.data_modules import CPU, set_up_data, setup_error, transfer_batch
 from tests.methods import train
-from tests.test_datamodules import CPU, set_up_data, setup_error, transfer_batch
 
 ROOT = Path(__file__).parent.parent
 VIEW = Recipe(scale=(0.5, 1.0), flip=0.5, jitter=0.8, brightness=0.4)

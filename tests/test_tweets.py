@@ -14,8 +14,8 @@ from datamodules.loading.loader import BatchLoader
 from datamodules.storage.tweet_files import read_tweets, to_ascii
 from datamodules.texts import TextRows
 from datamodules.tweets import Tweets
+from tests.data_modules import set_up_data
 from tests.errors import refused_in_one_line
-from tests.test_datamodules import set_up_data
 from tests.tweets import random_tweets, write_tweets
 
 CPU = torch.device("cpu")

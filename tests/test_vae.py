@@ -220,9 +220,8 @@ def test_a_conditional_one_generates_the_class_asked_for():
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_options_that_make_no_vae_are_refused_in_one_line(options, named):
-    with refused_in_one_line() as error:
+    with refused_in_one_line("VAE", named):
         VAE(**({"encoder": VAEMLP(16, hidden=8, latent=2), "optimizer": torch.optim.AdamW} | options))
-    assert "VAE" in str(error.value) and named in str(error.value)
 
 
 def test_views_outside_0_and_1_are_refused_in_one_line(data_dir, tmp_path):

@@ -86,14 +86,12 @@ def test_a_residual_block_starts_near_the_identity():
 
 @pytest.mark.parametrize("size, stages", [(28, 5), (48, 5), (16, 5), (31, 1), (0, 1), (32, 0)])
 def test_a_side_that_does_not_halve_evenly_is_refused_in_one_line(size, stages):
-    with refused_in_one_line() as error:
+    with refused_in_one_line("VAEConv", str(size)):
         VAEConv(size, stages=stages)
-    assert "VAEConv" in str(error.value) and str(size) in str(error.value)
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 32, 32), (3, 16, 32)])
 @pytest.mark.parametrize("encoder", [VAEMLP(16), VAEConv(16, stages=2)], ids=["mlp", "conv"])
 def test_images_of_another_shape_are_refused_in_one_line(encoder, shape):
-    with refused_in_one_line("3x16x16") as error:
+    with refused_in_one_line("3x16x16", "x".join(map(str, shape))):
         encoder(torch.zeros(2, *shape))
-    assert "x".join(map(str, shape)) in str(error.value)
