@@ -14,9 +14,6 @@ from callbacks.plotting.examples import load_examples
 from ssl_modules.networks.resnet import ResNet
 from tests.conftest import CLASSES, random_split
 from tests.figure_runs import (
-    assert_training_unchanged,
-    build_tiny_data,
-    build_tweets,
     find_case,
     fit_case,
     read_figure,
@@ -126,13 +123,7 @@ def test_maps_are_clustered_by_their_means(data_dir, tmp_path):
 
 
 def test_without_maps_one_line_says_so(data_dir, tmp_path):
-    fit_case(
-        find_case("Classifier", 1),
-        data_dir,
-        tmp_path,
-        callback := Clustering(layer="maps"),
-        data=build_tweets(tmp_path),
-    )
+    fit_case(find_case("Classifier", 1), data_dir, tmp_path, callback := Clustering(layer="maps"))
     assert callback.skip_reason and not (tmp_path / "figures").exists()
 
 
@@ -144,10 +135,9 @@ def test_tokens_are_no_maps(data_dir, tmp_path, monkeypatch):
 
 
 def test_texts_have_clusters_and_numbers_do_not(data_dir, tmp_path):
-    fit_case(find_case("Classifier", 1), data_dir, tmp_path, Clustering(), data=build_tweets(tmp_path))
+    fit_case(find_case("Classifier", 1), data_dir, tmp_path, Clustering())
     assert read_figure(tmp_path, "clustering")[0]["clusters"] == 2
-    numbers = build_tiny_data(find_case("SimCLR"), write_numbers(tmp_path))
-    fit_case(find_case("SimCLR"), data_dir, tmp_path / "numbers", callback := Clustering(), data=numbers)
+    fit_case(find_case("SimCLR"), write_numbers(tmp_path), tmp_path / "numbers", callback := Clustering())
     assert callback.skip_reason and not (tmp_path / "numbers" / "figures").exists()
 
 
@@ -162,8 +152,3 @@ def test_only_validation_images_need_labels(tmp_path):
     assert facts["clusters"] == 2 and len(arrays["labels"]) == 20
     assert "pred" not in read_figure(tmp_path, "tsne")[1]
     assert callbacks[2].skip_reason and not (tmp_path / "figures" / "retrieval").exists()
-
-
-@pytest.mark.parametrize("method", ["SimCLR", "VAE"])
-def test_training_is_unchanged_bit_for_bit(method, data_dir, tmp_path):
-    assert_training_unchanged(find_case(method), data_dir, tmp_path, Clustering(every_n_epochs=1))

@@ -17,9 +17,6 @@ from callbacks.figures.confusion import (
 )
 from tests.conftest import CLASSES
 from tests.figure_runs import (
-    assert_training_unchanged,
-    build_tiny_data,
-    build_tweets,
     find_case,
     fit_case,
     read_figure,
@@ -108,14 +105,8 @@ def test_the_callback_counts_the_predictions_of_the_head(method, number, head, d
 
 
 def test_texts_have_a_matrix_and_numbers_do_not(data_dir, tmp_path):
-    fit_case(find_case("Classifier", 1), data_dir, tmp_path, Confusion(), data=build_tweets(tmp_path))
+    fit_case(find_case("Classifier", 1), data_dir, tmp_path, Confusion())
     facts, _ = read_figure(tmp_path, "confusion")
     assert facts["classes"] == ["negative", "positive"]
-    numbers = build_tiny_data(find_case("SimCLR"), write_numbers(tmp_path))
-    fit_case(find_case("SimCLR"), data_dir, tmp_path / "numbers", callback := Confusion(), data=numbers)
+    fit_case(find_case("SimCLR"), write_numbers(tmp_path), tmp_path / "numbers", callback := Confusion())
     assert callback.skip_reason and not (tmp_path / "numbers" / "figures").exists()
-
-
-@pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier"])
-def test_training_is_unchanged_bit_for_bit(method, data_dir, tmp_path):
-    assert_training_unchanged(find_case(method), data_dir, tmp_path, Confusion(every_n_epochs=1))

@@ -6,9 +6,6 @@ import torch
 from callbacks.evaluation.features import FeatureSet
 from callbacks.figures.retrieval import Retrieval, find_nearest, neighbor_precision, search_bank
 from tests.figure_runs import (
-    assert_training_unchanged,
-    build_tiny_data,
-    build_tweets,
     find_case,
     fit_case,
     read_figure,
@@ -82,18 +79,12 @@ def test_the_floor_is_that_of_pixels(data_dir, tmp_path):
 
 
 def test_texts_have_neighbors_by_features_and_by_characters(data_dir, tmp_path):
-    fit_case(find_case("Classifier", 1), data_dir, tmp_path, Retrieval(), data=build_tweets(tmp_path))
+    fit_case(find_case("Classifier", 1), data_dir, tmp_path, Retrieval())
     facts, _ = read_figure(tmp_path, "retrieval")
     assert facts["raw"] == "characters" and set(facts["queries"][0]) == {"query", "neighbors", "characters"}
 
 
 def test_numbers_have_neighbors_and_no_precision(data_dir, tmp_path):
-    numbers = build_tiny_data(find_case("SimCLR"), write_numbers(tmp_path))
-    fit_case(find_case("SimCLR"), data_dir, tmp_path / "numbers", Retrieval(), data=numbers)
+    fit_case(find_case("SimCLR"), write_numbers(tmp_path), tmp_path / "numbers", Retrieval())
     facts, _ = read_figure(tmp_path / "numbers", "retrieval")
     assert "precision_at_10" not in facts and facts["queries"][0]["neighbors"][0][1] is None
-
-
-@pytest.mark.parametrize("method", ["SimCLR", "VAE"])
-def test_training_is_unchanged_bit_for_bit(method, data_dir, tmp_path):
-    assert_training_unchanged(find_case(method), data_dir, tmp_path, Retrieval(every_n_epochs=1))

@@ -10,7 +10,6 @@ from callbacks.figures.latents import Latents, interpolate_latents, make_travers
 from callbacks.figures.samples import Samples
 from callbacks.measures.frechet import frechet_distance, patch_statistics
 from tests.figure_runs import (
-    assert_training_unchanged,
     find_case,
     fit_case,
     read_figure,
@@ -148,7 +147,3 @@ def test_one_line_says_that_a_method_draws_no_images(method, data_dir, tmp_path,
         f"Latents: no picture, since {method} has no latents with a prior",
     ]
     assert not (tmp_path / "figures").exists()
-
-
-def test_training_is_unchanged_bit_for_bit(data_dir, tmp_path):
-    assert_training_unchanged(find_case("VAE", 2), data_dir, tmp_path, *small(every_n_epochs=1))
