@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import functional as TF
 from datamodules.augmentation.augment import COLUMNS, augment, draw_params
 from datamodules.augmentation.geometry import rotate_images
 from datamodules.augmentation.recipe import Recipe, check_recipe
+from tests.draws import make_generator
 from tests.errors import refused_in_one_line
 
 SIMCLR = Recipe(
@@ -27,10 +28,6 @@ SIMCLR = Recipe(
     blur=0.5,
     solarize=0.2,
 )
-
-
-def make_generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def smooth_images(n: int = 6, height: int = 32, width: int = 32, channels: int = 3) -> torch.Tensor:

@@ -13,11 +13,7 @@ from ssl_modules.networks.conv_autoencoder import ConvEncoder
 from ssl_modules.networks.residual_autoencoder import ResidualEncoder
 from ssl_modules.networks.resnet import Block, ResNet
 from tests.errors import refused_in_one_line
-from tests.methods import small_residual_encoder, train
-
-
-def count_parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+from tests.methods import count_parameters, small_residual_encoder, train
 
 
 def build_small(residual=True, **arguments) -> Autoencoder:

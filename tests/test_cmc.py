@@ -19,15 +19,12 @@ from ssl_modules.losses.multiview import bank_contrast, cross_modal, update_bank
 from ssl_modules.networks.lab import rgb_to_lab
 from ssl_modules.networks.lab_pair import LabPair
 from ssl_modules.networks.resnet import ResNet
+from tests.draws import draw_normal
 from tests.errors import refused_in_one_line
 from tests.methods import small_resnet, train
 
 TEMPERATURE = 0.2
 DEFAULTS = {"optimizer": torch.optim.AdamW, "out_dim": 8, "temperature": TEMPERATURE}
-
-
-def draw(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def color(*rgb):
@@ -142,8 +139,8 @@ def test_lab_is_float32_where_the_networks_are_not():
 
 def pair(images=6, dim=5, spread=0.5):
     """Two modalities that resemble each other."""
-    z1 = draw(images, dim)
-    return z1, z1 + spread * draw(images, dim, seed=1)
+    z1 = draw_normal(images, dim)
+    return z1, z1 + spread * draw_normal(images, dim, seed=1)
 
 
 def similarity(a, b):
@@ -207,7 +204,7 @@ def test_in_batch_the_mean_over_processes_is_the_whole_batch(world):
 
 
 def bank(images=20, dim=5):
-    return F.normalize(draw(2, images, dim, seed=2), dim=2)
+    return F.normalize(draw_normal(2, images, dim, seed=2), dim=2)
 
 
 INDEX, NEGATIVES = torch.tensor([4, 0, 19, 7, 11, 2]), torch.tensor([3, 3, 8, 7, 15, 11, 1, 19])

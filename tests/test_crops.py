@@ -14,8 +14,9 @@ from datamodules.augmentation.geometry import crop_center
 from datamodules.augmentation.recipe import Recipe, check_recipe
 from tests.conftest import write_random
 from tests.data_modules import CPU, set_up_data, setup_error, transfer_batch
+from tests.draws import make_generator
 from tests.errors import refused_in_one_line
-from tests.test_augment import SIMCLR, assert_same_moments, make_generator, smooth_images, to_float
+from tests.test_augment import SIMCLR, assert_same_moments, smooth_images, to_float
 
 
 def slice_crops(images, params, side):

@@ -26,6 +26,7 @@ from ssl_modules.networks.vae import VAEMLP, VAEConv
 from ssl_modules.networks.vgg import VGG11
 from ssl_modules.simclr import SimCLR
 from tests.errors import refused_in_one_line
+from tests.methods import count_parameters
 
 TINY = {"widths": [8, 16], "blocks": [1, 2]}
 ENCODERS = {  # name: (constructor, its arguments, side of the images or None for text, dim)
@@ -103,10 +104,6 @@ def test_pooled_features_are_the_mean_of_the_maps(encoder):
 def test_stems_keep_halve_or_quarter_the_side_and_stages_halve_it(stem, side, expected):
     maps = ResNet(**TINY, stem=stem).eval().maps(torch.zeros(1, 3, side, side))
     assert maps.shape == (1, 16, expected, expected)
-
-
-def count_parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
 
 
 def resnet_parameters(widths, blocks, bottleneck, stem):

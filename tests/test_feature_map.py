@@ -17,6 +17,7 @@ from tests.figure_runs import (
     read_figure,
     write_numbers,
 )
+from tests.methods import Flat
 
 
 def groups(count: int, dim: int = 60, apart: float = 2.0, seed: int = 0) -> np.ndarray:
@@ -130,19 +131,6 @@ def test_numbers_and_texts_have_maps(data_dir, tmp_path):
     with np.load(tmp_path / "figures/tsne/thumbnails.npz") as thumbnails:
         views, *_ = data.read_batch("val", arrays["index"], torch.device("cpu"))
         assert thumbnails["texts"].tolist() == data.display(views[0])
-
-
-class Flat(torch.nn.Module):
-    """An encoder that has collapsed."""
-
-    dim, pooled = 8, False
-
-    def __init__(self):
-        super().__init__()
-        self.point = torch.nn.Parameter(torch.ones(8))
-
-    def forward(self, view):
-        return self.point.expand(len(view), -1)
 
 
 def test_collapsed_features_have_none(data_dir, tmp_path):

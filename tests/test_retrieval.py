@@ -5,6 +5,7 @@ import torch
 
 from callbacks.evaluation.features import FeatureSet
 from callbacks.figures.retrieval import Retrieval, find_nearest, neighbor_precision, search_bank
+from tests.draws import draw_normal
 from tests.figure_runs import (
     find_case,
     fit_case,
@@ -14,12 +15,8 @@ from tests.figure_runs import (
 )
 
 
-def random(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
 def test_nearest_is_that_of_all_angles():
-    queries, bank = random(7, 5), 3 * random(40, 5, seed=1)
+    queries, bank = draw_normal(7, 5), 3 * draw_normal(40, 5, seed=1)
     similarity, places = find_nearest(queries, bank, 6, chunk=3)
     for query, cosines, where in zip(queries, similarity, places, strict=True):
         angles = [float(query @ b / query.norm() / b.norm()) for b in bank]
@@ -29,7 +26,7 @@ def test_nearest_is_that_of_all_angles():
 
 
 def test_only_directions_count_and_a_small_bank_is_returned_whole():
-    queries, bank = random(3, 4), random(5, 4, seed=1)
+    queries, bank = draw_normal(3, 4), draw_normal(5, 4, seed=1)
     (a, i), (b, j) = find_nearest(queries, bank, 10), find_nearest(7 * queries, 0.1 * bank, 10)
     torch.testing.assert_close(a, b)
     assert torch.equal(i, j) and i.shape == (3, 5)

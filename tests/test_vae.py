@@ -11,13 +11,10 @@ from ssl_modules.losses.elbo import bernoulli_nll, kl_to_standard_normal
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.networks.vae import VAEMLP, VAEConv
 from ssl_modules.vae import VAE
+from tests.draws import make_generator
 from tests.errors import refused_in_one_line
 from tests.methods import train
 from tests.test_elbo import bernoulli_written_out, gaussian_written_out, kl_written_out
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def small(norm="batch", **options) -> VAE:
@@ -27,7 +24,7 @@ def small(norm="batch", **options) -> VAE:
 
 
 def images_and_labels(key=7):
-    images = torch.rand(12, 3, 16, 16, generator=seeded(1))
+    images = torch.rand(12, 3, 16, 16, generator=make_generator(1))
     return Batch([images], torch.arange(12) % 4, torch.arange(12), BatchKey.single(key, 12))
 
 
@@ -165,7 +162,7 @@ def test_a_conditional_decoder_reads_the_class_the_encoder_does_not():
 
 
 def test_without_a_label_the_condition_is_zero():
-    method, z = conditional(), torch.randn(2, 6, generator=seeded())
+    method, z = conditional(), torch.randn(2, 6, generator=make_generator())
     labels = torch.tensor([3, -1])
     expected = torch.cat([z, torch.tensor([[0, 0, 0, 1.0], [0, 0, 0, 0]])], 1)
     torch.testing.assert_close(method.decode(z, labels), method.decoder(expected))
@@ -179,12 +176,12 @@ def test_a_plain_one_ignores_classes_that_the_data_have():
 
 def test_generated_images_are_decoded_draws_of_the_prior():
     method, state = small().eval(), torch.get_rng_state()
-    images = method.generate(5, seeded(3))
-    expected = method.decoder(torch.randn(5, 6, generator=seeded(3))).sigmoid()
+    images = method.generate(5, make_generator(3))
+    expected = method.decoder(torch.randn(5, 6, generator=make_generator(3))).sigmoid()
     torch.testing.assert_close(images, expected.detach())
     assert images.shape == (5, 3, 16, 16) and images.min() >= 0 and images.max() <= 1
     assert not images.requires_grad and torch.equal(torch.get_rng_state(), state)
-    assert not torch.equal(images, method.generate(5, seeded(4)))
+    assert not torch.equal(images, method.generate(5, make_generator(4)))
 
 
 def test_class_images_are_decoded_from_the_aggregate_posterior():
@@ -192,16 +189,16 @@ def test_class_images_are_decoded_from_the_aggregate_posterior():
     with torch.no_grad():
         gaussians = method.class_gaussians(*method.encoder.posterior(images), labels)
     assert list(gaussians) == [0, 1, 2, 3]
-    expected = method.decoder(gaussians[2].sample(5, seeded())).sigmoid()
-    torch.testing.assert_close(method.generate(5, seeded(), gaussians[2]), expected.detach())
+    expected = method.decoder(gaussians[2].sample(5, make_generator())).sigmoid()
+    torch.testing.assert_close(method.generate(5, make_generator(), gaussians[2]), expected.detach())
 
 
 def test_a_conditional_one_generates_the_class_asked_for():
     method, labels = conditional(), torch.tensor([0, 1])
-    images = method.generate(2, seeded(), labels=labels)
-    z = torch.randn(2, 6, generator=seeded())
+    images = method.generate(2, make_generator(), labels=labels)
+    z = torch.randn(2, 6, generator=make_generator())
     torch.testing.assert_close(images, method.decode(z, labels).sigmoid().detach())
-    assert not torch.equal(images, method.generate(2, seeded(), labels=labels.flip(0)))
+    assert not torch.equal(images, method.generate(2, make_generator(), labels=labels.flip(0)))
 
 
 # --- slips

@@ -7,16 +7,9 @@ import torch
 from torch import nn
 
 from ssl_modules.networks.vae import VAEMLP, ResidualBlock, VAEConv
+from tests.draws import make_generator
 from tests.errors import refused_in_one_line
-
-
-def seeded_generator(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def count_parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
-
+from tests.methods import count_parameters
 
 NETWORKS = {
     "mlp": lambda **options: VAEMLP(64, **options),
@@ -30,7 +23,7 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_an_image_becomes_512_numbers_and_an_image_again(name, in_channels, conditions):
     encoder = NETWORKS[name](in_channels=in_channels).eval()
-    images = torch.rand(2, in_channels, 64, 64, generator=seeded_generator())
+    images = torch.rand(2, in_channels, 64, 64, generator=make_generator())
     mean, log_variance = encoder.posterior(images)
     assert mean.shape == log_variance.shape == (2, 512) and encoder.dim == 512 and not encoder.pooled
     assert torch.equal(encoder(images), mean) and not torch.equal(mean, log_variance)
@@ -80,7 +73,7 @@ def test_a_residual_block_starts_near_the_identity():
     block = ResidualBlock(8, "batch")
     assert block.residual[-1].weight.unique().tolist() == pytest.approx([0.1])  # near it from the start
     nn.init.zeros_(block.residual[-1].weight)
-    x = torch.rand(2, 8, 4, 4, generator=seeded_generator())
+    x = torch.rand(2, 8, 4, 4, generator=make_generator())
     assert torch.equal(block(x), x)
 
 
