@@ -33,11 +33,8 @@ def test_panels_hold_what_was_logged_more_than_once():
         "train/loss_step",
         "val/feature_std",
     ]
-    series = dict.fromkeys(names, twice) | {
-        "test/loss": once,
-        "val/knn20_top1": once,
-        "untrained/val/top1": twice,
-    }
+    series = dict.fromkeys(names, twice) | {"test/loss": once, "val/knn20_top1": once}
+    series["untrained/val/top1"] = twice
     assert group_metrics(series, ["kl", "top1", "reconstruction"]) == {
         "loss": ["train/loss", "val/loss"],
         "accuracy, %": ["val/top1"],

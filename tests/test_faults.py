@@ -166,12 +166,8 @@ def test_runs_that_were_moved_go_on_and_are_validated_and_reported(config, whole
     run = tmp_path / "there/small/version_0"
     goes_on(run / "config.yaml", tmp_path / "there", whole, "--without", "[Terminate]")
     shutil.move(run, tmp_path / "mine")
-    options = (
-        "--config",
-        tmp_path / "mine/config.yaml",
-        "--ckpt_path",
-        tmp_path / "mine/checkpoints/last.ckpt",
-    )
+    options = ["--config", tmp_path / "mine/config.yaml"]
+    options += ["--ckpt_path", tmp_path / "mine/checkpoints/last.ckpt"]
     assert command_line("validate", *options, "--runs_dir", tmp_path / "again") == 0
     (tmp_path / "mine/report.html").unlink()
     assert command_line("report", tmp_path / "mine") == 0 and (tmp_path / "mine/report.html").is_file()

@@ -92,12 +92,8 @@ def test_layers_go_by_name_or_position():
     weights = collect_weights(build(find_case("Autoencoder")))
     names = list(weights)
     assert names == ["encoder.layers.0", "encoder.layers.2", "decoder.1", "decoder.3"]
-    assert select_layers(["layers.2", 0, "decoder.3", -1], weights) == [
-        names[1],
-        names[0],
-        names[3],
-        names[3],
-    ]
+    selected = select_layers(["layers.2", 0, "decoder.3", -1], weights)
+    assert selected == [names[1], names[0], names[3], names[3]]
     with pytest.raises(
         MisconfigurationException, match=r"no layer 'layer.2': .* from 0 to 3, .*encoder\.layers\.2"
     ):

@@ -24,15 +24,8 @@ def tiny(data_dir, case, batch_size=29, **options):
     """Three training batches an epoch, as many views as the method needs."""
     if case.text:
         return Tweets(data_dir=data_dir, batch_size=batch_size, **options)
-    return Arrays(
-        "tiny",
-        data_dir=data_dir,
-        views=[RECIPE] * case.method.num_views,
-        batch_size=batch_size,
-        mean=[case.mean],
-        std=[case.std],
-        **options,
-    )
+    options |= {"views": [RECIPE] * case.method.num_views, "mean": [case.mean], "std": [case.std]}
+    return Arrays("tiny", data_dir=data_dir, batch_size=batch_size, **options)
 
 
 def sgd(groups):
@@ -270,11 +263,6 @@ def test_other_schedules_are_constant_or_fall_in_two_steps(name, expected):
 
 def test_the_schedule_is_an_option_of_every_method(case, data_dir, tmp_path):
     spy = Spy()
-    train(
-        build(case, optimizer=sgd, schedule="step"),
-        tiny(data_dir, case),
-        tmp_path,
-        callbacks=[spy],
-        max_epochs=2,
-    )
+    method = build(case, optimizer=sgd, schedule="step")
+    train(method, tiny(data_dir, case), tmp_path, callbacks=[spy], max_epochs=2)
     assert spy.rates == pytest.approx([RATE] * 3 + [0.1 * RATE] * 2 + [0.01 * RATE])

@@ -208,14 +208,8 @@ def test_predict_writes_beside_the_checkpoint_without_a_run_folder(
     ckpts, tmp_path, capsys, untouched_process
 ):
     ckpt = ckpts[False]
-    args = [
-        "--config",
-        ckpt.parent.parent / "config.yaml",
-        "--runs_dir",
-        tmp_path / "runs",
-        "--split",
-        "bank",
-    ]
+    args = ["--config", ckpt.parent.parent / "config.yaml", "--runs_dir", tmp_path / "runs"]
+    args += ["--split", "bank"]
     args += ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true"]
     assert command_line("predict", *args, "--ckpt_path", ckpt) == 0
     assert "Predicting" in capsys.readouterr().out  # a bar, which says how long it will take

@@ -72,13 +72,8 @@ def test_a_config_is_renamed_at_any_depth():
 def test_the_command_line_and_yaml_take_old_names(tmp_path, capsys):
     (tmp_path / "old.yaml").write_text(OLD)
     configs = ["--config", ROOT / "configs/barlow_twins_cifar10.yaml", "--config", tmp_path / "old.yaml"]
-    more = [
-        "--trainer.callbacks+=callbacks.clustering.Clustering",
-        "--without",
-        "[Map]",
-        "--model.centre",
-        "true",
-    ]
+    more = ["--trainer.callbacks+=callbacks.clustering.Clustering", "--without", "[Map]"]
+    more += ["--model.centre", "true"]
     assert command_line("fit", *configs, *more, "--print_config") == 0
     config = yaml.safe_load(capsys.readouterr().out)
     paths = [item["class_path"] for item in config["trainer"]["callbacks"]]

@@ -190,12 +190,8 @@ def test_protocols_are_read_from_the_names(make_run):
         "val/online_probe_top1",
     ]
     accuracies = read_accuracies(load_run(make_run([{"epoch": 0, "step": 9, **dict.fromkeys(names, 0.5)}])))
-    assert [(a.kind, a.number) for a in accuracies] == [
-        ("probe", None),
-        ("probe", 50),
-        ("probe", 1),
-        ("knn", 5),
-    ]
+    kinds = [(accuracy.kind, accuracy.number) for accuracy in accuracies]
+    assert kinds == [("probe", None), ("probe", 50), ("probe", 1), ("knn", 5)]
     assert accuracies[2].title == "Linear probe, 1 label a class"
 
 

@@ -85,14 +85,9 @@ def test_rotation_accuracy_is_logged_for_each_split(data_dir, tmp_path):
     method, data = build(CASE), tiny(data_dir, CASE)
     trainer = train(method, data, tmp_path)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    tester = Trainer(
-        callbacks=[EpochMeans()],
-        accelerator="cpu",
-        use_distributed_sampler=False,
-        default_root_dir=tmp_path,
-        **quiet,
-    )
+    quiet = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
+    quiet |= {"accelerator": "cpu", "use_distributed_sampler": False, "default_root_dir": tmp_path}
+    tester = Trainer(callbacks=[EpochMeans()], **quiet)
     tester.test(method, data, verbose=False)
     metrics |= {name: float(value) for name, value in tester.callback_metrics.items()}
     for split in ("train", "val", "test"):

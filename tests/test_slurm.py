@@ -230,14 +230,8 @@ def submit(log: Path, *job: str) -> str:
 @pytest.mark.slow
 def test_a_requeued_job_of_two_nodes_has_the_weights_of_torchrun(slurm, tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [
-        *torchrun,
-        "cli.py",
-        "fit",
-        "--trainer.devices",
-        "2",
-        *words(ON_TWO, runs_dir=tmp_path / "whole"),
-    ]
+    options = words(ON_TWO, runs_dir=tmp_path / "whole")
+    command = [*torchrun, "cli.py", "fit", "--trainer.devices", "2", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     log, given = tmp_path / "log", words(ON_TWO | {"--trainer.callbacks+": END}, runs_dir=tmp_path / "parts")

@@ -46,15 +46,8 @@ class DropoutResNet(ResNet):
 
 def build_monitors() -> list:
     """What every run logs and keeps."""
-    return [
-        Features(),
-        Throughput(),
-        OnlineProbe(),
-        KNN(every_n_epochs=1),
-        Collapse(),
-        Views(),
-        Checkpoints(3),
-    ]
+    callbacks = [Features(), Throughput(), OnlineProbe(), KNN(every_n_epochs=1), Collapse(), Views()]
+    return [*callbacks, Checkpoints(3)]
 
 
 def build_all_callbacks() -> list:
@@ -86,15 +79,9 @@ def train_simclr(tmp_path, callbacks, epochs=2, workers=0, ckpt_path=None, encod
     data = Digits(views=[RECIPE, RECIPE], batch_size=256, num_workers=workers)
     options = {"max_epochs": epochs, "callbacks": callbacks, "default_root_dir": tmp_path} | trainer
     options |= {"logger": CSVLogger(str(tmp_path)), "enable_checkpointing": bool(callbacks)}
-    Trainer(
-        accelerator="cpu",
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        use_distributed_sampler=False,
-        **options,
-    ).fit(module, data, ckpt_path=ckpt_path, weights_only=True)
+    quiet = dict.fromkeys(("enable_progress_bar", "enable_model_summary", "use_distributed_sampler"), False)
+    options |= {"accelerator": "cpu", "num_sanity_val_steps": 0, "log_every_n_steps": 1} | quiet
+    Trainer(**options).fit(module, data, ckpt_path=ckpt_path, weights_only=True)
     return module
 
 
