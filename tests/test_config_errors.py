@@ -23,8 +23,8 @@ def edited(tmp_path, change):
 
 
 def write_callback(name, **arguments):
-    """Have the config name a callback of the room."""
-    entry = {"class_path": f"callbacks.{name}", "init_args": arguments}
+    """Add a callback to the config's list."""
+    entry = {"class_path": name, "init_args": arguments}
     return lambda tree: tree["trainer"].update({"callbacks+": [entry]})
 
 
@@ -73,7 +73,11 @@ UNKNOWN = {  # name: (the change, the key as written, its place, the nearest kno
     "top level": (rename("model", "modle"), "modle", "model"),
     "class_path": (rename("model", "class_path", "class_pth"), "class_pth", "class_path"),
     "option of the house": (rename("runs_dir", "run_dir"), "run_dir", "runs_dir"),
-    "callback": (write_callback("evaluation.knn.KNN", every_n_epoch=1), "every_n_epoch", "every_n_epochs"),
+    "callback": (
+        write_callback("callbacks.evaluation.knn.KNN", every_n_epoch=1),
+        "every_n_epoch",
+        "every_n_epochs",
+    ),
 }
 
 
@@ -87,24 +91,20 @@ def test_an_unknown_key_is_named_with_its_place_and_the_nearest_key(slip, tmp_pa
     assert not (tmp_path / "runs").exists()
 
 
-CLASSES = {  # name: (the change, the class as written, what the line must offer or say)
-    "method": (write_class("model", "ssl_modules.simclr.SimCRL"), "simclr.SimCRL", "'SimCLR'"),
-    "module": (write_class("model", "ssl_modules.simlcr.SimCLR"), "simlcr.SimCLR", "ssl_modules.simlcr"),
-    "encoder": (
-        write_class(*ENCODER[:3], "ssl_modules.networks.resnet.ResNett"),
-        "resnet.ResNett",
-        "'ResNet'",
-    ),
-    "optimizer": (write_class("model", "init_args", "optimizer", "torch.optim.SDG"), "optim.SDG", "'SGD'"),
-    "data": (write_class("data", "datamodules.digits.Digit"), "digits.Digit", "'Digits'"),
-    "callback": (write_callback("evaluation.knn.KNNN"), "callbacks.evaluation.knn.KNNN", "'KNN'"),
+CLASSES = {  # name: (where it is written, the class as written, what the line must offer or say)
+    "method": (("model",), "ssl_modules.simclr.SimCRL", "'SimCLR'"),
+    "module of the method": (("model",), "ssl_modules.simlcr.SimCLR", "ssl_modules.simlcr"),
+    "encoder": (ENCODER[:3], "ssl_modules.networks.resnet.ResNett", "'ResNet'"),
+    "optimizer": (("model", "init_args", "optimizer"), "torch.optim.SDG", "'SGD'"),
+    "data": (("data",), "datamodules.digits.Digit", "'Digits'"),
+    "callback": ((), "callbacks.evaluation.knn.KNNN", "'KNN'"),
 }
 
 
 @pytest.mark.parametrize("slip", CLASSES)
 def test_a_misspelt_class_is_named_with_the_nearest_one(slip, tmp_path, capsys):
-    change, written, offered = CLASSES[slip]
-    path = edited(tmp_path, change)
+    where, written, offered = CLASSES[slip]
+    path = edited(tmp_path, write_class(*where, written) if where else write_callback(written))
     error = read_only_error(capsys, "fit", "--config", path, "--runs_dir", tmp_path / "runs")
     assert written in error and offered in error, error
 
