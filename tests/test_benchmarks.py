@@ -41,11 +41,11 @@ def test_each_prints_its_table_and_writes_its_numbers(tmp_path):
     make_data(tmp_path, 600)
     with ThreadPoolExecutor(2) as pool:
         runs = {name: pool.submit(run, name, options, tmp_path) for name, (options, *_) in TINY.items()}
-    for name, (_, peers, said) in TINY.items():
-        found = runs[name].result()
+    for name, (_, peers, headings) in TINY.items():
+        process = runs[name].result()
         if not all(map(find_spec, peers)):
-            assert "pip install -e .[bench]" in found.stderr
+            assert "pip install -e .[bench]" in process.stderr
             continue
-        assert found.returncode == 0, f"{name}:\n{found.stderr[-2000:]}"
-        assert [words for words in said if words not in found.stdout] == []
+        assert process.returncode == 0, f"{name}:\n{process.stderr[-2000:]}"
+        assert [words for words in headings if words not in process.stdout] == []
         assert json.loads((tmp_path / f"{name}.json").read_text())

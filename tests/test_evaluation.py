@@ -15,11 +15,9 @@ from callbacks.figures.views import draw_views
 from callbacks.loggers.csv import CSVLogger
 from callbacks.measures.alignment import alignment, uniformity
 from callbacks.measures.rank import effective_rank, feature_spread
+from tests.draws import draw_normal
+from tests.methods import Flat
 from tests.test_watching import build_monitors, read_untimed_metrics, train_simclr
-
-
-def draw_normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_spread_is_one_on_the_sphere_and_zero_at_a_point():
@@ -54,19 +52,6 @@ def test_alignment_and_uniformity_are_the_papers():
     pairs = [math.exp(-2 * float((z1[i] - z1[j]).square().sum())) for i in range(6) for j in range(i)]
     assert float(uniformity(2 * z1)) == pytest.approx(math.log(sum(pairs) / len(pairs)), rel=1e-5)
     assert alignment(z1, z1) == 0 and uniformity(torch.ones(5, 3)) == pytest.approx(0, abs=1e-6)
-
-
-class Flat(torch.nn.Module):
-    """An encoder that has collapsed: every image looks alike."""
-
-    dim, pooled = 8, False
-
-    def __init__(self):
-        super().__init__()
-        self.point = torch.nn.Parameter(torch.ones(8))
-
-    def forward(self, view):
-        return self.point.expand(len(view), -1)
 
 
 def test_collapse_warns_and_stops_the_run_if_asked(tmp_path):

@@ -122,10 +122,10 @@ def test_the_test_that_ends_a_fit_is_for_numbers_alone(data_dir, tmp_path):
 
 def test_examples_are_those_asked_for_in_both_forms(data_dir, tmp_path):
     trainer = fit_tiny(data_dir, tmp_path)
-    found, data = load_examples(trainer, "val", [3, 0]), trainer.datamodule
+    examples, data = load_examples(trainer, "val", [3, 0]), trainer.datamodule
     images, labels, _ = data.datasets["val"].__getitems__(torch.tensor([3, 0]).numpy())
-    assert found.display.tolist() == images.tolist() and found.labels.tolist() == labels.tolist()
-    assert found.index.tolist() == [3, 0]
+    assert examples.display.tolist() == images.tolist() and examples.labels.tolist() == labels.tolist()
+    assert examples.index.tolist() == [3, 0]
     assert len(load_examples(trainer, "bank", [0]).view) == 1
 
 

@@ -29,8 +29,8 @@ from datamodules.storage.splits import ArraySplit, subsample
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.simclr import SimCLR
 from tests.conftest import random_split, write_random
+from tests.data_modules import CPU, set_up_data, setup_error, transfer_batch
 from tests.methods import train
-from tests.test_datamodules import CPU, set_up_data, setup_error, transfer_batch
 
 ROOT = Path(__file__).parent.parent
 VIEW = Recipe(scale=(0.5, 1.0), flip=0.5, jitter=0.8, brightness=0.4)
@@ -259,15 +259,8 @@ def digits_run(tmp_path_factory):
     encoder = ResNet(widths=[8, 16], blocks=[1, 1], in_channels=1)
     module = SimCLR(encoder=encoder, hidden_dim=16, out_dim=8, optimizer=torch.optim.AdamW)
     data = unlabeled_data(folder, batch_size=128)
-    trainer = train(
-        module,
-        data,
-        folder,
-        callbacks=callbacks,
-        max_epochs=2,
-        logger=CSVLogger(str(folder)),
-        log_every_n_steps=1,
-    )
+    options = {"callbacks": callbacks, "logger": CSVLogger(str(folder)), "log_every_n_steps": 1}
+    trainer = train(module, data, folder, max_epochs=2, **options)
     rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
     logged = {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]}
     return SimpleNamespace(module=module, data=data, trainer=trainer, logged=logged, protocol=protocol)
@@ -335,15 +328,8 @@ def test_mnist_itself():
 def test_photographs_in_the_form_of_stl10():
     """Imagenette-96: 5,000 labeled and 5,469 unlabeled images."""
     skip_without_arrays("imagenette96")
-    views = [Recipe(crop=64, flip=0.5)]
-    data = Arrays(
-        "imagenette96",
-        data_dir=ROOT / "data",
-        views=views,
-        train_on="unlabeled",
-        center_crop=64,
-        unlabeled=5000,
-    )
+    options = {"views": [Recipe(crop=64, flip=0.5)], "center_crop": 64, "unlabeled": 5000}
+    data = Arrays("imagenette96", data_dir=ROOT / "data", train_on="unlabeled", **options)
     set_up_data(data, training=True)
     sizes = {"train": 5000, "bank": 4500, "val": 500, "test": 2500}
     assert {name: len(split) for name, split in data.datasets.items()} == sizes

@@ -14,7 +14,8 @@ from datamodules.loading.loader import BatchLoader
 from datamodules.storage.tweet_files import read_tweets, to_ascii
 from datamodules.texts import TextRows
 from datamodules.tweets import Tweets
-from tests.test_datamodules import set_up_data
+from tests.data_modules import set_up_data
+from tests.errors import refused_in_one_line
 from tests.tweets import random_tweets, write_tweets
 
 CPU = torch.device("cpu")
@@ -52,17 +53,8 @@ def test_any_shape_of_file_is_the_same_tweets(tmp_path, encoding, label_first, h
 
 @pytest.mark.parametrize("label_first", [False, True])
 def test_without_quotes_commas_and_quotes_belong_to_the_tweet(tmp_path, label_first):
-    texts = [
-        "I like it, really",
-        'she said "no"',
-        "don't",
-        "1, 2, 3",
-        "caf\u00e9",
-        "0",
-        'a "b, c"',
-        '"x" and',
-        "?",
-    ]
+    texts = ["I like it, really", 'she said "no"', "don't", "1, 2, 3", "caf\u00e9", "0"]
+    texts += ['a "b, c"', '"x" and', "?"]
     path = write_tweet_file(tmp_path / "train.csv", label_first=label_first, quoted=False, texts=texts)
     assert read_tweets(path).texts == texts and read_tweets(path).labels == LABELS
 
@@ -135,9 +127,8 @@ def test_other_than_ascii_is_transliterated_or_dropped(text, transliterated, dro
 
 
 def tweets_error(*args, **options):
-    with pytest.raises(MisconfigurationException) as error:
+    with refused_in_one_line() as error:
         set_up_data(Tweets(*args, **options), training=True).train_dataloader()
-    assert "\n" not in str(error.value)
     return str(error.value)
 
 
