@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.epoch import make_data
+from benchmarks.epoch import write_cifar10
 
 ROOT = Path(__file__).parent.parent
 TINY = {  # name: (options, packages it compares with, what its table says)
@@ -38,7 +38,7 @@ def run(name: str, options: str, folder: Path) -> subprocess.CompletedProcess:
 
 @pytest.mark.slow
 def test_each_prints_its_table_and_writes_its_numbers(tmp_path):
-    make_data(tmp_path, 600)
+    write_cifar10(tmp_path, 600)
     with ThreadPoolExecutor(2) as pool:
         runs = {name: pool.submit(run, name, options, tmp_path) for name, (options, *_) in TINY.items()}
     for name, (_, peers, headings) in TINY.items():
