@@ -103,7 +103,7 @@ class Clustering(FigureCallback):
         module.log_dict({f"{split}/{name}": score for name, score in scores.items()}, rank_zero_only=True)
         stages = [self.layer, self.reduce, self.plane, self.cluster]
         figure = draw_clusters(xy, labels, match_classes(clusters, labels), data.class_names)
-        write_title(figure, *describe_clusters(scores, f"{len(x):,} {SPLITS[split]} examples", count, stages))
+        write_title(figure, *caption_clusters(scores, f"{len(x):,} {SPLITS[split]} examples", count, stages))
         facts = {"split": split, "stages": stages, "clusters": count, **scores}
         arrays = {"xy": xy, "index": index, "labels": labels, "clusters": clusters}
         save_figure(trainer, "clustering", figure, facts, **arrays)
@@ -135,7 +135,7 @@ def extract_mean_maps(
     return torch.cat(means).numpy()
 
 
-def describe_clusters(
+def caption_clusters(
     scores: dict[str, float], examples: str, count: int, stages: list[str]
 ) -> tuple[str, str]:
     """Write a title, and what goes under it."""
