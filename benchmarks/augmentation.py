@@ -27,7 +27,7 @@ from torchvision.transforms.functional import to_pil_image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
 from benchmarks.turns import ratio
-from datamodules.augmentation.augment import Recipe, augment, draw_params
+from datamodules.augmentation.augment import Recipe, augment_images, draw_params
 
 BATCH, WORKERS = 256, len(os.sched_getaffinity(0))
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -189,9 +189,9 @@ def main() -> None:
             epochs[name] = make()
         except ImportError as error:
             print(f"{name}: left out, {error.name} is not installed: pip install -e .[bench]")
-    functions = {"": augment}
+    functions = {"": augment_images}
     if not args.eager:
-        functions[", compiled"] = torch.compile(augment, fullgraph=True, dynamic=False)
+        functions[", compiled"] = torch.compile(augment_images, fullgraph=True, dynamic=False)
     for color in ("exact", "fast"):
         for suffix, function in functions.items():
             epochs[f"ours, {color}{suffix}"] = partial(our_epoch, images, color, function)

@@ -59,8 +59,8 @@ def data_module(folder: Path, times: int, batch: int) -> Arrays:
 def data_epoch(folder: Path, times: int, batch: int) -> Callable[[], object]:
     data = data_module(folder, times, batch)
     data.setup("fit")
-    loader = data.loader("train", training=True)
-    return lambda: [data.prepare(rows, torch.device("cpu"), augment=True)[3] for rows in loader]
+    loader = data.make_loader("train", training=True)
+    return lambda: [data.prepare_batch(rows, torch.device("cpu"), augment=True)[3] for rows in loader]
 
 
 def training_epoch(folder: Path, times: int, batch: int) -> Callable[[], object]:

@@ -108,7 +108,7 @@ def bare_steps(trainer: Trainer, module: LightningModule) -> Iterator[None]:
     loader = BatchLoader(data.datasets["train"], data.batch_size, data.seed)  # with a place of its own
     while True:
         for number, rows in enumerate(loader):
-            batch = data.prepare(rows, own.device, augment=True)
+            batch = data.prepare_batch(rows, own.device, augment=True)
             with trainer.precision_plugin.forward_context():
                 loss = own.training_step(batch, number)
             optimizer.zero_grad()

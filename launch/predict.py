@@ -88,7 +88,7 @@ def open_source(
             raise MisconfigurationException(
                 f"--split {split}: {type(data).__name__} has {', '.join(sorted(known))} here"
             )
-        return data.loader(split), data.names_of(split if split in data.datasets else "train")
+        return data.make_loader(split), data.names_of(split if split in data.datasets else "train")
     if not isinstance(data, ImageDataModule):
         raise MisconfigurationException(f"--images: {type(data).__name__} reads no images")
     files = data.loose_images(images, on_bad_image)
@@ -99,7 +99,7 @@ def fingerprint_views(data: DataModule, loader: BatchLoader) -> str:
     """A fingerprint of the first and the last view: other data, sizes or normalizations have another."""
     ends = np.array([0, len(loader.dataset) - 1])
     stored = *loader.dataset.__getitems__(ends), BatchKey.single(0, len(ends))
-    view = data.prepare(stored, torch.device("cpu"), augment=False).views[0]
+    view = data.prepare_batch(stored, torch.device("cpu"), augment=False).views[0]
     return hashlib.sha256(view.numpy().tobytes()).hexdigest()
 
 

@@ -60,7 +60,7 @@ class Protocol(Callback):
             return
         splits = {"": split}
         if f"untrained/{name}/probe_top1" not in self.numbers:  # the same for all checkpoints of a folder
-            for prefix, via in {"untrained/": None, f"{data.raw_name}/": data.raw}.items():
+            for prefix, via in {"untrained/": None, f"{data.raw_name}/": data.compute_raw_features}.items():
                 splits[prefix] = extract_features(trainer, untrained, name, via=via)
                 if prefix not in self.floors:
                     floor = extract_features(trainer, untrained, "bank", via=via).select_labeled()

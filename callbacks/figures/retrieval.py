@@ -96,7 +96,7 @@ class Retrieval(FigureCallback):
     ) -> Neighbors:
         """Search the neighbors of the same queries by the raw input."""
         pixels, bank = (
-            extract_features(trainer, module.encoder, name, via=trainer.datamodule.raw)
+            extract_features(trainer, module.encoder, name, via=trainer.datamodule.compute_raw_features)
             for name in (split, "bank")
         )
         queries = pixels.select_rows(torch.searchsorted(pixels.index, queries.index))
