@@ -80,8 +80,8 @@ class Meter(Callback):
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         if self.callbacks:
             return
-        features = Features.of(trainer)
-        features.bank = self.timed(BANK, features.bank)
+        features = Features.find_in(trainer)
+        features.encode_bank = self.timed(BANK, features.encode_bank)
         for callback in trainer.callbacks:
             name = type(callback).__name__
             if type(callback).__module__.startswith("callbacks.") and name not in NOT_MEASURED:

@@ -295,7 +295,7 @@ def test_probes_and_knn_read_the_labeled_stream(digits_run):
         encode_by_hand(digits_run, digits_run.data.val_dataloader()),
     )
     assert len(bank.labels) == 540 and (bank.labels >= 0).all()
-    hits = fit_probe(bank.features, bank.labels, 10).scores(val.features).argmax(1) == val.labels
+    hits = fit_probe(bank.features, bank.labels, 10).score_classes(val.features).argmax(1) == val.labels
     assert digits_run.logged["val/bank_probe_top1"][-1] == pytest.approx(float(hits.float().mean()), abs=0)
     assert digits_run.logged["val/knn5_top1"][-1] == knn_accuracy(val, bank, 10, k=5, temperature=0.1)
     assert len(digits_run.logged["val/bank_probe_top1"]) == 2

@@ -78,12 +78,12 @@ class Clustering(FigureCallback):
     def draw(self, trainer: Trainer, module: LightningModule, split: str) -> None:
         data = trainer.datamodule
         if data.task != "classification":
-            self.skip("the data have no classes")
+            self.skip_figure("the data have no classes")
             return
         if self.layer == "maps" and not hasattr(module.encoder, "maps"):
-            self.skip(f"{type(module.encoder).__name__} has no maps")
+            self.skip_figure(f"{type(module.encoder).__name__} has no maps")
             return
-        labeled = Features.of(trainer).split(trainer).select_labeled()
+        labeled = Features.find_in(trainer).collect_split(trainer).select_labeled()
         if not trainer.is_global_zero:
             return
         rows = pick_evenly(labeled.labels, self.points)
@@ -93,10 +93,10 @@ class Clustering(FigureCallback):
         if enough and self.layer == "maps":
             x = extract_mean_maps(trainer, module, split, index)
             if x is None:
-                self.skip(f"the maps of {type(module.encoder).__name__} have no height and width")
+                self.skip_figure(f"the maps of {type(module.encoder).__name__} have no height and width")
                 return
         if not enough or not (x != x[0]).any():
-            self.skip(f"{count} clusters need more labeled examples, and features that differ")
+            self.skip_figure(f"{count} clusters need more labeled examples, and features that differ")
             return
         xy, clusters = self.find_clusters(x, count)
         scores = measure_agreement(clusters, labels)
