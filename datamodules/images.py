@@ -13,7 +13,11 @@ from torch import Tensor
 from common.batch import Batch
 from datamodules.augmentation.augment import augment_images
 from datamodules.augmentation.geometry import crop_center
-from datamodules.augmentation.normalization import check_same_normalization, fit_normalization, to_pixels
+from datamodules.augmentation.normalization import (
+    check_same_normalization,
+    fit_normalization,
+    undo_normalization,
+)
 from datamodules.augmentation.recipe import Recipe, check_recipe
 from datamodules.augmentation.views import make_views
 from datamodules.base import DataModule
@@ -165,7 +169,7 @@ class ImageDataModule(DataModule):
 
     def display(self, view: Tensor) -> Tensor:
         """A view as a person sees it: (B, C, H, W) normalized -> uint8 (B, H, W, C)"""
-        return to_pixels(view, self.mean, self.std)
+        return undo_normalization(view, self.mean, self.std)
 
     def compute_raw_features(self, view: Tensor) -> Tensor:
         """Views (B, C, H, W) themselves as features, averaged down to at most 32 x 32: (B, C * h * w)"""

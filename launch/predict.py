@@ -73,7 +73,7 @@ def write_features(
             warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
             pl.Trainer.predict(trainer, model, datamodule=data, return_predictions=False, **weights)
     if parts.done == len(loader):
-        parts.join(target, names)
+        parts.join_shards(target, names)
     else:  # limit_predict_batches
         rank_zero_info(f"{parts.folder} has {parts.done} of {len(loader)} batches: the same command goes on")
 
@@ -83,10 +83,10 @@ def open_source(
 ) -> tuple[BatchLoader, list[str] | None]:
     """What to read, in order, and the name of each example if it has one."""
     if images is None:
-        known = {"bank": data.datasets["train"]} | data.datasets
-        if split not in known:
+        splits = {"bank", *data.datasets}
+        if split not in splits:
             raise MisconfigurationException(
-                f"--split {split}: {type(data).__name__} has {', '.join(sorted(known))} here"
+                f"--split {split}: {type(data).__name__} has {', '.join(sorted(splits))} here"
             )
         return data.make_loader(split), data.names_of(split if split in data.datasets else "train")
     if not isinstance(data, ImageDataModule):

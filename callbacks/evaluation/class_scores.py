@@ -20,7 +20,7 @@ class LabeledScores(NamedTuple):
     head_name: str
 
     def compute_probabilities(self) -> Tensor:
-        """(N, K) float64, of each class."""
+        """Compute the probability of each class, (N, K) float64."""
         return self.head.score_classes(self.examples.features).double().softmax(1)
 
 

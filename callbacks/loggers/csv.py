@@ -39,7 +39,7 @@ class CSVLogger(Logger):
 
     @staticmethod
     def find_in(trainer: Trainer) -> "CSVLogger | None":
-        """Return the trainer's CSVLogger, if it has one."""
+        """Find the trainer's CSVLogger, if it has one."""
         return next((logger for logger in trainer.loggers if isinstance(logger, CSVLogger)), None)
 
     @rank_zero_only

@@ -33,7 +33,7 @@ def check_same_normalization(state: dict, mean: list[float], std: list[float]) -
         )
 
 
-def to_pixels(view: Tensor, mean: list[float], std: list[float]) -> Tensor:
-    """Undo the normalization: (B, C, H, W) -> uint8 (B, H, W, C)."""
+def undo_normalization(view: Tensor, mean: list[float], std: list[float]) -> Tensor:
+    """Turn a normalized view (B, C, H, W) back into pixels, uint8 (B, H, W, C)."""
     mean, std = (torch.tensor(values, device=view.device)[:, None, None] for values in (mean, std))
     return (view.float() * std + mean).mul(255).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
