@@ -28,7 +28,7 @@ from benchmarks.drawn_images import TransformedImages
 from benchmarks.program import build_parser, count_cores, print_facts, read_load, save_json
 from benchmarks.timing import measure_rate
 from benchmarks.turns import median_ratio
-from datamodules.augmentation.augment import Recipe, augment, draw_params
+from datamodules.augmentation.augment import Recipe, augment_images, draw_params
 
 BATCH, WORKERS = 256, count_cores()
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -166,9 +166,9 @@ def main() -> None:
             epochs[name] = make()
         except ImportError as error:
             print(f"{name}: left out, {error.name} is not installed: pip install -e .[bench]")
-    functions = {"": augment}
+    functions = {"": augment_images}
     if not args.eager:
-        functions[", compiled"] = torch.compile(augment, fullgraph=True, dynamic=False)
+        functions[", compiled"] = torch.compile(augment_images, fullgraph=True, dynamic=False)
     for color in ("exact", "fast"):
         for suffix, function in functions.items():
             epochs[f"ours, {color}{suffix}"] = partial(run_our_epoch, images, color, function)

@@ -79,8 +79,8 @@ class CallbackMeter(Callback):
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         if self.callbacks:
             return
-        features = Features.of(trainer)
-        features.bank = self.add_timer(BANK, features.bank)
+        features = Features.find_in(trainer)
+        features.encode_bank = self.add_timer(BANK, features.encode_bank)
         for callback in trainer.callbacks:
             name = type(callback).__name__
             if type(callback).__module__.startswith("callbacks.") and name not in NOT_MEASURED:

@@ -56,8 +56,8 @@ def make_data_module(folder: Path, times: int, batch: int) -> Arrays:
 def make_data_epoch(folder: Path, times: int, batch: int) -> Callable[[], object]:
     data = make_data_module(folder, times, batch)
     data.setup("fit")
-    loader = data.loader("train", training=True)
-    return lambda: [data.prepare(rows, torch.device("cpu"), augment=True)[3] for rows in loader]
+    loader = data.make_loader("train", training=True)
+    return lambda: [data.prepare_batch(rows, torch.device("cpu"), augment=True)[3] for rows in loader]
 
 
 def make_training_epoch(folder: Path, times: int, batch: int) -> Callable[[], object]:

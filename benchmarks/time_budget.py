@@ -39,8 +39,8 @@ class TenNeighbors(Callback):
     """The kNN accuracy that others report, of 10 neighbors, beside the protocol's of 20."""
 
     def on_test_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        features = Features.of(trainer)
-        split, bank = features.split(trainer), features.bank(trainer, module)
+        features = Features.find_in(trainer)
+        split, bank = features.collect_split(trainer), features.encode_bank(trainer, module)
         accuracy = knn_accuracy(split, bank, trainer.datamodule.num_classes, k=10, temperature=0.1)
         for logger in trainer.loggers:
             logger.log_metrics({"test/knn10_top1": accuracy}, step=trainer.global_step)

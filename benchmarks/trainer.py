@@ -107,7 +107,7 @@ def bare_steps(trainer: Trainer, module: LightningModule) -> Iterator[None]:
     loader = BatchLoader(data.datasets["train"], data.batch_size, data.seed)  # with a place of its own
     while True:
         for number, rows in enumerate(loader):
-            batch = data.prepare(rows, model.device, augment=True)
+            batch = data.prepare_batch(rows, model.device, augment=True)
             with trainer.precision_plugin.forward_context():
                 loss = model.training_step(batch, number)
             optimizer.zero_grad()

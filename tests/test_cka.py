@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from callbacks.figures.cka import CKA, cka_matrix, linear_cka, list_blocks, pool_output
+from callbacks.figures.cka import CKA, cka_matrix, list_blocks, pool_output
+from common.similarity import linear_cka
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
 from ssl_modules.networks.resnet import ResNet
 from tests.figure_runs import find_case, fit_case, read_figure, write_numbers

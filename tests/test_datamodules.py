@@ -191,8 +191,8 @@ def test_the_bank_is_the_training_split_in_order_each_time_the_same(data_dir):
     assert torch.cat([batch[2] for batch in first]).tolist() == list(range(88))
     for one, other in zip(first, second, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one[:3], other[:3], strict=True))
-    (a,), *_ = data.prepare(first[0], CPU, augment=False)
-    (b,), *_ = data.prepare(second[0], CPU, augment=False)
+    (a,), *_ = data.prepare_batch(first[0], CPU, augment=False)
+    (b,), *_ = data.prepare_batch(second[0], CPU, augment=False)
     assert torch.equal(a, b)
 
 
@@ -200,10 +200,10 @@ def test_augmentation_is_a_function_of_the_key(data_dir):
     data = set_up_data(Arrays("tiny", data_dir=data_dir, views=[CROP], batch_size=16), training=True)
     *rows, _ = next(iter(data.train_dataloader()))
     torch.manual_seed(0)
-    (first,), *_ = data.prepare((*rows, BatchKey.single(5, len(rows[-1]))), CPU, augment=True)
+    (first,), *_ = data.prepare_batch((*rows, BatchKey.single(5, len(rows[-1]))), CPU, augment=True)
     state = torch.get_rng_state()
-    (again,), *_ = data.prepare((*rows, BatchKey.single(5, len(rows[-1]))), CPU, augment=True)
-    (other,), *_ = data.prepare((*rows, BatchKey.single(6, len(rows[-1]))), CPU, augment=True)
+    (again,), *_ = data.prepare_batch((*rows, BatchKey.single(5, len(rows[-1]))), CPU, augment=True)
+    (other,), *_ = data.prepare_batch((*rows, BatchKey.single(6, len(rows[-1]))), CPU, augment=True)
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -304,5 +304,5 @@ def test_mean_and_std_travel_in_the_checkpoint_and_must_match(data_dir):
 def test_raw_features_are_the_image_or_its_means(tmp_path):
     data, generator = Arrays("", data_dir=str(tmp_path)), torch.Generator().manual_seed(0)
     small, large = (torch.rand(2, 3, side, side, generator=generator) for side in (8, 64))
-    assert torch.equal(data.raw(small), small.flatten(1))
-    torch.testing.assert_close(data.raw(large)[0, 0], large[0, 0, :2, :2].mean())
+    assert torch.equal(data.compute_raw_features(small), small.flatten(1))
+    torch.testing.assert_close(data.compute_raw_features(large)[0, 0], large[0, 0, :2, :2].mean())

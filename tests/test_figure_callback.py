@@ -47,7 +47,9 @@ class Recorder(FigureCallback):
         self.calls = []
 
     def draw(self, trainer, module, split):
-        assert len(Features.of(trainer).split(trainer).features) == len(trainer.datamodule.datasets[split])
+        assert len(Features.find_in(trainer).collect_split(trainer).features) == len(
+            trainer.datamodule.datasets[split]
+        )
         self.calls.append((trainer.current_epoch, split))
 
 
@@ -160,8 +162,10 @@ def test_any_method_has_class_scores(data_dir, tmp_path):
     trainer = fit_tiny(data_dir, tmp_path, probe)
     module = trainer.lightning_module
     head, name = find_linear_head(trainer, module)
-    features = Features.of(trainer).split(trainer).features
-    torch.testing.assert_close(head.scores(features), probe.scores(features), atol=1e-4, rtol=1e-4)
+    features = Features.find_in(trainer).collect_split(trainer).features
+    torch.testing.assert_close(
+        head.score_classes(features), probe.score_classes(features), atol=1e-4, rtol=1e-4
+    )
     assert name == "online probe"
     trainer = fit_tiny(data_dir, tmp_path)
     head, name = find_linear_head(trainer, trainer.lightning_module)

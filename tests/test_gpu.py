@@ -131,8 +131,8 @@ def test_compiled_augmentation_makes_the_same_views_up_to_rounding(device, data_
     for compiled in (False, True):
         data = tiny(data_dir, SIMCLR, compile=compiled)
         data.setup("fit")
-        (batch, *_) = data.loader("train", training=True)
-        views.append(data.prepare(batch, device, augment=True)[0])
+        (batch, *_) = data.make_loader("train", training=True)
+        views.append(data.prepare_batch(batch, device, augment=True)[0])
     for ours, theirs in zip(*views, strict=True):
         torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=1e-3)
 

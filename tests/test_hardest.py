@@ -59,7 +59,7 @@ def test_rotnets_loss_is_of_turns_on_both_splits(data_dir, tmp_path):
             copies, targets = rotate_four_ways(view)
             logits = torch.cat([module.turn_head(module.encode(part)) for part in copies.chunk(4)])
             losses = F.cross_entropy(logits, targets, reduction="none").view(4, -1).mean(0)
-            predicted = find_linear_head(trainer, module)[0].scores(module.encode(view)).argmax(1)
+            predicted = find_linear_head(trainer, module)[0].score_classes(module.encode(view)).argmax(1)
         assert_extremes(facts, losses)
         for entry in facts["hardest"] + facts["easiest"]:
             assert entry["label"] == labels[entry["index"]] and entry["pred"] == predicted[entry["index"]]
@@ -76,7 +76,7 @@ def test_without_losses_it_is_the_cross_entropy_of_a_probe(data_dir, tmp_path):
         assert facts["loss"] == "cross-entropy of the linear probe" and len(facts["hardest"]) == 4
         view, labels = stored_view(trainer, split)
         with torch.no_grad():
-            losses = F.cross_entropy(head.scores(module.encode(view)), labels, reduction="none")
+            losses = F.cross_entropy(head.score_classes(module.encode(view)), labels, reduction="none")
         assert_extremes(facts, losses)
 
 

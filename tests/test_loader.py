@@ -195,7 +195,9 @@ def module(data_dir, rank=0, world=1, batch_size=12, **options):
 
 
 def prepared(data):
-    return [data.prepare(stored, torch.device("cpu"), augment=True) for stored in data.train_dataloader()]
+    return [
+        data.prepare_batch(stored, torch.device("cpu"), augment=True) for stored in data.train_dataloader()
+    ]
 
 
 @pytest.mark.parametrize("color", ["exact", "fast"])

@@ -49,7 +49,7 @@ def batches(data):
     """Every batch of every stream, as a step reads it."""
     streams = [(data.train_dataloader(), True), (data.bank_dataloader(), False)]
     streams += [(data.val_dataloader(), False), (data.test_dataloader(), False)]
-    return [data.prepare(stored, CPU, augment) for stream, augment in streams for stored in stream]
+    return [data.prepare_batch(stored, CPU, augment) for stream, augment in streams for stored in stream]
 
 
 def assert_same(batches, others):
@@ -81,8 +81,8 @@ def test_images_without_labels_and_the_bank_are_kept_too(tmp_path, gpu):
 
 def test_what_is_kept_is_read_once_and_in_parts(data_dir, gpu, monkeypatch):
     monkeypatch.setattr(loader, "PART", 16 * 16 * 3 * 10)
-    read, real = [], RowsDataset.read
-    monkeypatch.setattr(RowsDataset, "read", lambda rows, at: read.append(len(at)) or real(rows, at))
+    read, real = [], RowsDataset.load_images
+    monkeypatch.setattr(RowsDataset, "load_images", lambda rows, at: read.append(len(at)) or real(rows, at))
     ours = module(data_dir, resident=True)
     assert read == [10] * 8 + [8] + [8]  # 88 training and 8 validation images
     ours.setup("fit")

@@ -25,7 +25,7 @@ from datamodules.mnist import MNIST
 from datamodules.stl10 import STL10
 from datamodules.storage.download import download_splits
 from datamodules.storage.layout import write_arrays
-from datamodules.storage.splits import ArraySplit, subsample
+from datamodules.storage.splits import ArraySplit, subsample_rows
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.simclr import SimCLR
 from tests.conftest import random_split, write_random
@@ -160,10 +160,16 @@ def test_folds_that_are_not_there_are_refused(stl10_files):
 
 
 def test_a_choice_of_unlabeled_images_is_always_the_same():
-    few, more = subsample(1000, 10), subsample(1000, 100)
+    few, more = subsample_rows(1000, 10), subsample_rows(1000, 100)
     assert len(set(more.tolist())) == 100 and (np.diff(more) > 0).all() and set(few) < set(more)
-    assert np.array_equal(few, subsample(1000, 10)) and subsample(5, None).tolist() == [0, 1, 2, 3, 4]
-    assert abs(subsample(100_000, 10_000).mean() - 50_000) < 1000
+    assert np.array_equal(few, subsample_rows(1000, 10)) and subsample_rows(5, None).tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
+    assert abs(subsample_rows(100_000, 10_000).mean() - 50_000) < 1000
 
 
 @pytest.mark.parametrize("size", [0, -1, 41])
@@ -208,7 +214,7 @@ def test_training_reads_the_unlabeled_images(two_streams):
     positions = []
     for batch in data.train_dataloader():
         images, labels, index, _ = batch
-        assert np.array_equal(images, stored[subsample(40, 24)[index]])
+        assert np.array_equal(images, stored[subsample_rows(40, 24)[index]])
         assert torch.equal(labels, torch.full((8,), -1))
         (x1, x2), *_ = transfer_batch(data, batch)
         assert x1.shape == x2.shape == (8, 3, 16, 16)
@@ -271,7 +277,7 @@ def encode_by_hand(digits_run, loader) -> FeatureSet:
     digits_run.module.eval()
     columns = []
     for batch in loader:
-        (view,), labels, index, _ = digits_run.data.prepare(batch, CPU, augment=False)
+        (view,), labels, index, _ = digits_run.data.prepare_batch(batch, CPU, augment=False)
         columns.append((digits_run.module.encoder(view), labels, index))
     return FeatureSet(*(torch.cat(column) for column in zip(*columns, strict=True)))
 
@@ -282,7 +288,7 @@ def test_probes_and_knn_read_the_labeled_stream(digits_run):
         encode_by_hand(digits_run, digits_run.data.val_dataloader()),
     )
     assert len(bank.labels) == 540 and (bank.labels >= 0).all()
-    hits = fit_probe(bank.features, bank.labels, 10).scores(val.features).argmax(1) == val.labels
+    hits = fit_probe(bank.features, bank.labels, 10).score_classes(val.features).argmax(1) == val.labels
     assert digits_run.logged["val/bank_probe_top1"][-1] == pytest.approx(float(hits.float().mean()), abs=0)
     assert digits_run.logged["val/knn5_top1"][-1] == knn_accuracy(val, bank, 10, k=5, temperature=0.1)
     assert len(digits_run.logged["val/bank_probe_top1"]) == 2
@@ -335,6 +341,6 @@ def test_photographs_in_the_form_of_stl10():
     assert {name: len(split) for name, split in data.datasets.items()} == sizes
     (view,), labels, *_ = transfer_batch(data, next(iter(data.train_dataloader())))
     assert view.shape == (256, 3, 64, 64) and (labels == -1).all()
-    (center,), labels, *_ = data.prepare(next(iter(data.val_dataloader())), CPU, augment=False)
+    (center,), labels, *_ = data.prepare_batch(next(iter(data.val_dataloader())), CPU, augment=False)
     assert center.shape == (256, 3, 64, 64) and labels.min() >= 0
     assert torch.bincount(data.datasets["val"].labels).tolist() == [50] * 10

@@ -212,7 +212,7 @@ def read_positions(data, loader):
     """Texts, labels and positions of a pass, in the order of positions."""
     rows = []
     for stored in loader:
-        (view,), labels, index, _ = data.prepare(stored, CPU, augment=True)
+        (view,), labels, index, _ = data.prepare_batch(stored, CPU, augment=True)
         assert view.dtype == torch.int64 and view.shape[1] == (view > 0).sum(1).max()
         rows += zip(index.tolist(), data.display(view), labels.tolist(), strict=True)
     return sorted(rows)
@@ -265,8 +265,8 @@ def test_groups_are_the_sources_row_by_row(data_dir):
 def test_raw_features_count_characters_and_not_the_padding():
     data = Tweets()
     stored = *TextRows([b"abba", b"", b"~"]).__getitems__(np.arange(3)), BatchKey.single(0, 3)
-    view = data.prepare(stored, CPU, False).views[0]
-    counts = data.raw(view)
+    view = data.prepare_batch(stored, CPU, False).views[0]
+    counts = data.compute_raw_features(view)
     assert counts.shape == (3, 128) and counts.dtype == torch.float32 and counts.sum(1).tolist() == [4, 0, 1]
     assert counts[0, ord("a")] == counts[0, ord("b")] == 2 and counts[2, ord("~")] == 1
 

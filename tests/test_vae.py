@@ -135,7 +135,7 @@ def test_it_learns_to_tell_colors_apart(encoder, data_dir, tmp_path):
     trainer = train(method, tiny(data_dir), tmp_path, max_epochs=20)
     images = torch.cat(
         [
-            method.trainer.datamodule.prepare(batch, torch.device("cpu"), False).views[0]
+            method.trainer.datamodule.prepare_batch(batch, torch.device("cpu"), False).views[0]
             for batch in trainer.datamodule.val_dataloader()
         ]
     )

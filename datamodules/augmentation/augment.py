@@ -90,7 +90,7 @@ def place_boxes(h: Tensor, w: Tensor, height: int, width: int, draws: Tensor) ->
     return torch.stack([top, left, h, w], dim=1)
 
 
-def augment(
+def augment_images(
     images: Tensor,
     recipe: Recipe,
     params: Tensor,
@@ -128,7 +128,7 @@ def augment(
 
 
 def augment_chunk(images: Tensor, recipe: Recipe, params: Tensor, size: int, color: str, mean, std) -> Tensor:
-    """`augment` as many images as a cache holds. Nothing here waits for the device."""
+    """`augment_images` as many images as a cache holds. Nothing here waits for the device."""
     columns = {name: column.view(-1, 1, 1, 1) for name, column in zip(COLUMNS, params.unbind(1), strict=True)}
     sigma = columns["sigma"].view(-1, 1)
     box = [columns[name].squeeze(1) for name in COLUMNS[:5]] if recipe.crops or recipe.flip else None
