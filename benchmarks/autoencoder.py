@@ -8,19 +8,23 @@ torchvision's v2 transforms an image at a time, a DataLoader with 2 workers, and
 autocast.
 """
 
-import argparse
-import json
-import os
 import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
-from benchmarks.turns import print_ratios, rates, stamp
+from benchmarks.drawn_images import TransformedImages, write_block_images
+from benchmarks.program import (
+    ENDLESS,
+    build_fit_command,
+    build_parser,
+    count_cores,
+    print_facts,
+    read_load,
+    save_json,
+)
+from benchmarks.turns import measure_speeds, print_ratios, stamp_step
 
-ROOT = Path(__file__).parents[1]
 SIDES = {
     "cli.py": "configs/autoencoder_stl10.yaml: augmentation, online monitors, logging, checkpoints",
     "torchvision": "v2 transforms on PIL images, 2 workers, plain loop, float32",
@@ -28,73 +32,41 @@ SIDES = {
 }
 
 
-def make_data(folder: Path, images: int) -> None:
-    """Smooth random color images where STL-10's are: content does not matter for speed."""
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (images, 12, 12, 3), np.uint8)
-    pictures = coarse.repeat(8, axis=1).repeat(8, axis=2)
-    folder.mkdir()
-    for split, count in (("unlabeled", images), ("train", 200), ("test", 200)):
-        np.save(folder / f"{split}_images.npy", pictures[:count])
-        if split != "unlabeled":
-            np.save(folder / f"{split}_labels.npy", np.arange(count) % 10)
-
-
-def commands(data: Path, batch: int) -> dict[str, list[str]]:
-    """What each side runs."""
-    ours = [sys.executable, "cli.py", "fit", "--config", "configs/autoencoder_stl10.yaml"]
+def list_autoencoders(data: Path, batch: int) -> dict[str, list[str]]:
+    """The command of each side."""
     options = {
         "runs_dir": data / "runs",
         "data.init_args.data_dir": data,
         "data.init_args.unlabeled": "null",
         "data.init_args.batch_size": batch,
-        "trainer.max_epochs": 10_000,
-        "trainer.limit_val_batches": 0,
-        "trainer.callbacks+": "benchmarks.epoch.StampSteps",
-        "trainer.callbacks.path": "STAMPS",
-        "without": "[Protocol,WandbLogger]",
+        **ENDLESS,
     }
-    for name, value in options.items():
-        ours += [f"--{name}", str(value)]
     peers = {
         name: [sys.executable, __file__, name, str(data), str(batch), "STAMPS"] for name in list(SIDES)[1:]
     }
-    return {"cli.py": ours, **peers}
+    return {"cli.py": build_fit_command("configs/autoencoder_stl10.yaml", options), **peers}
 
 
-def torchvision_loop(side: str, data: str, batch: str, path: str) -> None:
+def train_torchvision(side: str, data: str, batch: str, path: str) -> None:
     """Never ends."""
+    import numpy as np
     import torch
     import torch.nn.functional as F
     from PIL import Image
-    from torch.utils.data import DataLoader, Dataset
+    from torch.utils.data import DataLoader
     from torchvision.transforms import v2
 
     from ssl_modules.networks.conv_autoencoder import ConvEncoder
 
-    class Pictures(Dataset):
-        def __init__(self):
-            self.images = [Image.fromarray(image) for image in np.load(f"{data}/stl10/unlabeled_images.npy")]
-            self.transform = v2.Compose(
-                [
-                    v2.RandomCrop(64),
-                    v2.RandomHorizontalFlip(0.5),
-                    v2.ToImage(),
-                    v2.ToDtype(torch.float32, scale=True),
-                ]
-            )
-
-        def __len__(self):
-            return len(self.images)
-
-        def __getitem__(self, i):
-            return self.transform(self.images[i])
-
+    images = [Image.fromarray(image) for image in np.load(f"{data}/stl10/unlabeled_images.npy")]
+    steps = [v2.RandomCrop(64), v2.RandomHorizontalFlip(0.5), v2.ToImage()]
+    transform = v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True)])
     encoder = ConvEncoder(size=64, widths=[12, 24, 48, 24])
     model = torch.nn.Sequential(encoder, encoder.decoder(), torch.nn.Sigmoid())
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    dataset = TransformedImages(images, transform)
     loader = DataLoader(
-        Pictures(), int(batch), shuffle=True, drop_last=True, num_workers=2, persistent_workers=True
+        dataset, int(batch), shuffle=True, drop_last=True, num_workers=2, persistent_workers=True
     )
     while True:
         for x in loader:
@@ -104,13 +76,11 @@ def torchvision_loop(side: str, data: str, batch: str, path: str) -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            stamp(path)
+            stamp_step(path)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = build_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--turn", type=float, default=8, help="seconds of a turn")
     parser.add_argument("--images", type=int, default=5000)
@@ -118,19 +88,19 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the table here too")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        make_data(Path(folder) / "stl10", args.images)
-        steps = rates(commands(Path(folder), args.batch), args.turn, args.rounds, ROOT)
+        counts = {"unlabeled": args.images, "train": 200, "test": 200}
+        write_block_images(Path(folder) / "stl10", counts, cells=12, pixels=8)
+        steps = measure_speeds(list_autoencoders(Path(folder), args.batch), args.turn, args.rounds)
     speeds = {side: [args.batch * rate for rate in turns] for side, turns in steps.items()}
-    about = {"batch": args.batch, "cores": len(os.sched_getaffinity(0)), "load": round(os.getloadavg()[0], 1)}
-    print(", ".join(f"{name} {value}" for name, value in about.items()))
+    facts = {"batch": args.batch, "cores": count_cores(), "load": read_load()}
+    print_facts(facts)
     print(f"{args.rounds} turns of {args.turn:g} s each, medians")
     ratios = print_ratios(speeds, "cli.py", SIDES, "images/s")
-    if args.json:
-        args.json.write_text(json.dumps(about | {"images_per_s": speeds, "cli_over": ratios}, indent=2))
+    save_json(args.json, facts | {"images_per_s": speeds, "cli_over": ratios})
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1] in SIDES:  # a program that `main` has started
-        torchvision_loop(*sys.argv[1:])
+        train_torchvision(*sys.argv[1:])
     else:
         main()

@@ -6,8 +6,6 @@ Words and pairs of words that two training tweets have, weighed by tf-idf; C by 
 splits that datamodules.tweets reads.
 """
 
-import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -17,48 +15,44 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
+from benchmarks.program import ROOT, build_parser, save_json
 from callbacks.evaluation.by_group import accuracy_by_group
 from datamodules.texts import TextRows
 from datamodules.tweets import Tweets
 
-ROOT = Path(__file__).parents[1]
 
-
-def fit(rows: TextRows, c: float) -> Pipeline:
-    words = TfidfVectorizer(token_pattern=r"(?u)\S+", ngram_range=(1, 2), min_df=2, sublinear_tf=True)
-    return make_pipeline(words, LogisticRegression(C=c, max_iter=1000)).fit(texts(rows), rows.labels.numpy())
-
-
-def texts(rows: TextRows) -> list[str]:
+def decode_texts(rows: TextRows) -> list[str]:
     return [text.decode() for text in rows.texts]
 
 
-def right(model: Pipeline, rows: TextRows) -> torch.Tensor:
-    """Which texts it labels as they are (N,)"""
-    return torch.from_numpy(model.predict(texts(rows))) == rows.labels
+def fit_regression(rows: TextRows, c: float) -> Pipeline:
+    words = TfidfVectorizer(token_pattern=r"(?u)\S+", ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    regression = LogisticRegression(C=c, max_iter=1000)
+    return make_pipeline(words, regression).fit(decode_texts(rows), rows.labels.numpy())
+
+
+def score_texts(model: Pipeline, rows: TextRows) -> torch.Tensor:
+    """Whether it labels each text rightly (N,)"""
+    return torch.from_numpy(model.predict(decode_texts(rows))) == rows.labels
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = build_parser(__doc__)
     parser.add_argument("--data_dir", type=Path, default=ROOT / "data")
     parser.add_argument("--json", type=Path, help="write the numbers here too")
     args = parser.parse_args()
     data = Tweets(data_dir=str(args.data_dir))
     data.setup("fit")
-    models = {c: fit(data.datasets["train"], c) for c in (0.3, 1, 3, 10, 30)}
-    val = {c: right(model, data.datasets["val"]).float().mean().item() for c, model in models.items()}
+    models = {c: fit_regression(data.datasets["train"], c) for c in (0.3, 1, 3, 10, 30)}
+    val = {c: score_texts(model, data.datasets["val"]).float().mean().item() for c, model in models.items()}
     c = max(val, key=val.get)
-    hits = right(models[c], data.datasets["test"])
+    hits = score_texts(models[c], data.datasets["test"])
     groups = accuracy_by_group(hits, data.groups_of("test") or ["all"] * len(hits))
     print(f"C {c:g}, of {', '.join(f'{c:g} (val {100 * share:.1f})' for c, share in val.items())}")
     print(f"test, top-1 %: {100 * hits.float().mean().item():.1f}")
     for group, (share, count) in groups.items():
         print(f"  {group:<16}{100 * share:>6.1f}  of {count}")
-    if args.json:
-        numbers = {"c": c, "val": val[c], "test": hits.float().mean().item(), "groups": groups}
-        args.json.write_text(json.dumps(numbers, indent=2) + "\n")
+    save_json(args.json, {"c": c, "val": val[c], "test": hits.float().mean().item(), "groups": groups})
 
 
 if __name__ == "__main__":

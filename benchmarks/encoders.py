@@ -9,13 +9,13 @@ from ssl_modules.networks.resnet import ResNet
 NAMES = ("pooled", "wide3", "resnet20", "resnet18")
 
 
-def build(name: str) -> nn.Module:
+def build_encoder(name: str) -> nn.Module:
     encoder = PooledResNet() if name == "pooled" else ResNet(name)
     speed_up_convolutions(encoder)  # as training does
     return encoder
 
 
-def options(name: str) -> dict[str, str]:
+def encoder_options(name: str) -> dict[str, str]:
     """The same for cli.py."""
     if name == "pooled":
         return {"model.init_args.encoder": "ssl_modules.networks.pooled_resnet.PooledResNet"}

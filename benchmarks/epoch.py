@@ -11,20 +11,19 @@ DataLoader with a worker a core). Bare: forward, loss and backward on one ready 
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 from lightning.pytorch import Callback
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
-from benchmarks import encoders
-from benchmarks.turns import PATIENCE, print_ratios, stamp, started, take_turns
+from benchmarks.drawn_images import write_block_images
+from benchmarks.encoders import NAMES, build_encoder, encoder_options
+from benchmarks.program import ENDLESS, build_fit_command, build_parser, save_json
+from benchmarks.turns import PATIENCE, print_ratios, stamp_step, start_programs, take_turns
 
-ROOT = Path(__file__).parents[1]
 RESIDENT = ["--data.init_args.resident=true"]
 COMPILED = ["--model.init_args.compile=true", "--data.init_args.compile=true"]
 SIDES = {
@@ -44,51 +43,39 @@ class StampSteps(Callback):
         self.path = path
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
-        stamp(self.path)
+        stamp_step(self.path)
 
 
-def make_data(folder: Path, images: int) -> None:
-    """Smooth random color images in the array layout: content does not matter for speed."""
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (images, 8, 8, 3), np.uint8)
-    pictures = coarse.repeat(4, axis=1).repeat(4, axis=2)
-    (folder / "cifar10").mkdir()
-    for split, count in (("train", images), ("test", 100)):
-        np.save(folder / f"cifar10/{split}_images.npy", pictures[:count])
-        np.save(folder / f"cifar10/{split}_labels.npy", np.arange(count) % 10)
+def write_cifar10(folder: Path, images: int) -> None:
+    write_block_images(folder / "cifar10", {"train": images, "test": 100}, cells=8, pixels=4)
 
 
-def commands(encoder: str, batch: int, data: Path, precision: str) -> dict[str, list[str]]:
-    """What each side runs."""
+def list_simclr_sides(encoder: str, batch: int, data: Path, precision: str) -> dict[str, list[str]]:
+    """The command of each side."""
     options = {
-        "config": "configs/simclr_cifar10.yaml",
         "runs_dir": data / "runs",
         "data.init_args.data_dir": data,
         "data.init_args.batch_size": batch,
-        **encoders.options(encoder),
-        "trainer.max_epochs": 10_000,
+        **encoder_options(encoder),
         "trainer.precision": precision,
-        "trainer.limit_val_batches": 0,
-        "trainer.callbacks+": "benchmarks.epoch.StampSteps",
-        "trainer.callbacks.path": "STAMPS",
-        "without": "[Protocol,WandbLogger]",
+        **ENDLESS,
     }
-    ours = [sys.executable, "cli.py", "fit", *(f"--{name}={value}" for name, value in options.items())]
+    ours = build_fit_command("configs/simclr_cifar10.yaml", options)
 
-    def own(side: str, precision: str) -> list[str]:
+    def this_file(side: str, precision: str) -> list[str]:
         return [sys.executable, __file__, side, encoder, str(batch), str(data), precision, "STAMPS"]
 
     return {
         "cli.py": ours,
         "resident": ours + RESIDENT,
         "compiled": ours + RESIDENT + COMPILED,
-        "bare": own("bare", precision),
-        "lightly": own("lightly", "32-true"),
-        "lightly bf16": own("lightly", "bf16-mixed"),
+        "bare": this_file("bare", precision),
+        "lightly": this_file("lightly", "32-true"),
+        "lightly bf16": this_file("lightly", "bf16-mixed"),
     }
 
 
-def bare(encoder: str, batch: str, data: str, precision: str, path: str) -> None:
+def run_bare_loop(encoder: str, batch: str, data: str, precision: str, path: str) -> None:
     """Ready batches, so no data."""
     import torch
 
@@ -97,7 +84,7 @@ def bare(encoder: str, batch: str, data: str, precision: str, path: str) -> None
 
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = encoders.build(encoder)
+    network = build_encoder(encoder)
     model = torch.nn.Sequential(network, mlp(network.dim, 512, 128))
     model = model.to(device, memory_format=torch.channels_last)
     views = torch.randn(2 * int(batch), 3, 32, 32, device=device).contiguous(
@@ -109,23 +96,21 @@ def bare(encoder: str, batch: str, data: str, precision: str, path: str) -> None
             loss = nt_xent(z1, z2, 0.2)
         loss.backward()
         model.zero_grad()
-        stamp(path)
+        stamp_step(path)
 
 
-def lightly(encoder: str, batch: str, data: str, precision: str, path: str) -> None:
-    from benchmarks.lightly_simclr import train
+def run_lightly(encoder: str, batch: str, data: str, precision: str, path: str) -> None:
+    import numpy as np
+
+    from benchmarks.lightly_simclr import train_lightly
 
     images = np.load(f"{data}/cifar10/train_images.npy")
-    train(encoders.build(encoder), images, int(batch), precision, StampSteps(path), 10_000)
+    train_lightly(build_encoder(encoder), images, int(batch), precision, StampSteps(path), 10_000)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--encoders", nargs="+", choices=encoders.NAMES, default=["pooled", "wide3", "resnet20"]
-    )
+    parser = build_parser(__doc__)
+    parser.add_argument("--encoders", nargs="+", choices=NAMES, default=["pooled", "wide3", "resnet20"])
     parser.add_argument(
         "--sides", nargs="+", choices=SIDES, default=["cli.py", "bare", "lightly", "lightly bf16"]
     )
@@ -141,10 +126,10 @@ def main() -> None:
         help="seconds for a side's first steps, else it is left out",
     )
     parser.add_argument("--json", type=Path)
-    compare(parser.parse_args())
+    compare_epochs(parser.parse_args())
 
 
-def compare(args: argparse.Namespace) -> None:
+def compare_epochs(args: argparse.Namespace) -> None:
     from launch.trainer import fast_precision
 
     precision, results = fast_precision(), {}
@@ -153,10 +138,10 @@ def compare(args: argparse.Namespace) -> None:
         print("lightly is left out, it is not installed: pip install -e .[bench]")
     for encoder in args.encoders:
         with tempfile.TemporaryDirectory() as folder:
-            make_data(Path(folder), args.images)
-            sides = commands(encoder, args.batch, Path(folder), precision)
-            chosen = {side: sides[side] for side in args.sides}
-            with started(chosen, ROOT, args.at_once, args.patience) as programs:
+            write_cifar10(Path(folder), args.images)
+            sides = list_simclr_sides(encoder, args.batch, Path(folder), precision)
+            commands = {side: sides[side] for side in args.sides}
+            with start_programs(commands, args.at_once, args.patience) as programs:
                 steps = take_turns(programs, args.turn, args.rounds)
         speeds = {side: [args.batch * rate for rate in turns] for side, turns in steps.items()}
         print(
@@ -164,13 +149,11 @@ def compare(args: argparse.Namespace) -> None:
         )
         ratios = print_ratios(speeds, "cli.py", {side: SIDES[side] for side in args.sides}, "images/s")
         results[encoder] = {"images_per_s": speeds, "cli_over": ratios}
-        if args.json:
-            about = {"precision": precision, "batch": args.batch}
-            args.json.write_text(json.dumps(about | {"results": results}, indent=2))
+        save_json(args.json, {"precision": precision, "batch": args.batch, "results": results})
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] in (["bare"], ["lightly"]):  # a program that `compare` has started
-        {"bare": bare, "lightly": lightly}[sys.argv[1]](*sys.argv[2:])
+    if sys.argv[1:2] in (["bare"], ["lightly"]):  # a program that `compare_epochs` has started
+        {"bare": run_bare_loop, "lightly": run_lightly}[sys.argv[1]](*sys.argv[2:])
     else:
         main()

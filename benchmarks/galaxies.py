@@ -13,17 +13,10 @@ of the images and for all: what it has itself at most, and the pages of the file
 when it needs them. --rounds 0 measures memory alone; --images 61578 is the challenge.
 """
 
-import argparse
-import json
-import multiprocessing
 import os
 import statistics
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +25,9 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
 os.environ["TQDM_DISABLE"] = "1"
+from benchmarks.memory import STATUS, call_in_fresh_process, measure_peak_mb, read_resident_mb
+from benchmarks.program import build_parser, count_cores, read_load, save_json
+from benchmarks.timing import take_medians, time_in_turns
 from datamodules.loading.loader import BatchLoader, RowsDataset
 from datamodules.storage.image_files import decode_images
 from datamodules.storage.layout import read_images
@@ -49,73 +45,41 @@ def draw_jpegs(folder: Path, count: int) -> None:
         Image.fromarray(np.uint8(np.clip(noisy, 0, 255))).save(folder / f"{k}.jpg", quality=80)
 
 
-def one_by_one(paths: list[Path], crop: int, side: int) -> np.ndarray:
+def decode_one_by_one(paths: list[Path], crop: int, side: int) -> np.ndarray:
     images = np.empty((len(paths), side, side, 3), np.uint8)
     for image, path in zip(images, paths, strict=True):
         with Image.open(path) as file:
-            whole = file.convert("RGB")
-        left, top = (whole.width - crop) // 2, (whole.height - crop) // 2
-        square = whole.crop((left, top, left + crop, top + crop))
+            picture = file.convert("RGB")
+        left, top = (picture.width - crop) // 2, (picture.height - crop) // 2
+        square = picture.crop((left, top, left + crop, top + crop))
         image[:] = square.resize((side, side), Image.Resampling.BILINEAR)
     return images
 
 
-def cost(images: int, work: Callable) -> tuple[float, float]:
-    """Images a second, and milliseconds of all cores an image: the latter says more on a busy machine."""
-    start, busy = time.perf_counter(), time.process_time()
-    work()
-    return images / (time.perf_counter() - start), 1000 * (time.process_time() - busy) / images
-
-
-def resident(kind: str) -> float:
-    """MB of this process: RssAnon is its own, RssFile are pages of files."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split(f"{kind}:")[1].split()[0]) / 1024
-
-
-def most_while(work: Callable) -> float:
-    """MB of its own that this process has at most meanwhile."""
-    most, done = [resident("RssAnon")], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.02):
-            most.append(resident("RssAnon"))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    work()
-    done.set()
-    watcher.join()
-    return max(most)
-
-
-def needed(files: dict[str, Path], out: Path, crop: int, side: int) -> tuple[float, float, float]:
+def measure_decoding(files: dict[str, Path], out: Path, crop: int, side: int) -> tuple[float, float, float]:
     """In a process of its own: MB of its own while it decodes and while it reads, and of pages of files after that."""
-    decoding = most_while(partial(decode_images, files, out, crop, side))
+    decoding = measure_peak_mb(partial(decode_images, files, out, crop, side))
     loader = BatchLoader(RowsDataset(read_images(out)), 256, seed=0)
-    reading = most_while(lambda: [None for _ in loader])
-    return decoding, reading, resident("RssFile")
+    reading = measure_peak_mb(lambda: [None for _ in loader])
+    return decoding, reading, read_resident_mb("RssFile")
 
 
-def say_memory(files: dict[str, Path], out: Path, crop: int, side: int) -> list[dict]:
+def report_memory(files: dict[str, Path], out: Path, crop: int, side: int) -> list[dict]:
     """MB by the number of images."""
-    found = []
+    rows = []
     for count in (len(files) // 10, len(files)):
         some = dict(list(files.items())[:count])
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
-            decoding, reading, pages = fresh.submit(needed, some, out, crop, side).result()
+        decoding, reading, pages = call_in_fresh_process(measure_decoding, some, out, crop, side)
         print(
             f"memory          {count:8,} images, {out.stat().st_size / 2**20:.0f} MB: {decoding:.0f} MB to decode, "
             f"{reading:.0f} MB to read, {pages:.0f} MB of pages"
         )
-        found.append({"images": count, "decoding": decoding, "reading": reading, "pages": pages})
-    return found
+        rows.append({"images": count, "decoding": decoding, "reading": reading, "pages": pages})
+    return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = build_parser(__doc__)
     parser.add_argument("--folder", type=Path, help="of JPGs; they are repeated")
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--crop", type=int, default=256)
@@ -123,7 +87,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the tables here too")
     args = parser.parse_args()
-    found = {}
+    results = {}
     with tempfile.TemporaryDirectory() as folder:
         if args.folder is None:
             draw_jpegs(Path(folder), 100)
@@ -131,38 +95,40 @@ def main() -> None:
         paths = (jpegs * (args.images // len(jpegs) + 1))[: args.images]
         files, out = {f"{k:06}": path for k, path in enumerate(paths)}, Path(folder) / "images.npy"
         if args.rounds:
-            found["images_per_s_and_core_ms"] = compare(files, out, args.crop, args.side, args.rounds)
-        if Path("/proc/self/status").is_file():
-            found["memory_mb"] = say_memory(files, out, args.crop, args.side)
-    if args.json:
-        args.json.write_text(json.dumps(found, indent=1))
+            results["images_per_s_and_core_ms"] = compare_decoders(
+                files, out, args.crop, args.side, args.rounds
+            )
+        if STATUS.is_file():
+            results["memory_mb"] = report_memory(files, out, args.crop, args.side)
+    save_json(args.json, results)
 
 
-def compare(files: dict[str, Path], out: Path, crop: int, side: int, rounds: int) -> dict[str, list]:
-    """(images/s, ms of all cores an image) of each round."""
+def compare_decoders(
+    files: dict[str, Path], out: Path, crop: int, side: int, rounds: int
+) -> dict[str, list[tuple[float, float]]]:
+    """(images/s, ms of all cores an image) of each round: the latter says more on a busy machine."""
     paths = list(files.values())
-    contestants = {
-        "PIL one by one": lambda: one_by_one(paths, crop, side),
+    works = {
+        "PIL one by one": lambda: decode_one_by_one(paths, crop, side),
         "ours": lambda: decode_images(files, out, crop, side),
     }
-    costs = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, work in contestants.items():
-            costs[name].append(cost(len(paths), work))
-    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
-    print(
-        f"{len(paths)} JPGs, central {crop} -> {side} pixels, {cores} cores, load {load:.1f}, {rounds} rounds"
-    )
-    for name, found in costs.items():
-        speed, busy = (statistics.median(column) for column in zip(*found, strict=True))
+    times, _ = time_in_turns(works, rounds, warm_up=0)
+    costs = {
+        name: [(len(paths) / clock, 1000 * cores / len(paths)) for clock, cores in rows]
+        for name, rows in times.items()
+    }
+    print(f"{len(paths)} JPGs, central {crop} -> {side} pixels, {count_cores()} cores, ", end="")
+    print(f"load {read_load()}, {rounds} rounds")
+    for name, rows in costs.items():
+        speed, busy = take_medians(rows)
         print(f"{name:16}{speed:8,.0f} images/s{busy:8.2f} ms of all cores an image")
-    for what, better in (("images/s", 0), ("ms of all cores", 1)):
-        pairs = zip(*([row[better] for row in found] for found in costs.values()), strict=True)
+    for column, unit in enumerate(("images/s", "ms of all cores")):
+        pairs = zip(*([row[column] for row in rows] for rows in costs.values()), strict=True)
         ratios = [max(a, b) / min(a, b) for a, b in pairs]
         print(
-            f"ratio           {statistics.median(ratios):8.1f} in {what} ({min(ratios):.1f} - {max(ratios):.1f})"
+            f"ratio           {statistics.median(ratios):8.1f} in {unit} ({min(ratios):.1f} - {max(ratios):.1f})"
         )
-    theirs, ours = one_by_one(paths[:500], crop, side), np.load(out, mmap_mode="r")[:500]
+    theirs, ours = decode_one_by_one(paths[:500], crop, side), np.load(out, mmap_mode="r")[:500]
     difference = np.abs(ours - theirs.astype(np.float32))
     print(
         f"pixels differ by {difference.mean():.2f} of 255 in the mean, 99.9 % by less than "

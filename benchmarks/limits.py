@@ -9,12 +9,8 @@ no data, no loss, no optimizer, in the memory format that training takes. Everyt
 On a GPU there is one row of it, and float32 is what torch does by default there.
 """
 
-import argparse
-import json
-import os
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,19 +18,22 @@ import torch
 import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
-from benchmarks import encoders
+from benchmarks.encoders import NAMES, build_encoder
+from benchmarks.program import build_parser, count_cores, print_facts, read_load, save_json
+from benchmarks.timing import measure_rate
+from common.text import plural
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 Work = tuple[float, Callable[[], object]]  # FLOP or images of a call, and the call
 
 
-def product(size: int, dtype: torch.dtype) -> Work:
+def multiply_matrices(size: int, dtype: torch.dtype) -> Work:
     a, b = (torch.randn(size, size, device=DEVICE).to(dtype) for _ in range(2))
     return 2 * size**3 / 1e9, lambda: a @ b
 
 
-def convolution(images: int, channels: int, side: int, dtype: torch.dtype) -> Work:
+def convolve_images(images: int, channels: int, side: int, dtype: torch.dtype) -> Work:
     """As many channels in as out, stride 1."""
     x = torch.randn(images, channels, side, side, device=DEVICE).to(dtype, memory_format=torch.channels_last)
     weight = torch.randn(channels, channels, 3, 3, device=DEVICE).to(dtype, memory_format=torch.channels_last)
@@ -42,80 +41,60 @@ def convolution(images: int, channels: int, side: int, dtype: torch.dtype) -> Wo
     return gflop, lambda: F.conv2d(x, weight, padding=1)
 
 
-def network(name: str, batch: int, dtype: torch.dtype) -> Work:
+def train_encoder(name: str, batch: int, dtype: torch.dtype) -> Work:
     """Forward and backward at 32x32; bf16 by autocast, as in training."""
     torch.manual_seed(0)
-    encoder = encoders.build(name).to(DEVICE, memory_format=torch.channels_last)
+    encoder = build_encoder(name).to(DEVICE, memory_format=torch.channels_last)
     x = torch.randn(batch, 3, 32, 32, device=DEVICE).contiguous(memory_format=torch.channels_last)
 
-    def work() -> None:
+    def step() -> None:
         with torch.autocast(DEVICE, torch.bfloat16, enabled=dtype is torch.bfloat16):
             loss = encoder(x).square().mean()
         loss.backward()
         encoder.zero_grad()
 
-    return batch, work
+    return batch, step
 
 
-def rate(amount: float, work: Callable[[], object], seconds: float) -> float:
-    """Amount a second, of as many calls as fit."""
-    calls, start = 0, time.perf_counter()
-    while calls == 0 or time.perf_counter() - start < seconds:
-        work()
-        calls += 1
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
-    return amount * calls / (time.perf_counter() - start)
-
-
-def measure(
+def measure_works(
     works: dict[str, Work], threads: list[int], seconds: float, rounds: int
 ) -> dict[str, list[float]]:
     """Median rate of each work for each number of threads."""
-    found: dict[str, list[list[float]]] = {name: [[] for _ in threads] for name in works}
+    rates: dict[str, list[list[float]]] = {name: [[] for _ in threads] for name in works}
     for number in range(rounds + 1):
         for column, count in enumerate(threads):
             torch.set_num_threads(count)
             for name, (amount, work) in works.items():
-                speed = rate(amount, work, seconds if number else 0)
-                found[name][column] += [speed] if number else []  # the first call warms up
-    return {name: [statistics.median(column) for column in columns] for name, columns in found.items()}
+                rate = measure_rate(amount, work, seconds if number else 0)
+                rates[name][column] += [rate] if number else []  # the first call warms up
+    return {name: [statistics.median(column) for column in columns] for name, columns in rates.items()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = build_parser(__doc__)
     parser.add_argument("--size", type=int, default=2048, help="side of the matrices")
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--encoders", nargs="+", choices=encoders.NAMES, default=list(encoders.NAMES))
+    parser.add_argument("--encoders", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument("--seconds", type=float, default=2, help="of a turn, at least one call")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="write the table here too")
     args = parser.parse_args()
     threads = [1] if DEVICE == "cuda" else sorted({1, torch.get_num_threads()})
-    about = {
-        "device": torch.cuda.get_device_name()
-        if DEVICE == "cuda"
-        else torch.backends.cpu.get_cpu_capability()
-    }
-    about |= {
-        "cores": len(os.sched_getaffinity(0)),
-        "load": round(os.getloadavg()[0], 1),
-        "torch": torch.__version__,
-    }
-    print(", ".join(f"{name} {value}" for name, value in about.items()))
+    on_gpu = DEVICE == "cuda"
+    device = torch.cuda.get_device_name() if on_gpu else torch.backends.cpu.get_cpu_capability()
+    facts = {"device": device, "cores": count_cores(), "load": read_load(), "torch": torch.__version__}
+    print_facts(facts)
     print(f"{args.rounds} turns of {args.seconds:g} s each, medians\n")
-    columns = ["the device"] if DEVICE == "cuda" else [f"{n} core{'s' * (n > 1)}" for n in threads]
+    columns = ["the device"] if DEVICE == "cuda" else [plural(n, "core") for n in threads]
     results = {}
     for unit, kinds in {
         "GFLOP/s": {
-            f"matrix product {args.size}": lambda dtype: product(args.size, dtype),
-            "3x3 convolution, 64 channels of 32x32": lambda dtype: convolution(args.batch, 64, 32, dtype),
-            "3x3 convolution, 256 channels of 8x8": lambda dtype: convolution(args.batch, 256, 8, dtype),
+            f"matrix product {args.size}": lambda dtype: multiply_matrices(args.size, dtype),
+            "3x3 convolution, 64 channels of 32x32": lambda dtype: convolve_images(args.batch, 64, 32, dtype),
+            "3x3 convolution, 256 channels of 8x8": lambda dtype: convolve_images(args.batch, 256, 8, dtype),
         },
         "images/s": {
-            f"{name}, forward and backward, batch {args.batch}": lambda dtype, n=name: network(
+            f"{name}, forward and backward, batch {args.batch}": lambda dtype, n=name: train_encoder(
                 n, args.batch, dtype
             )
             for name in args.encoders
@@ -124,13 +103,12 @@ def main() -> None:
         works = {
             f"{kind}, {name}": make(dtype) for kind, make in kinds.items() for name, dtype in DTYPES.items()
         }
-        results[unit] = measure(works, threads, args.seconds, args.rounds)
+        results[unit] = measure_works(works, threads, args.seconds, args.rounds)
         print(f"{unit:<54}" + "".join(f"{column:>12}" for column in columns))
         for name, speeds in results[unit].items():
             print(f"{name:<54}" + "".join(f"{speed:>12,.0f}" for speed in speeds), flush=True)
         print()
-    if args.json:
-        args.json.write_text(json.dumps({"about": about, "threads": threads, "results": results}, indent=1))
+    save_json(args.json, {"about": facts, "threads": threads, "results": results})
 
 
 if __name__ == "__main__":

@@ -9,13 +9,10 @@ all else from the first step on is. A side ends at its highest target, after its
 """
 
 import argparse
-import json
-import os
 import subprocess
 import sys
 import tempfile
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
 
@@ -24,12 +21,20 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
+from benchmarks.program import (
+    ROOT,
+    build_fit_command,
+    build_parser,
+    count_cores,
+    read_load,
+    require_lightly,
+    save_json,
+)
 from callbacks.measures.knn import score_by_neighbors
 from datamodules.cifar10 import CIFAR10
 from launch.trainer import fast_precision
 from ssl_modules.supervision import encode_split
 
-ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs/simclr_cifar10.yaml"
 PEERS = {"lightly": "32-true", "lightly bf16": "bf16-mixed"}
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # lightly's transform normalizes so
@@ -55,7 +60,7 @@ class Watch(Callback):
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ):
-        self.path, self.target, self.minutes, self.looking = path, target, minutes, 0.0
+        self.path, self.target, self.minutes, self.judging = path, target, minutes, 0.0
         self.data = CIFAR10(data_dir=data_dir, mean=mean, std=std, batch_size=256)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -63,14 +68,14 @@ class Watch(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         before = monotonic()
-        seconds = before - self.began - self.looking
-        accuracy = self.accuracy(module)
+        seconds = before - self.began - self.judging
+        accuracy = self.measure_accuracy(module)
         with open(self.path, "a") as file:
             file.write(f"{seconds:.1f} {accuracy:.4f}\n")
-        self.looking += monotonic() - before
+        self.judging += monotonic() - before
         trainer.should_stop |= accuracy >= self.target or seconds > 60 * self.minutes
 
-    def accuracy(self, module: LightningModule) -> float:
+    def measure_accuracy(self, module: LightningModule) -> float:
         if not self.data.datasets:
             self.data.setup("fit")
         module.encoder.eval()
@@ -79,12 +84,12 @@ class Watch(Callback):
                 encode_split(module.encoder, self.data, s, module.device) for s in ("val", "train")
             )
         module.encoder.train()
-        labels, known = (self.data.datasets[s].labels.to(module.device) for s in ("val", "train"))
-        return float((score_by_neighbors(queries, bank, known, 10).argmax(1) == labels).float().mean())
+        labels, bank_labels = (self.data.datasets[s].labels.to(module.device) for s in ("val", "train"))
+        return float((score_by_neighbors(queries, bank, bank_labels, 10).argmax(1) == labels).float().mean())
 
 
-def lightly(side: str, path: str, data_dir: str, target: str, minutes: str, epochs: str) -> None:
-    from benchmarks.lightly_simclr import train
+def watch_lightly(side: str, path: str, data_dir: str, target: str, minutes: str, epochs: str) -> None:
+    from benchmarks.lightly_simclr import train_lightly
 
     config = yaml.safe_load(CONFIG.read_text())
     encoder = config["model"]["init_args"]["encoder"]
@@ -93,7 +98,7 @@ def lightly(side: str, path: str, data_dir: str, target: str, minutes: str, epoc
     watch.data.setup("fit")
     rows = watch.data.datasets["train"]
     torch.manual_seed(0)
-    train(
+    train_lightly(
         getattr(import_module(module), name)(**encoder.get("init_args", {})),
         rows.images[rows.rows],
         config["data"]["init_args"]["batch_size"],
@@ -103,8 +108,7 @@ def lightly(side: str, path: str, data_dir: str, target: str, minutes: str, epoc
     )
 
 
-def command(side: str, path: Path, args: argparse.Namespace) -> list[str]:
-    """What a side runs."""
+def build_side_command(side: str, path: Path, args: argparse.Namespace) -> list[str]:
     data_dir = str(args.data_dir.absolute())
     if side in PEERS:
         numbers = [min(args.targets), args.minutes, args.peer_epochs]
@@ -120,21 +124,18 @@ def command(side: str, path: Path, args: argparse.Namespace) -> list[str]:
         "without": "[KNN,Protocol,WandbLogger]",
         "test_after_fit": "false",
     }
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     if args.epochs:
-        words += ["--trainer.max_epochs", str(args.epochs)]
-    return [sys.executable, "cli.py", "fit", "--config", str(CONFIG), *words]
+        options["trainer.max_epochs"] = args.epochs
+    return build_fit_command(CONFIG, options)
 
 
-def minutes_to(target: float, epochs: list[tuple[float, float]]) -> float | None:
+def minutes_to_target(target: float, epochs: list[tuple[float, float]]) -> float | None:
     """Of the first epoch that ends at the target or above."""
     return next((seconds / 60 for seconds, accuracy in epochs if accuracy >= target), None)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = build_parser(__doc__)
     parser.add_argument("--data_dir", type=Path, default=ROOT / "data")
     parser.add_argument("--targets", type=float, nargs="+", default=[0.6, 0.7])
     parser.add_argument(
@@ -147,31 +148,28 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="a side at most")
     parser.add_argument("--json", type=Path, help="write the table here too")
     args = parser.parse_args()
-    if PEERS.keys() & {*args.sides} and not find_spec("lightly"):
-        sys.exit("this benchmark compares with lightly, which is not installed: pip install -e .[bench]")
-    found: dict[str, list[tuple[float, float]]] = {}
+    if PEERS.keys() & {*args.sides}:
+        require_lightly()
+    curves: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for i, side in enumerate(args.sides):
             path = Path(folder) / f"{i}.txt"
-            subprocess.run(command(side, path, args), cwd=ROOT, check=True, stdout=sys.stderr)
+            subprocess.run(build_side_command(side, path, args), cwd=ROOT, check=True, stdout=sys.stderr)
             lines = [map(float, line.split()) for line in path.read_text().splitlines()]
-            found[side] = [(seconds, accuracy) for seconds, accuracy in lines]
-    cores = len(os.sched_getaffinity(0))
-    print(
-        f"{cores} cores, load {os.getloadavg()[0]:.1f}, {fast_precision()}, kNN on validation images of CIFAR-10"
-    )
+            curves[side] = [(seconds, accuracy) for seconds, accuracy in lines]
+    cores = count_cores()
+    print(f"{cores} cores, load {read_load()}, {fast_precision()}, kNN on validation images of CIFAR-10")
     print(f"{'':<16}" + "".join(f"{f'min to {t:.0%}':>14}" for t in args.targets) + "   last epoch")
-    for side, epochs in found.items():
-        cells = (minutes_to(target, epochs) for target in args.targets)
-        said = "".join(f"{'-' if m is None else f'{m:.1f}':>14}" for m in cells)
+    for side, epochs in curves.items():
+        minutes = (minutes_to_target(target, epochs) for target in args.targets)
+        cells = "".join(f"{'-' if m is None else f'{m:.1f}':>14}" for m in minutes)
         seconds, accuracy = epochs[-1]
-        print(f"{side:<16}{said}   {accuracy:.1%} after {len(epochs)} epochs, {seconds / 60:.1f} min")
-    if args.json:
-        args.json.write_text(json.dumps({"cores": cores, "seconds_and_accuracy": found}, indent=1))
+        print(f"{side:<16}{cells}   {accuracy:.1%} after {len(epochs)} epochs, {seconds / 60:.1f} min")
+    save_json(args.json, {"cores": cores, "seconds_and_accuracy": curves})
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1] in PEERS:  # a program that `main` has started
-        lightly(*sys.argv[1:])
+        watch_lightly(*sys.argv[1:])
     else:
         main()

@@ -8,9 +8,6 @@ waited for where it has none. Each setting trains configs/simclr_digits.yaml thr
 turns; a ratio is the median of the rounds' ratios. launch/threads.py has the setting that cli.py takes.
 """
 
-import argparse
-import json
-import os
 import statistics
 import subprocess
 import sys
@@ -20,35 +17,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
-from benchmarks.turns import ratio, started, take_turns
+from benchmarks.program import ENDLESS, build_fit_command, build_parser, count_cores, print_facts, save_json
+from benchmarks.turns import median_ratio, start_programs, take_turns
 from launch.threads import SPIN_COUNT
 
-ROOT = Path(__file__).parents[1]
 DEFAULT, PASSIVE, ONE_THREAD = "300000 (default)", "passive", "one thread"
 SPINS = [1_000, 3_000, 10_000, 30_000, 100_000]
 
 
-def commands(spins: list[int], config: str, precision: str, folder: Path) -> dict[str, list[str]]:
-    """What each setting runs."""
+def list_settings(spins: list[int], config: str, precision: str, folder: Path) -> dict[str, list[str]]:
+    """The command of each setting."""
     environments = {DEFAULT: "GOMP_SPINCOUNT=300000", PASSIVE: "OMP_WAIT_POLICY=PASSIVE"}
     environments[ONE_THREAD] = "OMP_NUM_THREADS=1"
     environments |= {str(spin): f"GOMP_SPINCOUNT={spin}" for spin in spins}
-    options = {
-        "config": config,
-        "runs_dir": folder,
-        "trainer.max_epochs": 10_000,
-        "trainer.precision": precision,
-        "trainer.limit_val_batches": 0,
-        "trainer.callbacks+": "benchmarks.epoch.StampSteps",
-        "trainer.callbacks.path": "STAMPS",
-        "without": "[Protocol,WandbLogger]",
-    }
-    fit = [sys.executable, "cli.py", "fit", *(f"--{name}={value}" for name, value in options.items())]
+    fit = build_fit_command(config, {"runs_dir": folder, "trainer.precision": precision, **ENDLESS})
     return {name: ["env", environment, *fit] for name, environment in environments.items()}
 
 
 @contextmanager
-def busy_loops(count: int) -> Iterator[None]:
+def run_busy_loops(count: int) -> Iterator[None]:
     """Programs that want a core each, all the time."""
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
@@ -59,18 +46,16 @@ def busy_loops(count: int) -> Iterator[None]:
             loop.wait()
 
 
-def compared(speeds: dict[str, list[float]], name: str, other: str) -> tuple[str, str]:
+def format_comparison(speeds: dict[str, list[float]], name: str, other: str) -> tuple[str, str]:
     """Median steps/s of a setting, and over another's; dashes where one was left out."""
     if name not in speeds:
         return "-", "-"
     speed = f"{statistics.median(speeds[name]):.2f}"
-    return speed, f"{ratio(speeds[name], speeds[other]):.2f}" if other in speeds else "-"
+    return speed, f"{median_ratio(speeds[name], speeds[other]):.2f}" if other in speeds else "-"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = build_parser(__doc__)
     parser.add_argument("--config", default="configs/simclr_digits.yaml")
     parser.add_argument("--precision", default="32-true")
     parser.add_argument("--spins", type=int, nargs="*", default=SPINS, help="settings of GOMP_SPINCOUNT")
@@ -80,20 +65,19 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the table here too")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        settings = commands(args.spins, args.config, args.precision, Path(folder))
-        with started(settings, ROOT) as programs:
+        settings = list_settings(args.spins, args.config, args.precision, Path(folder))
+        with start_programs(settings) as programs:
             idle = take_turns(programs, args.turn, args.rounds)
-            with busy_loops(args.loops):
+            with run_busy_loops(args.loops):
                 busy = take_turns(programs, args.turn, args.rounds)
-    about = {"config": args.config, "precision": args.precision, "cores": len(os.sched_getaffinity(0))}
-    print(", ".join(f"{name} {value}" for name, value in about.items()))
+    facts = {"config": args.config, "precision": args.precision, "cores": count_cores()}
+    print_facts(facts)
     print(f"steps/s, medians of {args.rounds} turns of {args.turn:g} s; cli.py sets {SPIN_COUNT}")
     print(f"{'spins':<20}{'alone':>10}{'/ default':>11}{f'beside {args.loops} loops':>18}{'/ passive':>11}")
     for name in idle:
-        alone, beside = compared(idle, name, DEFAULT), compared(busy, name, PASSIVE)
+        alone, beside = format_comparison(idle, name, DEFAULT), format_comparison(busy, name, PASSIVE)
         print("{:<20}{:>10}{:>11}{:>18}{:>11}".format(name, *alone, *beside))
-    if args.json:
-        args.json.write_text(json.dumps(about | {"idle": idle, "busy": busy}, indent=1))
+    save_json(args.json, facts | {"idle": idle, "busy": busy})
 
 
 if __name__ == "__main__":

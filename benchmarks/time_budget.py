@@ -22,6 +22,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
 import cli
+from benchmarks.program import build_parser, format_cli_options, save_json
 from callbacks.evaluation.features import Features
 from callbacks.evaluation.knn import knn_accuracy
 
@@ -38,14 +39,14 @@ class TenNeighbors(Callback):
     """The kNN accuracy that others report, of 10 neighbors, beside the protocol's of 20."""
 
     def on_test_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        features = Features.of(trainer)
-        split, bank = features.split(trainer), features.bank(trainer, module)
+        features = Features.find_in(trainer)
+        split, bank = features.collect_split(trainer), features.encode_bank(trainer, module)
         accuracy = knn_accuracy(split, bank, trainer.datamodule.num_classes, k=10, temperature=0.1)
         for logger in trainer.loggers:
             logger.log_metrics({"test/knn10_top1": accuracy}, step=trainer.global_step)
 
 
-def fit(experiment: str, args: argparse.Namespace, folder: Path, **options: object) -> Path:
+def run_fit(experiment: str, args: argparse.Namespace, folder: Path, **options: object) -> Path:
     """The run folder of `cli.py fit`, run in this process, so that torch is imported and kernels are compiled once."""
     options = {
         "runs_dir": folder,
@@ -54,9 +55,8 @@ def fit(experiment: str, args: argparse.Namespace, folder: Path, **options: obje
         "data.init_args.val_size": 0,
         "trainer.enable_progress_bar": "false",
     } | options
-    words = [f"--config={config}" for config in args.configs]
-    words += [f"--{name}={value}" for name, value in options.items()]
-    if status := cli.main(["fit", *words, *args.options]):
+    configs = [f"--config={config}" for config in args.configs]
+    if status := cli.main(["fit", *configs, *format_cli_options(options), *args.options]):
         sys.exit(status)
     return folder / experiment / "version_0"
 
@@ -71,7 +71,7 @@ def time_steps(args: argparse.Namespace, folder: Path) -> tuple[float, int]:
         "test_after_fit": "false",
         "without": f"[WandbLogger, Protocol, Checkpoints, {FIGURES}]",
     }
-    run = fit("timing", args, folder, **options)
+    run = run_fit("timing", args, folder, **options)
     ends = [float(line) for line in stamps.read_text().splitlines()]
     batch = yaml.safe_load((run / "config.yaml").read_text())["data"]["init_args"]["batch_size"]
     images = json.loads((run / "provenance.json").read_text())["examples"]["train"]
@@ -79,9 +79,7 @@ def time_steps(args: argparse.Namespace, folder: Path) -> tuple[float, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = build_parser(__doc__)
     parser.add_argument("--seconds", type=float, default=300, help="for everything but importing torch")
     parser.add_argument("--data_dir", type=Path, default=Path("data"))
     parser.add_argument(
@@ -102,30 +100,25 @@ def main() -> None:
             f"{device}: {1000 * step:.1f} ms a step, {epochs} epochs in the {left:.0f} s that are left",
             flush=True,
         )
-        keep(result, args.json)
+        save_json(args.json, result)
         options = {
             "trainer.max_epochs": epochs,
             "model.init_args.warmup_epochs": epochs / 20,
             "trainer.callbacks+": "benchmarks.time_budget.TenNeighbors",
             "without": f"[WandbLogger, {FIGURES}]",
         }
-        run = fit("timed", args, Path(folder), **options)
+        run = run_fit("timed", args, Path(folder), **options)
         result["seconds"] = monotonic() - BEGAN
         with open(run / "metrics.csv", newline="") as file:
             for row in csv.DictReader(file):
                 result |= {name: float(text) for name, text in row.items() if text and "test/" in name}
-    keep(result, args.json)
+    save_json(args.json, result)
     print(
         f"\nCIFAR-10, test split, {epochs} epochs in {result['seconds']:.0f} s on {device}; theirs: 100 in 1,200"
     )
     for name in ("test/knn20_top1", "test/knn10_top1", "test/probe_top1"):
         theirs = f"{THEIRS[name]:.1%}" if name in THEIRS else "-"
         print(f"{name:<18}{result[name]:>8.1%}   theirs {theirs}")
-
-
-def keep(result: dict, path: Path | None) -> None:
-    if path:
-        path.write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

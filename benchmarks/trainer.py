@@ -9,7 +9,6 @@ precision and optimizer. Epochs end meanwhile, and checkpoints are written. Belo
 logger takes.
 """
 
-import argparse
 import copy
 import json
 import os
@@ -22,24 +21,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter, process_time
 
-import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
+from benchmarks.drawn_images import write_block_images
+from benchmarks.program import (
+    ROOT,
+    build_fit_command,
+    build_parser,
+    count_cores,
+    print_facts,
+    read_load,
+    save_json,
+)
 from datamodules.loading.loader import BatchLoader
 
-ROOT = Path(__file__).parents[1]
-HOOKS = [f"on_train_{what}" for what in ("epoch_start", "batch_start", "batch_end", "epoch_end")]
+HOOKS = [f"on_train_{event}" for event in ("epoch_start", "batch_start", "batch_end", "epoch_end")]
 WARM_UP = 2  # turns
-
-
-def make_data(folder: Path, images: int) -> None:
-    """Random 16x16 images of ten classes: content does not matter for speed."""
-    rng = np.random.default_rng(0)
-    folder.mkdir(parents=True)
-    np.save(folder / "train_images.npy", rng.integers(0, 256, (images, 16, 16, 1), np.uint8))
-    np.save(folder / "train_labels.npy", np.arange(images) % 10)
 
 
 class BareTurns(Callback):
@@ -60,23 +59,23 @@ class BareTurns(Callback):
         for other in trainer.callbacks:
             for hook in HOOKS:
                 if other is not self and getattr(type(other), hook) is not getattr(Callback, hook):
-                    setattr(other, hook, self.timed(type(other).__name__, getattr(other, hook)))
+                    setattr(other, hook, self.add_timer(type(other).__name__, getattr(other, hook)))
         for logger in trainer.loggers:
-            logger.log_metrics = self.timed(type(logger).__name__, logger.log_metrics)
+            logger.log_metrics = self.add_timer(type(logger).__name__, logger.log_metrics)
         self.bare = bare_steps(trainer, module)
         self.taken, self.began = 0, (perf_counter(), process_time())
 
-    def timed(self, name: str, work: Callable) -> Callable:
-        def measured(*args, **options):
+    def add_timer(self, name: str, work: Callable) -> Callable:
+        def work_with_timer(*args, **options):
             start = perf_counter()
-            found = work(*args, **options)
+            result = work(*args, **options)
             if len(self.turns["cli.py"]) >= WARM_UP:
                 self.inside[name] += perf_counter() - start
-            return found
+            return result
 
-        return measured
+        return work_with_timer
 
-    def turn(self, side: str) -> None:
+    def end_turn(self, side: str) -> None:
         """One has ended, the next begins."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
@@ -88,39 +87,39 @@ class BareTurns(Callback):
         self.taken += 1
         if self.taken % self.steps:
             return
-        self.turn("cli.py")
+        self.end_turn("cli.py")
         for _ in range(self.steps):
             next(self.bare)
-        self.turn("bare")
+        self.end_turn("bare")
         if len(self.turns["bare"]) == WARM_UP + self.rounds:
-            found = {"turns": {side: turns[WARM_UP:] for side, turns in self.turns.items()}}
-            Path(self.path).write_text(json.dumps(found | {"inside": self.inside}))
+            turns = {side: turns[WARM_UP:] for side, turns in self.turns.items()}
+            Path(self.path).write_text(json.dumps({"turns": turns, "inside": self.inside}))
             trainer.should_stop = True
 
 
 def bare_steps(trainer: Trainer, module: LightningModule) -> Iterator[None]:
     """The same training as a plain loop, a step at a time."""
     data = trainer.datamodule
-    own = copy.copy(module)  # Lightning leaves the Trainer out
-    own._modules = copy.deepcopy(module._modules)
-    own.outputs = lambda loss, *features, **more: loss
-    optimizer = own.optimizer(own.parameter_groups())
+    model = copy.copy(module)  # Lightning leaves the Trainer out
+    model._modules = copy.deepcopy(module._modules)
+    model.outputs = lambda loss, *features, **more: loss
+    optimizer = model.optimizer(model.parameter_groups())
     loader = BatchLoader(data.datasets["train"], data.batch_size, data.seed)  # with a place of its own
     while True:
         for number, rows in enumerate(loader):
-            batch = data.prepare(rows, own.device, augment=True)
+            batch = data.prepare_batch(rows, model.device, augment=True)
             with trainer.precision_plugin.forward_context():
-                loss = own.training_step(batch, number)
+                loss = model.training_step(batch, number)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             yield
 
 
-def measure(images: int, steps: int, rounds: int, without: list[str]) -> dict:
-    """What BareTurns of a run finds."""
+def run_bare_turns(images: int, steps: int, rounds: int, without: list[str]) -> dict:
+    """What BareTurns of a run writes."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        make_data(Path(folder) / "drawn", images)
+        write_block_images(Path(folder) / "drawn", {"train": images}, cells=16, channels=1)
         options = {
             "runs_dir": folder,
             "data": "datamodules.arrays.Arrays",
@@ -129,39 +128,34 @@ def measure(images: int, steps: int, rounds: int, without: list[str]) -> dict:
             "data.init_args.val_size": 0,
             "trainer.max_epochs": 10_000,
             "trainer.callbacks+": "benchmarks.trainer.BareTurns",
-            "trainer.callbacks.path": f"{folder}/found.json",
+            "trainer.callbacks.path": f"{folder}/turns.json",
             "trainer.callbacks.steps": steps,
             "trainer.callbacks.rounds": rounds,
             "test_after_fit": "false",
             "without": f"[{','.join(['Protocol', *without])}]",
         }
-        command = [sys.executable, "cli.py", "fit", "--config", "configs/simclr_digits.yaml"]
-        for name, value in options.items():
-            command += [f"--{name}", str(value)]
+        command = build_fit_command("configs/simclr_digits.yaml", options)
         environment = os.environ | {"WANDB_MODE": "offline"}
         subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr, env=environment)
-        return json.loads(Path(folder, "found.json").read_text())
+        return json.loads(Path(folder, "turns.json").read_text())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = build_parser(__doc__)
     parser.add_argument("--images", type=int, default=12_800, help="of an epoch")
     parser.add_argument("--steps", type=int, default=20, help="of a turn")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--without", nargs="*", default=[], help="callbacks or loggers to leave out")
     parser.add_argument("--json", type=Path, help="write the table here too")
     args = parser.parse_args()
-    found = measure(args.images, args.steps, args.rounds, args.without)
-    about = {"cores": len(os.sched_getaffinity(0)), "load": round(os.getloadavg()[0], 1)}
-    print(", ".join(f"{name} {value}" for name, value in about.items()))
+    times = run_bare_turns(args.images, args.steps, args.rounds, args.without)
+    print_facts({"cores": count_cores(), "load": read_load()})
     print(f"{args.rounds} turns of {args.steps} steps each\n")
     print(f"{'ms a step':<28}{'cli.py':>9}{'bare':>9}{'more':>9}{'share':>9}")
     milliseconds, shares = 1e3 / args.steps, {}
     for column, unit in enumerate(("clock", "all cores")):
         turns = [
-            [milliseconds * turn[column] for turn in found["turns"][side]] for side in ("cli.py", "bare")
+            [milliseconds * turn[column] for turn in times["turns"][side]] for side in ("cli.py", "bare")
         ]
         for kind, middle in (("medians", statistics.median), ("means", statistics.mean)):
             ours, bare = (middle(side) for side in turns)
@@ -170,10 +164,9 @@ def main() -> None:
                 f"{f'{unit}, {kind} of turns':<28}{ours:>9.2f}{bare:>9.2f}{ours - bare:>9.2f}{1 - bare / ours:>9.1%}"
             )
     print("\nof which, by the clock")
-    for name, seconds in sorted(found["inside"].items(), key=lambda item: -item[1]):
+    for name, seconds in sorted(times["inside"].items(), key=lambda item: -item[1]):
         print(f"  {name:<26}{milliseconds * seconds / args.rounds:>27.3f}")
-    if args.json:
-        args.json.write_text(json.dumps(found | {"shares": shares}, indent=1))
+    save_json(args.json, times | {"shares": shares})
 
 
 if __name__ == "__main__":

@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
 
+from benchmarks.program import ROOT
+
 FIRST_STEPS = 4  # are slow: a program takes part from then on
 PATIENCE = 180  # seconds for them
 
 
-def stamp(path: str) -> None:
+def stamp_step(path: str) -> None:
     """Notes now as the end of a step, for the conductor to read."""
     with open(path, "a") as file:
         file.write(f"{monotonic()}\n")
@@ -41,32 +43,31 @@ class Program:
             return []
         return [float(line) for line in self.stamps.read_text().rpartition("\n")[0].splitlines()]
 
-    def send(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         os.killpg(self.process.pid, number)
 
     def check_alive(self) -> None:
         if self.process.poll() is not None:
             sys.exit(f"{self.name} ended by itself:\n{self.log.read_text()[-2000:]}")
 
-    def kill(self) -> None:
+    def kill_group(self) -> None:
         if self.process.poll() is None:
-            self.send(signal.SIGKILL)
+            self.send_signal(signal.SIGKILL)
             self.process.wait()
 
     def leave_out(self, reason: str) -> None:
         print(f"{self.name}: {reason}: left out", flush=True)
-        self.kill()
+        self.kill_group()
 
 
 @contextmanager
-def started(
-    commands: dict[str, list[str]], cwd: Path, at_once: bool = False, patience: float = PATIENCE
+def start_programs(
+    commands: dict[str, list[str]], at_once: bool = False, patience: float = PATIENCE
 ) -> Iterator[list[Program]]:
     """Programs that have made their first steps and are stopped; killed at the end.
 
     Args:
         commands: name -> command; `STAMPS` in it becomes the path of the file that it stamps. Runs until killed.
-        cwd: working directory of the programs.
         at_once: start them side by side, where there are cores for all.
         patience: seconds for the first steps; a program that is slower is left out, and a line says so.
     """
@@ -78,7 +79,7 @@ def started(
                 words = [word.replace("STAMPS", str(stamps)) for word in command]
                 with log.open("w") as file:
                     process = subprocess.Popen(
-                        words, cwd=cwd, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+                        words, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
                     )
                 programs.append(Program(name, process, stamps, log))
                 if not at_once:
@@ -87,7 +88,7 @@ def started(
             yield [program for program in programs if program.process.poll() is None]
         finally:
             for program in programs:
-                program.kill()
+                program.kill_group()
 
 
 def stop_after_first_steps(programs: list[Program], patience: float) -> None:
@@ -97,7 +98,7 @@ def stop_after_first_steps(programs: list[Program], patience: float) -> None:
             program.check_alive()
             steps, too_late = len(program.step_ends()), monotonic() - began > patience
             if steps >= FIRST_STEPS:
-                program.send(signal.SIGSTOP)
+                program.send_signal(signal.SIGSTOP)
                 waiting.remove(program)
             elif too_late:
                 program.leave_out(f"{steps} steps in the first {patience:g} s")
@@ -109,7 +110,7 @@ def take_turns(programs: list[Program], turn: float, rounds: int) -> dict[str, l
     """Steps per second of each program in each round; one without three steps in a turn is left out.
 
     Args:
-        programs: stopped, as `started` yields them.
+        programs: stopped, as `start_programs` yields them.
         turn: seconds of a turn.
         rounds: turns of each program.
     """
@@ -119,9 +120,9 @@ def take_turns(programs: list[Program], turn: float, rounds: int) -> dict[str, l
             if program.name not in speeds:
                 continue
             began = monotonic()
-            program.send(signal.SIGCONT)
+            program.send_signal(signal.SIGCONT)
             sleep(turn)
-            program.send(signal.SIGSTOP)
+            program.send_signal(signal.SIGSTOP)
             program.check_alive()
             ends = [end for end in program.step_ends() if began < end]
             if len(ends) < 3:
@@ -132,13 +133,13 @@ def take_turns(programs: list[Program], turn: float, rounds: int) -> dict[str, l
     return speeds
 
 
-def rates(commands: dict[str, list[str]], turn: float, rounds: int, cwd: Path) -> dict[str, list[float]]:
-    """Steps per second of each program, in each round; arguments as of `started` and `take_turns`."""
-    with started(commands, cwd) as programs:
+def measure_speeds(commands: dict[str, list[str]], turn: float, rounds: int) -> dict[str, list[float]]:
+    """Steps per second of each program, in each round; arguments as of `start_programs` and `take_turns`."""
+    with start_programs(commands) as programs:
         return take_turns(programs, turn, rounds)
 
 
-def ratio(mine: list[float], theirs: list[float]) -> float:
+def median_ratio(mine: list[float], theirs: list[float]) -> float:
     """Median over the rounds."""
     return statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
 
@@ -151,7 +152,7 @@ def print_ratios(
     Returns:
         Side -> median over the rounds of our speed over its.
     """
-    ratios = {side: ratio(speeds[ours], speeds[side]) for side in speeds if ours in speeds}
+    ratios = {side: median_ratio(speeds[ours], speeds[side]) for side in speeds if ours in speeds}
     width = max(map(len, descriptions)) + 2
     for side, description in descriptions.items():
         speed = f"{statistics.median(speeds[side]):>9.{digits}f}" if side in speeds else f"{'-':>9}"

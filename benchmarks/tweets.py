@@ -8,8 +8,6 @@ machine; a ratio is the median of the rounds' ratios. Without data/tweets, lengt
 """
 
 import argparse
-import json
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -17,19 +15,32 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a clone, installed or not
-from benchmarks.turns import print_ratios, rates
+from benchmarks.program import (
+    ENDLESS,
+    ROOT,
+    build_fit_command,
+    build_parser,
+    count_cores,
+    print_facts,
+    read_load,
+    save_json,
+)
+from benchmarks.turns import measure_speeds, print_ratios
 from datamodules.texts import TextRows
 from datamodules.tweets import Tweets
 
-ROOT = Path(__file__).parents[1]
 SIDES = {  # name: (data module, precision, what it is)
     "as given": ("datamodules.tweets.Tweets", "auto", "batches of tweets about equally long, our precision"),
-    "padded": ("benchmarks.tweets.Padded", "32-true", "all as long as the longest, Lightning's precision"),
-    "padded, ours": ("benchmarks.tweets.Padded", "auto", "all as long as the longest, our precision"),
+    "padded": (
+        "benchmarks.tweets.PaddedTweets",
+        "32-true",
+        "all as long as the longest, Lightning's precision",
+    ),
+    "padded, ours": ("benchmarks.tweets.PaddedTweets", "auto", "all as long as the longest, our precision"),
 }
 
 
-class Padded(Tweets):
+class PaddedTweets(Tweets):
     """Training tweets that are all padded to the longest."""
 
     def setup(self, stage: str) -> None:
@@ -39,7 +50,7 @@ class Padded(Tweets):
         self.datasets["train"] = TextRows(texts, rows.labels.tolist())
 
 
-def make_data(folder: Path, count: int = 5000) -> None:
+def write_tweets(folder: Path, count: int = 5000) -> None:
     """Random letters, as many as tweets have: what they say does not matter for speed."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
@@ -49,26 +60,20 @@ def make_data(folder: Path, count: int = 5000) -> None:
         (folder / f"{split}.csv").write_text("".join(lines))
 
 
-def command(data: str, precision: str, data_dir: Path, runs: Path) -> list[str]:
-    """What a side runs."""
+def build_lstm_command(data: str, precision: str, data_dir: Path, runs: Path) -> list[str]:
     options = {
         "data": data,
         "data.init_args.data_dir": data_dir,
         "runs_dir": runs,
         "trainer.precision": precision,
-        "trainer.limit_val_batches": 0,
-        "trainer.callbacks+": "benchmarks.epoch.StampSteps",
-        "trainer.callbacks.path": "STAMPS",
-        "without": "[Protocol,WandbLogger]",
+        **ENDLESS,
+        "trainer.max_epochs": -1,  # as in the config, which counts steps
     }
-    words = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "cli.py", "fit", "--config", "configs/char_lstm_tweets.yaml", *words]
+    return build_fit_command("configs/char_lstm_tweets.yaml", options)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = build_parser(__doc__)
     parser.add_argument("--data_dir", type=Path, default=ROOT / "data")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--turn", type=float, default=8, help="seconds of a turn")
@@ -78,27 +83,25 @@ def main() -> None:
         data_dir = args.data_dir.absolute()
         if not (data_dir / "tweets").is_dir():
             data_dir = Path(folder)
-            make_data(data_dir / "tweets")
+            write_tweets(data_dir / "tweets")
         commands = {
-            side: command(data, precision, data_dir, Path(folder) / "runs")
+            side: build_lstm_command(data, precision, data_dir, Path(folder) / "runs")
             for side, (data, precision, _) in SIDES.items()
         }
-        speeds = rates(commands, args.turn, args.rounds, ROOT)
+        speeds = measure_speeds(commands, args.turn, args.rounds)
         tweets = Tweets(data_dir=str(data_dir))
         tweets.setup("fit")
-    report(speeds, tweets.datasets["train"].lengths, args)
+    report_speeds(speeds, tweets.datasets["train"].lengths, args)
 
 
-def report(speeds: dict[str, list[float]], lengths: np.ndarray, args: argparse.Namespace) -> None:
-    about = {"tweets": len(lengths), "mean_length": round(lengths.mean(), 1), "longest": int(lengths.max())}
-    about |= {"cores": len(os.sched_getaffinity(0)), "load": round(os.getloadavg()[0], 1)}
-    print(", ".join(f"{name} {value}" for name, value in about.items()))
+def report_speeds(speeds: dict[str, list[float]], lengths: np.ndarray, args: argparse.Namespace) -> None:
+    facts = {"tweets": len(lengths), "mean_length": round(lengths.mean(), 1), "longest": int(lengths.max())}
+    facts |= {"cores": count_cores(), "load": read_load()}
+    print_facts(facts)
     print(f"{args.rounds} turns of {args.turn:g} s each, medians")
-    descriptions = {side: what for side, (*_, what) in SIDES.items()}
+    descriptions = {side: description for side, (*_, description) in SIDES.items()}
     ratios = print_ratios(speeds, "as given", descriptions, "iterations/s", digits=1)
-    if args.json:
-        results = {"iterations_per_s": speeds, "as_given_over": ratios}
-        args.json.write_text(json.dumps(about | results, indent=2) + "\n")
+    save_json(args.json, facts | {"iterations_per_s": speeds, "as_given_over": ratios})
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ class Arrays(ImageDataModule):
         super().__init__(name=name, **shared)
         self.files = files or {}
 
-    def read(self) -> dict[str, ArraySplit]:
+    def read_arrays(self) -> dict[str, ArraySplit]:
         keys = [f"{split}_{kind}" for split in ("train", "val", "test") for kind in ("images", "labels")]
         keys.append("unlabeled_images")
         for key, file in self.files.items():
@@ -35,7 +35,7 @@ class Arrays(ImageDataModule):
                 raise MisconfigurationException(
                     f"files: {key}: there is no {(self.folder / file).absolute()}"
                 )
-        return super().read()
+        return super().read_arrays()
 
-    def path(self, split: str, kind: Literal["images", "labels"]) -> Path:
+    def locate_file(self, split: str, kind: Literal["images", "labels"]) -> Path:
         return self.folder / self.files.get(f"{split}_{kind}", f"{split}_{kind}.npy")

@@ -25,7 +25,7 @@ class DataModule(LightningDataModule):
 
     num_classes: int | None = None
     class_names: list[str] | None = None
-    raw_name: ClassVar[str] = "pixels"  # what `raw` returns, as tables call it
+    raw_name: ClassVar[str] = "pixels"  # what `compute_raw_features` returns, as tables call it
 
     def __init__(self, views: list[Any], batch_size: int = 256, seed: int = 0, num_workers: int = 0):
         super().__init__()
@@ -55,7 +55,7 @@ class DataModule(LightningDataModule):
         """The recipe of each view of a training batch, once `setup` has run."""
         return self.views
 
-    def prepare(self, stored: tuple, device: torch.device, augment: bool) -> Batch:
+    def prepare_batch(self, stored: tuple, device: torch.device, augment: bool) -> Batch:
         """Stored rows and their key, as a loader yields them -> the batch that a step reads, on `device`."""
         raise NotImplementedError
 
@@ -67,8 +67,8 @@ class DataModule(LightningDataModule):
         self, split: str, device: torch.device, augment: bool = False, key: int = 0
     ) -> Iterator[Batch]:
         """This process's share of a split in order, ready for a step. `key` seeds what is drawn."""
-        for stored in self.loader(split, key=key):
-            yield self.prepare(stored, device, augment)
+        for stored in self.make_loader(split, key=key):
+            yield self.prepare_batch(stored, device, augment)
 
     def read_batch(
         self,
@@ -80,13 +80,13 @@ class DataModule(LightningDataModule):
     ) -> Batch:
         """The examples at some positions of a split, on this process alone. `key`: the number that draws come from."""
         stored = self.rows_of(split).__getitems__(positions)
-        return self.prepare((*stored, BatchKey.single(key, len(positions), split)), device, augment)
+        return self.prepare_batch((*stored, BatchKey.single(key, len(positions), split)), device, augment)
 
     def display(self, view: Tensor) -> Any:
         """A view as a person sees it: images uint8 (B, H, W, C), or strings."""
         raise NotImplementedError
 
-    def raw(self, view: Tensor) -> Tensor:
+    def compute_raw_features(self, view: Tensor) -> Tensor:
         """The view itself as features (B, F): the lowest floor for an encoder."""
         raise NotImplementedError
 
@@ -94,8 +94,8 @@ class DataModule(LightningDataModule):
         """The file that each example of a split comes from; None where they are no files."""
         return None
 
-    def loader(self, split: str, training: bool = False, key: int = 0) -> BatchLoader:
-        trainer, (_, world), rows = self.trainer, self.shard(), self.rows_of(split)
+    def make_loader(self, split: str, training: bool = False, key: int = 0) -> BatchLoader:
+        trainer, (_, world), rows = self.trainer, self.get_shard(), self.rows_of(split)
         if len(rows) < world:
             raise MisconfigurationException(
                 f"{len(rows)} examples of {split} for {world} processes: each needs one, "
@@ -107,7 +107,7 @@ class DataModule(LightningDataModule):
             seed=self.seed if training else None,
             key_seed=None if training else key,
             split=split,
-            shard=self.shard(),
+            shard=self.get_shard(),
             place=(lambda: (trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_progress.current.ready))
             if training and trainer
             else (lambda: (0, 0)),
@@ -115,28 +115,28 @@ class DataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
         )
 
-    def shard(self) -> tuple[int, int]:
+    def get_shard(self) -> tuple[int, int]:
         """Rank and number of processes."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def train_dataloader(self) -> BatchLoader:
-        loader = self.loader("train", training=True)
+        loader = self.make_loader("train", training=True)
         if not len(loader):
             raise MisconfigurationException(
-                f"batch_size {self.batch_size} on {self.shard()[1]} processes is more than the "
+                f"batch_size {self.batch_size} on {self.get_shard()[1]} processes is more than the "
                 f"{len(self.datasets['train'])} training examples: give a smaller one"
             )
         return loader
 
     def bank_dataloader(self) -> BatchLoader:
         """Labeled training examples without augmentation: what kNN, probes and retrieval refer to."""
-        return self.loader("bank")
+        return self.make_loader("bank")
 
     def val_dataloader(self) -> BatchLoader | list:
-        return self.loader("val") if "val" in self.datasets else []
+        return self.make_loader("val") if "val" in self.datasets else []
 
     def test_dataloader(self) -> BatchLoader | list:
-        return self.loader("test") if "test" in self.datasets else []
+        return self.make_loader("test") if "test" in self.datasets else []
 
     def transfer_batch_to_device(self, batch: tuple, device: torch.device, dataloader_idx: int) -> Batch:
-        return self.prepare(batch, device, augment=self.trainer.training)
+        return self.prepare_batch(batch, device, augment=self.trainer.training)

@@ -27,9 +27,9 @@ class CIFAR10(ImageDataModule):
         super().__init__(name="cifar10", **shared)
 
     def prepare_data(self) -> None:
-        download_splits("CIFAR-10", self.folder, ("train", "test"), self.class_names, self.fetch)
+        download_splits("CIFAR-10", self.folder, ("train", "test"), self.class_names, self.download_split)
 
-    def fetch(self, split: str, folder: Path) -> ArraySplit:
+    def download_split(self, split: str, folder: Path) -> ArraySplit:
         from torchvision.datasets import CIFAR10 as Download
 
         source = Download(folder, train=split == "train", download=True)

@@ -21,7 +21,7 @@ class Digits(ImageDataModule):
     def __init__(self, **shared):
         super().__init__(name="digits", **shared)
 
-    def read(self) -> dict[str, ArraySplit]:
+    def read_arrays(self) -> dict[str, ArraySplit]:
         from sklearn.datasets import load_digits
 
         digits = load_digits()

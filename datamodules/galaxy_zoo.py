@@ -12,7 +12,7 @@ import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.images import ImageDataModule
-from datamodules.storage.disk import readable_disk_errors
+from datamodules.storage.disk import missing_data_error, readable_disk_errors
 from datamodules.storage.galaxy_labels import SPLITS, Solutions, read_solutions
 from datamodules.storage.galaxy_tree import COLUMNS
 from datamodules.storage.image_files import OnBadImage, list_images, pack_images, read_manifest
@@ -92,7 +92,7 @@ class GalaxyZoo(ImageDataModule):
         """The CSV's rows, read when first asked for: a model's head may need the number of classes before `setup`."""
         with readable_disk_errors(self.csv):
             if not self.csv.is_file():
-                raise self.missing(self.csv)
+                raise missing_data_error(self.csv, self.how_to_get)
             return read_solutions(
                 self.csv, self.id_column, self.target, self.target_columns, self.min_examples
             )
@@ -109,21 +109,21 @@ class GalaxyZoo(ImageDataModule):
     def target_names(self) -> list[str] | None:
         return (self.target_columns or COLUMNS) if self.target == "regression" else None
 
-    def path(self, split: str, kind: Literal["images", "labels"]) -> Path:
+    def locate_file(self, split: str, kind: Literal["images", "labels"]) -> Path:
         return self.packed if kind == "images" else self.csv
 
     def prepare_data(self) -> None:
         with readable_disk_errors(self.source):
             if not self.source.is_dir():  # the decoded array is used without it
                 if not self.packed.is_file():
-                    raise self.missing(self.source)
+                    raise missing_data_error(self.source, self.how_to_get)
                 return
             files = {path.stem: path for path in list_images(self.source, (".jpg", ".jpeg"))}
         if not files:
             raise MisconfigurationException(f"there are no JPGs in {self.source.absolute()}")
         pack_images(files, self.packed, self.crop, self.stored, self.on_bad_image)
 
-    def read(self) -> dict[str, ArraySplit]:
+    def read_arrays(self) -> dict[str, ArraySplit]:
         """Read the rows of the images of each split; test and validation are held out where the CSV has none."""
         images, manifest = read_images(self.packed), read_manifest(self.packed)
         labels, splits = self.solutions.match_images(manifest["ids"], manifest["unreadable"])

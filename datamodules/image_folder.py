@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from common.hints import nearest_hint
 from datamodules.images import ImageDataModule
-from datamodules.storage.disk import exclusive_lock, readable_disk_errors
+from datamodules.storage.disk import exclusive_lock, missing_data_error, readable_disk_errors
 from datamodules.storage.image_files import OnBadImage, list_images, pack_images, read_manifest
 from datamodules.storage.labels import read_names
 from datamodules.storage.layout import write_arrays
@@ -56,14 +56,14 @@ class ImageFolder(ImageDataModule):
     def prepare_data(self) -> None:
         with readable_disk_errors(self.root):
             if not self.root.is_dir():  # the decoded arrays are used without it
-                if not self.path("train", "images").is_file():
-                    raise self.missing(self.root)
+                if not self.locate_file("train", "images").is_file():
+                    raise missing_data_error(self.root, self.how_to_get)
                 return
             splits = self.list_splits()
             for split in {"val", "test"} - splits.keys():  # it may have been there when others were decoded
-                self.path(split, "images").unlink(missing_ok=True)
+                self.locate_file(split, "images").unlink(missing_ok=True)
         for split, files in splits.items():
-            pack_images(files, self.path(split, "images"), None, self.stored, self.on_bad_image)
+            pack_images(files, self.locate_file(split, "images"), None, self.stored, self.on_bad_image)
         self.write_labels([split for split in splits if split != "unlabeled"])
 
     def split_folders(self) -> dict[str, Path]:
@@ -90,7 +90,7 @@ class ImageFolder(ImageDataModule):
         if "unlabeled" in self.sources:
             folder = self.root / "unlabeled"
             if not folder.is_dir():
-                raise self.missing(folder)
+                raise missing_data_error(folder, self.how_to_get)
             splits["unlabeled"] = self.list_files([folder], "")
         return splits
 
@@ -110,9 +110,9 @@ class ImageFolder(ImageDataModule):
         """Write the labels of the decoded images, from the names of their folders, unless they are there."""
         arrays = {}
         for split in splits:
-            ids = read_manifest(self.path(split, "images"))["ids"]
+            ids = read_manifest(self.locate_file(split, "images"))["ids"]
             labels = np.array([self.names.index(Path(image).parent.name) for image in ids], np.int64)
-            path = self.path(split, "labels")
+            path = self.locate_file(split, "labels")
             if not path.is_file() or not np.array_equal(np.load(path), labels):
                 arrays[path.stem] = labels
         if arrays or read_names(self.folder / "classes.txt") != self.names:

@@ -1,26 +1,33 @@
 """Images: arrays on disk -> whole uint8 batches -> views on the device."""
 
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from common.batch import Batch, BatchKey
-from datamodules.augmentation.augment import augment, draw_params
+from common.batch import Batch
+from datamodules.augmentation.augment import augment_images
 from datamodules.augmentation.geometry import crop_center
+from datamodules.augmentation.normalization import (
+    check_same_normalization,
+    fit_normalization,
+    undo_normalization,
+)
 from datamodules.augmentation.recipe import Recipe, check_recipe
+from datamodules.augmentation.views import list_copies, make_views
 from datamodules.base import DataModule
 from datamodules.loading.resident import keep_resident
-from datamodules.storage.disk import readable_disk_errors
+from datamodules.storage.array_files import check_array_splits, open_array_splits
+from datamodules.storage.disk import missing_data_error, readable_disk_errors
 from datamodules.storage.groups import Groups, merge_classes
-from datamodules.storage.image_files import OnBadImage, read_manifest
-from datamodules.storage.labels import check_labels, name_labels, read_labels
-from datamodules.storage.layout import check_images, read_images
+from datamodules.storage.image_files import OnBadImage, read_image_names
+from datamodules.storage.labels import name_labels
 from datamodules.storage.loose_images import LooseImages
 from datamodules.storage.splits import ArraySplit, make_splits
 
@@ -83,19 +90,15 @@ class ImageDataModule(DataModule):
     ):
         super().__init__(views=views or [Recipe()], **shared)
         self.folder = Path(data_dir) / name
-        self.size = size
-        self.center_crop = center_crop
+        self.size, self.center_crop, self.color = size, center_crop, color
         self.mean, self.std = mean or list(self.default_mean), std or list(self.default_std)
         self.sources = ["train", "unlabeled"] if train_on == "unlabeled" else ["train"]
-        self.unlabeled = unlabeled
         self.val_size, self.split_seed = val_size, split_seed
-        self.fraction, self.labels_per_class = fraction, labels_per_class
-        self.groups = groups
+        self.unlabeled, self.fraction, self.labels_per_class = unlabeled, fraction, labels_per_class
+        self.groups, self.resident = groups, resident
         if groups:
             self.num_classes = len(groups)  # a model may ask before the data are read
-        self.color = color
-        self.augment = torch.compile(augment) if compile else augment
-        self.resident = resident
+        self.augment = torch.compile(augment_images) if compile else augment_images
 
     @property
     def augments(self) -> bool:
@@ -107,19 +110,12 @@ class ImageDataModule(DataModule):
         """The recipe of each view of a training batch, with its size, once `setup` has run."""
         stored = self.rows_of("train").images.shape[1]
         return [
-            replace(recipe, size=recipe.size or self.size or recipe.crop or stored, copies=1)
-            for recipe in self.views
-            for _ in range(recipe.copies)
+            replace(recipe, size=recipe.size or self.size or recipe.crop or stored)
+            for recipe in list_copies(self.views)
         ]
 
-    def path(self, split: str, kind: Literal["images", "labels"]) -> Path:
+    def locate_file(self, split: str, kind: Literal["images", "labels"]) -> Path:
         return self.folder / f"{split}_{kind}.npy"
-
-    def missing(self, path: Path) -> MisconfigurationException:
-        return MisconfigurationException(
-            f"no data set at {path.absolute()}: {self.how_to_get}, "
-            "or point --data.init_args.data_dir to where it is"
-        )
 
     def setup(self, stage: str) -> None:
         if not self.datasets:
@@ -128,15 +124,17 @@ class ImageDataModule(DataModule):
             keep_resident(self.trainer.strategy.root_device, self.datasets, self.num_workers)
 
     def open_splits(self) -> None:
-        """Files -> `datasets`, and what follows from them."""
+        """Read the files into `datasets`, and set the names and number of classes that follow from them."""
         with readable_disk_errors(self.folder):
-            arrays = self.read()
+            arrays = self.read_arrays()
             for source in self.sources:
                 if source not in arrays:
-                    raise self.missing(self.path(source, "images"))
-            known = self.class_names, None if self.groups else self.num_classes, self.target_names
-            self.class_names, self.target_names = name_labels(arrays, self.folder, *known)
-        self.check(arrays)
+                    raise missing_data_error(self.locate_file(source, "images"), self.how_to_get)
+            num_classes = None if self.groups else self.num_classes
+            self.class_names, self.target_names = name_labels(
+                arrays, self.folder, self.class_names, num_classes, self.target_names
+            )
+        self.check_arrays(arrays)
         if self.groups:
             arrays = merge_classes(arrays, self.class_names, self.groups)
             self.class_names = list(self.groups)
@@ -146,43 +144,24 @@ class ImageDataModule(DataModule):
         if "val" not in self.datasets:
             rank_zero_info(f"val_size {self.val_size:g}: no validation images, their numbers are skipped")
 
-    def read(self) -> dict[str, ArraySplit]:
-        """Images and labels of each split that exists."""
-        arrays, opened = {}, {}
-        for split in (*self.sources, "val", "test"):
-            images_path, labels_path = self.path(split, "images"), self.path(split, "labels")
-            if images_path.is_file():
-                # one array of a file that is several splits: `make_splits` keeps validation out of the others
-                images = opened.setdefault(images_path.resolve(), read_images(images_path))
-                has_labels = labels_path.is_file() and split != "unlabeled"
-                arrays[split] = ArraySplit(
-                    images, read_labels(labels_path, len(images)) if has_labels else None
-                )
-        return arrays
+    def read_arrays(self) -> dict[str, ArraySplit]:
+        """Read images and labels of each split that exists."""
+        return open_array_splits((*self.sources, "val", "test"), self.locate_file)
 
     @property
     def num_outputs(self) -> int | None:
         """Width of a head for the labels."""
         return len(self.target_names) if self.target_names else self.num_classes
 
-    def check(self, arrays: dict[str, ArraySplit]) -> None:
-        """Raises where splits, normalization, crops and recipes do not fit each other."""
+    def check_arrays(self, arrays: dict[str, ArraySplit]) -> None:
+        """Raise where splits, normalization, crops and recipes do not fit each other."""
+        check_array_splits(arrays, self.locate_file, self.center_crop, self.class_names, self.target_names)
         channels = arrays["train"].images.shape[-1]
-        for split, (images, labels, _) in arrays.items():
-            check_images(self.path(split, "images"), images, channels, self.center_crop)
-            if labels is not None:
-                check_labels(self.path(split, "labels"), labels, self.class_names, self.target_names)
-        self.mean, self.std = (v * channels if len(v) == 1 else v for v in (self.mean, self.std))
-        if not len(self.mean) == len(self.std) == channels:
-            raise MisconfigurationException(
-                f"mean {self.mean} and std {self.std}: the images of {self.folder} have {channels} channels, "
-                "give one number for each (or a single one for all)"
-            )
-        for source in self.sources:
-            for recipe in self.views:
-                check_recipe(recipe, *arrays[source].images.shape[1:])
+        self.mean, self.std = fit_normalization(self.mean, self.std, channels, self.folder)
+        for source, recipe in product(self.sources, self.views):
+            check_recipe(recipe, *arrays[source].images.shape[1:])
 
-    def prepare(self, stored: tuple, device: torch.device, augment: bool) -> Batch:
+    def prepare_batch(self, stored: tuple, device: torch.device, augment: bool) -> Batch:
         """Stored rows and their key -> the batch that a step reads, on `device`.
 
         Args:
@@ -194,36 +173,23 @@ class ImageDataModule(DataModule):
         images = images.to(device, non_blocking=device.type != "cpu")
         if self.center_crop and not augment:
             images = crop_center(images, self.center_crop)
-        recipes = self.recipes if augment else [Recipe(size=self.size or 0)]
-        generator = torch.Generator().manual_seed(key.number)
-        # colors are float32, also where a callback computes in bf16
-        with torch.autocast(device.type, enabled=False):
-            views = [self.make_view(images, recipe, key, generator) for recipe in recipes]
+        make_view = partial(self.augment, size=self.size, color=self.color, mean=self.mean, std=self.std)
+        views = make_views(images, list_copies(self.views) if augment else [Recipe()], key, make_view)
         labels, index = (column.to(device, non_blocking=True) for column in (labels, index))
         return Batch(views, labels, index, key)
 
-    def make_view(self, images: Tensor, recipe: Recipe, key: BatchKey, generator: torch.Generator) -> Tensor:
-        """One view of each image (B, C, S, S). Draws for the batch of all processes and takes this one's rows."""
-        params = draw_params(recipe, key.rows, images.shape[1:3], generator, key.local)
-        params = params.to(images.device, non_blocking=True)
-        return self.augment(images, recipe, params, recipe.size, self.color, self.mean, self.std)
-
     def display(self, view: Tensor) -> Tensor:
         """A view as a person sees it: (B, C, H, W) normalized -> uint8 (B, H, W, C)"""
-        mean, std = (torch.tensor(v, device=view.device)[:, None, None] for v in (self.mean, self.std))
-        return (view.float() * std + mean).mul(255).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
+        return undo_normalization(view, self.mean, self.std)
 
-    def raw(self, view: Tensor) -> Tensor:
+    def compute_raw_features(self, view: Tensor) -> Tensor:
         """Views (B, C, H, W) themselves as features, averaged down to at most 32 x 32: (B, C * h * w)"""
         size = [min(32, side) for side in view.shape[2:]]
         return F.adaptive_avg_pool2d(view, size).flatten(1)
 
     def names_of(self, split: str) -> list[str] | None:
         """The file that each image of a split was decoded from; None where they came as arrays."""
-        rows = self.datasets[split]
-        file = getattr(rows.images, "filename", None)  # of a memory map
-        names = read_manifest(Path(file)).get("ids") if file else None
-        return [names[row] for row in rows.rows] if names else None
+        return read_image_names(self.datasets[split].images, self.datasets[split].rows)
 
     def loose_images(self, folder: Path, on_bad_image: OnBadImage) -> LooseImages:
         """Other images, in a folder and those in it, decoded to the size of the stored ones."""
@@ -234,8 +200,4 @@ class ImageDataModule(DataModule):
         return {"mean": self.mean, "std": self.std}
 
     def load_state_dict(self, state: dict) -> None:
-        if (state["mean"], state["std"]) != (self.mean, self.std):
-            raise MisconfigurationException(
-                f"the checkpoint was trained with mean {state['mean']} and std {state['std']}, this run has "
-                f"{self.mean} and {self.std}: set data.init_args.mean and std to the checkpoint's"
-            )
+        check_same_normalization(state, self.mean, self.std)

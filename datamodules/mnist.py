@@ -28,9 +28,9 @@ class MNIST(ImageDataModule):
         super().__init__(name="mnist", size=size, **shared)
 
     def prepare_data(self) -> None:
-        download_splits("MNIST", self.folder, ("train", "test"), self.class_names, self.fetch)
+        download_splits("MNIST", self.folder, ("train", "test"), self.class_names, self.download_split)
 
-    def fetch(self, split: str, folder: Path) -> ArraySplit:
+    def download_split(self, split: str, folder: Path) -> ArraySplit:
         from torchvision.datasets import MNIST as Download
 
         source = Download(folder, train=split == "train", download=True)

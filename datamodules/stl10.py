@@ -39,9 +39,9 @@ class STL10(ImageDataModule):
         self.fold = fold
 
     def prepare_data(self) -> None:
-        download_splits("STL-10", self.folder, (*self.sources, "test"), self.class_names, self.fetch)
+        download_splits("STL-10", self.folder, (*self.sources, "test"), self.class_names, self.download_split)
 
-    def fetch(self, split: str, folder: Path) -> ArraySplit:
+    def download_split(self, split: str, folder: Path) -> ArraySplit:
         from torchvision.datasets import STL10 as Download
 
         source = Download(folder, split=split, download=True)
@@ -50,11 +50,11 @@ class STL10(ImageDataModule):
         labels = None if split == "unlabeled" else source.labels.astype(np.int64)
         return ArraySplit(source.data.transpose(0, 2, 3, 1), labels)
 
-    def read(self) -> dict[str, ArraySplit]:
-        arrays = super().read()
+    def read_arrays(self) -> dict[str, ArraySplit]:
+        arrays = super().read_arrays()
         if self.fold is None:
             return arrays
-        return arrays | {"train": arrays["train"].take(self.fold_rows())}
+        return arrays | {"train": arrays["train"].select_rows(self.fold_rows())}
 
     def fold_rows(self) -> np.ndarray:
         """Read the rows of the fold among the labeled training images."""

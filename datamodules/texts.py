@@ -30,7 +30,7 @@ class TextRows:
         index = torch.as_tensor(positions)
         return codes, self.labels[index], index
 
-    def take(self, rows: np.ndarray) -> "TextRows":
+    def select_rows(self, rows: np.ndarray) -> "TextRows":
         """Return the split of the texts at some positions."""
         groups = self.groups and [self.groups[i] for i in rows]
         return TextRows([self.texts[i] for i in rows], self.labels[rows].tolist(), groups)

@@ -79,7 +79,7 @@ class Tweets(DataModule):
                 splits[split] = TextRows(self.encode_texts(path, texts), labels, groups)
         if "val" not in splits and self.val_size:
             rows_of_splits = stratified_split(splits["train"].labels.numpy(), self.val_size, self.split_seed)
-            splits["train"], splits["val"] = (splits["train"].take(rows) for rows in rows_of_splits)
+            splits["train"], splits["val"] = (splits["train"].select_rows(rows) for rows in rows_of_splits)
         if "unlabeled" in splits:
             splits["bank"], splits["train"] = splits["train"], splits.pop("unlabeled")
         self.datasets = splits
@@ -114,7 +114,7 @@ class Tweets(DataModule):
         """The source of each tweet of a split; None where the file names none."""
         return self.datasets[split].groups
 
-    def prepare(self, stored: tuple, device: torch.device, augment: bool) -> Batch:
+    def prepare_batch(self, stored: tuple, device: torch.device, augment: bool) -> Batch:
         """Stored codes uint8 (B, T), labels, index, key -> a batch of codes int64 (B, T) on `device`."""
         *columns, key = stored
         codes, labels, index = (column.to(device, non_blocking=True) for column in columns)
@@ -124,7 +124,7 @@ class Tweets(DataModule):
         """Turn codes (B, T) into the tweets as a person reads them."""
         return [bytes(row[row > 0].tolist()).decode() for row in view.cpu()]
 
-    def raw(self, view: Tensor) -> Tensor:
+    def compute_raw_features(self, view: Tensor) -> Tensor:
         """Count how often each character occurs in codes (B, T): float32 (B, 128)."""
         counts = torch.zeros(len(view), 128, device=view.device)
         return counts.scatter_add_(1, view, (view > 0).float())

@@ -36,9 +36,10 @@ def restrict_classes(root: Path, args: list[str]) -> None:
     """
     if is_unrestricted(args):
         return
-    own = {name for folder in (root, Path.cwd()) for name in list_modules(folder)}
+    local_modules = {name for folder in (root, Path.cwd()) for name in list_modules(folder)}
     set_parsing_settings(
-        import_path_denylist=["*", *DENIED_MODULES], import_path_allowlist=[*LIBRARIES, *sorted(own)]
+        import_path_denylist=["*", *DENIED_MODULES],
+        import_path_allowlist=[*LIBRARIES, *sorted(local_modules)],
     )
 
 

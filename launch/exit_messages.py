@@ -26,7 +26,7 @@ NO_KERNEL = re.compile(r"could not create a primitive descriptor for the (.+?) p
 
 
 def explain_exit(cli: Any, error: BaseException) -> tuple[str, int] | None:
-    """What `told` says of what ended a LightningCLI's run. Lightning turns Ctrl-C into an exit."""
+    """Explain what ended a LightningCLI's run, as `explain_error` does. Lightning turns Ctrl-C into an exit."""
     run, data = getattr(cli, "run", None), getattr(cli, "datamodule", None)
     if isinstance(error, SystemExit) and run and isinstance(run.exception, KeyboardInterrupt):
         error = run.exception
@@ -37,10 +37,10 @@ def explain_exit(cli: Any, error: BaseException) -> tuple[str, int] | None:
 
 def find_cause(error: BaseException) -> BaseException:
     """The user's mistake that an error was raised from: jsonargparse wraps what the classes of a config say."""
-    found: BaseException | None = error
-    while found and not isinstance(found, MisconfigurationException):
-        found = found.__cause__
-    return found or error
+    cause: BaseException | None = error
+    while cause and not isinstance(cause, MisconfigurationException):
+        cause = cause.__cause__
+    return cause or error
 
 
 def explain_error(
@@ -67,14 +67,14 @@ def explain_error(
         )
     elif isinstance(error, OSError) and error.errno in ADVICE:
         line = f"{error.filename or folder or 'a file'}: {error.strerror}: {ADVICE[error.errno]}"
-    elif isinstance(error, RuntimeError) and (found := WORKER.search(text)):
+    elif isinstance(error, RuntimeError) and (match := WORKER.search(text)):
         line = (
-            f"a data worker was killed ({found[2] or 'it is gone'}), by the system if memory was short: "
+            f"a data worker was killed ({match[2] or 'it is gone'}), by the system if memory was short: "
             "fewer --data.init_args.num_workers need less"
         )
-    elif isinstance(error, RuntimeError) and (found := NO_KERNEL.search(text)):
+    elif isinstance(error, RuntimeError) and (match := NO_KERNEL.search(text)):
         line = (
-            f"this processor has no {found[1]} in the run's precision (bf16 needs AVX-512 or newer units): "
+            f"this processor has no {match[1]} in the run's precision (bf16 needs AVX-512 or newer units): "
             "give --trainer.precision 32-true"
         )
     else:

@@ -146,7 +146,7 @@ def describe_inputs(plan: dict, checkpoint: dict, run: Run | None) -> dict:
 
 def trace_origin(plan: dict, checkpoint: dict, run: Run | None) -> dict:
     """Method, data, and where the numbers come from; of these only what was measured at the checkpoint's step."""
-    step, said = checkpoint.get("global_step"), run.provenance if run else {}
+    step, provenance = checkpoint.get("global_step"), run.provenance if run else {}
     columns = run.metrics if run else {}
     numbers = {
         name: run.last(name)
@@ -160,8 +160,8 @@ def trace_origin(plan: dict, checkpoint: dict, run: Run | None) -> dict:
         "epoch": checkpoint.get("epoch"),
         "step": step,
         "numbers": numbers,
-        "commit": said.get("commit"),
-        "uncommitted_changes": said.get("dirty"),
+        "commit": provenance.get("commit"),
+        "uncommitted_changes": provenance.get("dirty"),
     }
 
 

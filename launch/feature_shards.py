@@ -26,9 +26,9 @@ def read_metadata(file: Path) -> dict:
         return {}
 
 
-def check_same(place: Path, wanted: dict, found: dict) -> None:
-    """Raises where a file or folder was not made of what is wanted now. A checkpoint may lie elsewhere."""
-    if other := [name for name in wanted if wanted[name] != found.get(name) and name != "path"]:
+def check_same(place: Path, wanted: dict, stored: dict) -> None:
+    """Raise where a file or folder was not made of what is wanted now. A checkpoint may lie elsewhere."""
+    if other := [name for name in wanted if wanted[name] != stored.get(name) and name != "path"]:
         raise MisconfigurationException(
             f"{place} was made with another {' and '.join(other)}: give the same, another --output, or remove it"
         )
@@ -47,41 +47,41 @@ class FeatureShards(Callback):
         self.note = folder / "about.json"
         if self.note.is_file():
             check_same(folder, about, json.loads(self.note.read_text(encoding="utf-8")))
-        self.done = max((int(path.stem.split("-")[1]) for path in self.files()), default=0)
+        self.done = max((int(path.stem.split("-")[1]) for path in self.list_shards()), default=0)
         self.rows: list[tuple[np.ndarray, ...]] = []
         self.saved = perf_counter()
 
-    def files(self) -> list[Path]:
-        """FIRST-END.npz, batches counted from 0, in order."""
+    def list_shards(self) -> list[Path]:
+        """List the files FIRST-END.npz, batches counted from 0, in order."""
         return sorted(self.folder.glob("[0-9]*-[0-9]*.npz"))
 
     def on_predict_batch_end(self, trainer, module, outputs: Tensor, batch, batch_idx, dataloader_idx=0):
         _, labels, index, _ = batch
         self.rows.append(tuple(column.cpu().numpy() for column in (outputs, labels, index)))
         if perf_counter() - self.saved >= EVERY:
-            self.save()
+            self.write_shard()
 
-    def save(self) -> None:
-        """What has come since the last time, as a file."""
+    def write_shard(self) -> None:
+        """Write what has come since the last time to a file."""
         if not self.note.is_file():
             with atomic_output(self.note) as path:
                 path.write_text(json.dumps(self.about), encoding="utf-8")
         if self.rows:
             end = self.done + len(self.rows)
             with atomic_output(self.folder / f"{self.done:09}-{end:09}.npz") as path:
-                np.savez(path, **joined(self.rows))
+                np.savez(path, **concatenate_rows(self.rows))
             self.done, self.rows, self.saved = end, [], perf_counter()
 
     def on_predict_end(self, trainer, module) -> None:
-        self.save()
+        self.write_shard()
 
     def on_exception(self, trainer, module, exception: BaseException) -> None:
-        self.save()
+        self.write_shard()
 
-    def join(self, target: Path, names: list[str] | None) -> None:
-        """All parts as one file; the folder goes."""
-        parts = [np.load(path) for path in self.files()]
-        columns = joined([(part["features"], part["labels"], part["index"]) for part in parts])
+    def join_shards(self, target: Path, names: list[str] | None) -> None:
+        """Join all parts in one file and remove the folder."""
+        parts = [np.load(path) for path in self.list_shards()]
+        columns = concatenate_rows([(part["features"], part["labels"], part["index"]) for part in parts])
         order = columns["index"].argsort()
         columns = {name: column[order] for name, column in columns.items()}
         if names:
@@ -96,6 +96,6 @@ class FeatureShards(Callback):
             rank_zero_info(f"{len(missing)} images cannot be decoded and are left out, {first}")
 
 
-def joined(rows: list[tuple[np.ndarray, ...]]) -> dict[str, np.ndarray]:
+def concatenate_rows(rows: list[tuple[np.ndarray, ...]]) -> dict[str, np.ndarray]:
     columns = (np.concatenate(column) for column in zip(*rows, strict=True))
     return dict(zip(("features", "labels", "index"), columns, strict=True))

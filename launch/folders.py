@@ -18,8 +18,8 @@ from common.files import atomic_write, readable_os_errors
 
 def list_versions(experiment: Path) -> list[Path]:
     """Its runs, oldest first."""
-    found = [p for p in experiment.glob("version_*") if re.fullmatch(r"version_\d+", p.name)]
-    return sorted(found, key=lambda p: int(p.name.removeprefix("version_")))
+    versions = [p for p in experiment.glob("version_*") if re.fullmatch(r"version_\d+", p.name)]
+    return sorted(versions, key=lambda p: int(p.name.removeprefix("version_")))
 
 
 def make_new_version(experiment: Path) -> Path:

@@ -41,7 +41,7 @@ DEFAULTS = {"default_config_files": [str(ROOT / "configs" / "defaults.yaml")], "
 class CLI(LightningCLI):
     """LightningCLI with run folders: config -> Trainer, module, data -> fit, test once, report.
 
-    `start` does the whole work, so that what a run has come to is known where it fails.
+    `parse_and_run` does the whole work, so that what a run has come to is known where it fails.
     """
 
     lock: FileLock | None = None  # on the run folder of a training
@@ -50,7 +50,7 @@ class CLI(LightningCLI):
     def __init__(self):
         """Nothing yet."""
 
-    def start(self) -> None:
+    def parse_and_run(self) -> None:
         """Parse, build and run."""
         super().__init__(
             LightningModule,
@@ -186,12 +186,12 @@ class CLI(LightningCLI):
                 self.trainer.test(self.model, datamodule=data, verbose=False)
             else:
                 rank_zero_info(f"{data.folder} has no test split: the final test is skipped")
-        self.finish()
+        self.mark_finished()
 
-    def finish(self) -> None:
-        self.run.write(self.trainer, "finished")
+    def mark_finished(self) -> None:
+        self.run.write_provenance(self.trainer, "finished")
 
-    after_validate = after_test = finish
+    after_validate = after_test = mark_finished
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -208,13 +208,14 @@ def run_verb(args: list[str]) -> int:
     restrict_classes(ROOT, args)
     cli = CLI()
     try:
-        cli.start()
+        cli.parse_and_run()
     except BaseException as error:
-        said = explain_exit(cli, error)
-        if said is None:
+        explanation = explain_exit(cli, error)
+        if explanation is None:
             raise
-        print(f"error: {said[0]}", file=sys.stderr)
-        return said[1]
+        line, status = explanation
+        print(f"error: {line}", file=sys.stderr)
+        return status
     finally:
         if cli.lock:
             cli.lock.release()
@@ -245,7 +246,6 @@ def quiet_lightning() -> None:
     rank_zero.addFilter(lambda record: "Tip:" not in record.msg)
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
-    warnings.filterwarnings(
-        "ignore", message="The `srun` command is available"
-    )  # launch.slurm says where it is needed
+    # launch.slurm says where it is needed
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
     warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # no val split

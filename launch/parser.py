@@ -42,26 +42,26 @@ class Parser(LightningArgumentParser):
 
 def explain_parse_error(message: str, args: list[str], parser: LightningArgumentParser) -> str:
     """jsonargparse's message in one line that says what to put right."""
-    if found := UNKNOWN.search(message):
-        bad = next(filter(None, found.groups()))
+    if match := UNKNOWN.search(message):
+        bad = next(filter(None, match.groups()))
         settings = list(read_settings(args))
-        known = list_accepted_keys(parser, (value for *_, value in settings))
-        wrong = next((part for part in bad.split(".") if part not in known), bad)
+        keys = list_accepted_keys(parser, (value for *_, value in settings))
+        wrong = next((part for part in bad.split(".") if part not in keys), bad)
         place = next((f"{key} in {source}" for key, source, _ in settings if wrong in key.split(".")), bad)
         if reason := explain_removed_option(wrong):
             return f"unknown key {wrong!r} ({place}): {reason}"
-        return f"unknown key {wrong!r} ({place}){nearest_hint(wrong, known, 'known one')}"
-    if found := DENIED.search(message):
+        return f"unknown key {wrong!r} ({place}){nearest_hint(wrong, keys, 'known one')}"
+    if match := DENIED.search(message):
         return (
-            f"a config may not name {found[1]}: only classes of the project, of files in this folder, and of "
+            f"a config may not name {match[1]}: only classes of the project, of files in this folder, and of "
             f"{', '.join(LIBRARIES)} (less what loads code); if you trust it, give {FLAG} true"
         )
-    if found := BAD_CLASS.search(message):
-        path, why = found.groups()
+    if match := BAD_CLASS.search(message):
+        path, why = match.groups()
         hint = nearest_hint(path.rsplit(".", 1)[-1], list_siblings(path), "known one")
         return f"cannot use class_path {path!r}: {why}{hint}"
-    if found := NO_NAME.search(message):
-        module, name = found.groups()
+    if match := NO_NAME.search(message):
+        module, name = match.groups()
         return (
             f"there is no {module}.{name}{nearest_hint(name, list_siblings(f'{module}.{name}'), 'known one')}"
         )
@@ -106,25 +106,25 @@ def flatten_tree(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def list_accepted_keys(parser: LightningArgumentParser, values: Iterable[Any]) -> set[str]:
-    """Every key that would be accepted somewhere: options, and parameters of the classes among `values`."""
+    """List every key that would be accepted somewhere: options, and parameters of the classes among `values`."""
     actions = list(parser._actions)
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):  # YAML is read by the verb's parser
             actions += [inner for verb in action.choices.values() for inner in verb._actions]
-    known = {part for action in actions for part in action.dest.split(".")} | {"class_path", "init_args"}
+    keys = {part for action in actions for part in action.dest.split(".")} | {"class_path", "init_args"}
     for value in values:
         module, _, name = str(value).rpartition(".")
         cls = getattr(import_module(module), name, None) if module in sys.modules else None
         for base in inspect.getmro(cls) if inspect.isclass(cls) else ():
             for parameter, hint in read_parameter_types(base.__init__).items():
-                known.add(parameter)
-                known |= {
+                keys.add(parameter)
+                keys |= {
                     field.name
                     for part in list_inner_types(hint)
                     if is_dataclass(part)
                     for field in fields(part)
                 }
-    return known - {"return", "shared"}
+    return keys - {"return", "shared"}
 
 
 def read_parameter_types(function: Callable) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def write_features(
             warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
             pl.Trainer.predict(trainer, model, datamodule=data, return_predictions=False, **weights)
     if parts.done == len(loader):
-        parts.join(target, names)
+        parts.join_shards(target, names)
     else:  # limit_predict_batches
         rank_zero_info(f"{parts.folder} has {parts.done} of {len(loader)} batches: the same command goes on")
 
@@ -83,12 +83,12 @@ def open_source(
 ) -> tuple[BatchLoader, list[str] | None]:
     """What to read, in order, and the name of each example if it has one."""
     if images is None:
-        known = {"bank": data.datasets["train"]} | data.datasets
-        if split not in known:
+        splits = {"bank", *data.datasets}
+        if split not in splits:
             raise MisconfigurationException(
-                f"--split {split}: {type(data).__name__} has {', '.join(sorted(known))} here"
+                f"--split {split}: {type(data).__name__} has {', '.join(sorted(splits))} here"
             )
-        return data.loader(split), data.names_of(split if split in data.datasets else "train")
+        return data.make_loader(split), data.names_of(split if split in data.datasets else "train")
     if not isinstance(data, ImageDataModule):
         raise MisconfigurationException(f"--images: {type(data).__name__} reads no images")
     files = data.loose_images(images, on_bad_image)
@@ -99,7 +99,7 @@ def fingerprint_views(data: DataModule, loader: BatchLoader) -> str:
     """A fingerprint of the first and the last view: other data, sizes or normalizations have another."""
     ends = np.array([0, len(loader.dataset) - 1])
     stored = *loader.dataset.__getitems__(ends), BatchKey.single(0, len(ends))
-    view = data.prepare(stored, torch.device("cpu"), augment=False).views[0]
+    view = data.prepare_batch(stored, torch.device("cpu"), augment=False).views[0]
     return hashlib.sha256(view.numpy().tobytes()).hexdigest()
 
 

@@ -25,9 +25,9 @@ class Requeue(Checkpoint):  # one of those that Lightning calls last: `Checkpoin
 
     def __init__(self):
         self.asked = False
-        signal.signal(signal.SIGUSR1, self.ask)
+        signal.signal(signal.SIGUSR1, self.request_requeue)
 
-    def ask(self, *_) -> None:
+    def request_requeue(self, *_) -> None:
         self.asked = True
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:

@@ -66,14 +66,16 @@ def read_lineage(ckpt: str | None) -> list[dict]:
     run = Path(ckpt or "").absolute().parent.parent
     try:
         config = yaml.safe_load((run / "config.yaml").read_text())
-        said = json.loads((run / "provenance.json").read_text())
+        provenance = json.loads((run / "provenance.json").read_text())
     except (OSError, ValueError, yaml.YAMLError):
         return []
     config = {key: config.get(key) for key in ("seed_everything", "trainer", "model", "data")}
     config["trainer"] = {key: (config["trainer"] or {}).get(key) for key in ("max_epochs", "max_steps")}
-    facts = {key: said.get(key) for key in ("method", "data", "class_names", "commit", "epochs", "state")}
+    facts = {
+        key: provenance.get(key) for key in ("method", "data", "class_names", "commit", "epochs", "state")
+    }
     name = "/".join(run.parts[-2:])
-    return [*(said.get("stages") or []), {"run": name, "config": config, "provenance": facts}]
+    return [*(provenance.get("stages") or []), {"run": name, "config": config, "provenance": facts}]
 
 
 class RunFolder(Callback):
@@ -127,11 +129,11 @@ class RunFolder(Callback):
             self.facts |= {"unit": "images", "image_size": list(rows.images.shape[1:])}
         else:
             self.facts["unit"] = "examples"
-        if found := read_lineage(self.hparams["model"]["init_args"].get("ckpt")):
-            self.facts["stages"] = found
+        if stages := read_lineage(self.hparams["model"]["init_args"].get("ckpt")):
+            self.facts["stages"] = stages
         for logger in trainer.loggers:
             logger.log_hyperparams(self.hparams | {"commit": sha, "uncommitted_changes": dirty})
-        self.write(trainer, "running")
+        self.write_provenance(trainer, "running")
 
     def collect_warnings(self) -> None:
         show = warnings.showwarning
@@ -143,16 +145,16 @@ class RunFolder(Callback):
         warnings.showwarning = keep
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self.write(trainer, "running")
+        self.write_provenance(trainer, "running")
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         self.exception = exception
         state = "interrupted" if isinstance(exception, KeyboardInterrupt | SystemExit) else "failed"
         with suppress(OSError):  # a disk that is full may be what ended the run
-            self.write(trainer, state, error=f"{type(exception).__name__}: {exception}")
+            self.write_provenance(trainer, state, error=f"{type(exception).__name__}: {exception}")
 
     @rank_zero_only
-    def write(self, trainer: Trainer, state: str, error: str | None = None) -> None:
+    def write_provenance(self, trainer: Trainer, state: str, error: str | None = None) -> None:
         """Rewrite provenance.json. States: running, finished, interrupted, failed."""
         metrics = trainer.callback_metrics
         self.facts |= {

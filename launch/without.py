@@ -19,10 +19,10 @@ def current_names(without: list[str], items: list) -> list[str]:
         MisconfigurationException: no callback or logger is called so.
     """
     without = [CLASSES.get(name, name) for name in without]
-    known = [short_class_name(item) for item in items]
+    names = [short_class_name(item) for item in items]
     for name in without:
-        if name not in known:
-            hint = nearest_hint(name, known, "known one")
+        if name not in names:
+            hint = nearest_hint(name, names, "known one")
             raise MisconfigurationException(f"without: no callback or logger is called {name!r}{hint}")
     return without
 

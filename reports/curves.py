@@ -55,7 +55,7 @@ CHARTS = [
 ]
 
 
-def draw_curves(run: Run) -> tuple[list[dict], list[dict]]:
+def draw_run_curves(run: Run) -> tuple[list[dict], list[dict]]:
     """The charts every run is read by, and one for each other metric that was logged more than once."""
     charts, used = [], set()
     for title, unit, factor, rows in CHARTS:

@@ -7,7 +7,7 @@ from common.metrics import FLOORS
 from common.splits import SPLITS
 from reports.accuracies import Accuracy, compute_chance, read_accuracies, read_ceilings
 from reports.checks import check_run
-from reports.curves import describe_loss, draw_curves
+from reports.curves import describe_loss, draw_run_curves
 from reports.description import describe_origin
 from reports.header import compose_title, describe_run, list_facts, list_identity, list_warnings
 from reports.lineage import list_stages
@@ -31,7 +31,7 @@ def write_report(folder: Path | str, ceiling: Path | str | None = None) -> Path:
 
 def render_report(run: Run, ceiling: Run | None = None) -> str:
     """The report as text."""
-    curves, more_curves = draw_curves(run)
+    curves, more_curves = draw_run_curves(run)
     sections, broken_figures = make_sections(run)
     config = run.path / "config.yaml"
     return render_template(

@@ -110,13 +110,13 @@ class Classifier(SSLModule):
         labels, features = batch.labels, self.features(batch)
         with torch.autocast(features.device.type, enabled=False):
             logits = self.head(features)  # (B, K)
-        losses, known = label_losses(logits, labels, self.target, self.label_smoothing)
-        count = known.sum().float()
+        losses, has_label = label_losses(logits, labels, self.target, self.label_smoothing)
+        count = has_label.sum().float()
         if self.training:  # gradients are averaged over processes, however many labels they have
             count = self.gather(count[None]).mean()
         divisor = count.clamp(min=1e-6)
         metrics = {"top1": (logits.argmax(1) == labels).sum() / divisor} if self.target == "class" else {}
-        example_losses = losses.view(len(labels), -1).sum(1) / known.view(len(labels), -1).sum(1)  # (B,)
+        example_losses = losses.view(len(labels), -1).sum(1) / has_label.view(len(labels), -1).sum(1)  # (B,)
         more = {"logits": logits, "losses": example_losses}
         return self.outputs(losses.sum() / divisor, features, metrics, count, **more)
 

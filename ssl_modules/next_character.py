@@ -36,13 +36,13 @@ class NextCharacter(SSLModule):
         scores = self.predictor(states[:, :-1]).float()  # (B, T - 1, 128)
         follows = view[:, 1:]
         losses = F.cross_entropy(scores.transpose(1, 2), follows, ignore_index=0, reduction="none")
-        known = follows > 0
-        count = known.sum().float()
+        is_character = follows > 0
+        count = is_character.sum().float()
         if self.training:  # gradients are averaged over processes, however many characters they have
             count = self.gather(count[None]).mean()
         divisor = count.clamp(min=1)
-        right = ((scores.argmax(2) == follows) & known).sum() / divisor
-        of_texts = losses.sum(1) / known.sum(1).clamp(min=1)
+        right = ((scores.argmax(2) == follows) & is_character).sum() / divisor
+        of_texts = losses.sum(1) / is_character.sum(1).clamp(min=1)
         features = self.encoder.features(states, view)
         return self.outputs(losses.sum() / divisor, features, {"next_top1": right}, count, losses=of_texts)
 

@@ -18,17 +18,17 @@ def count_outputs(data: LightningDataModule, target: str) -> int:
             "regression, or to fractions if they lie in [0, 1]"
         )
     if target != "class" and (data.num_classes or not data.num_outputs):
-        found = "classes: set model.init_args.target to class" if data.num_classes else "missing"
+        kind = "classes: set model.init_args.target to class" if data.num_classes else "missing"
         raise MisconfigurationException(
-            f"target {target} needs labels that are numbers, those of {name} are {found}"
+            f"target {target} needs labels that are numbers, those of {name} are {kind}"
         )
     if target == "fractions":
         labels = data.datasets["train"].labels
-        known = labels[~labels.isnan()]
-        if (known < 0).any() or (known > 1).any():
+        values = labels[~labels.isnan()]
+        if (values < 0).any() or (values > 1).any():
             raise MisconfigurationException(
-                f"target fractions needs labels in [0, 1], those of {name} go from {known.min():g} to {known.max():g}: "
-                "set model.init_args.target to regression"
+                f"target fractions needs labels in [0, 1], those of {name} go from {values.min():g} to "
+                f"{values.max():g}: set model.init_args.target to regression"
             )
     return data.num_outputs
 

@@ -15,6 +15,7 @@ from datamodules.stl10 import STL10
 from datamodules.storage.layout import write_arrays
 from tests.galaxies import write_galaxies
 from tests.methods import METHODS, build
+from tests.report_runs import make_run, write_seed  # noqa: F401 (fixtures)
 from tests.tweets import write_tweets
 
 CLASSES = ["circle", "line", "square", "star"]

@@ -1,10 +1,9 @@
-"""What tests of figures share: a short fit on the tiny data set with some callbacks, and what it wrote."""
+"""What tests of figures share: a short fit on the tiny data set or on tweets with some callbacks, and what it wrote."""
 
 import json
 from pathlib import Path
 
 import numpy as np
-import torch
 from lightning.pytorch import Trainer
 
 from callbacks.evaluation.features import Features
@@ -13,7 +12,6 @@ from datamodules.arrays import Arrays
 from datamodules.augmentation.recipe import Recipe
 from datamodules.tweets import Tweets
 from tests.methods import METHODS, Case, build, train
-from tests.tweets import write_tweets
 
 
 def find_case(method: str, number: int = 0) -> Case:
@@ -27,12 +25,6 @@ def build_tiny_data(case: Case, data_dir: Path, **options) -> Arrays | Tweets:
     views = [Recipe(size=size) for size in case.sizes]
     options = {"batch_size": 16, "mean": [case.mean], "std": [case.std]} | options
     return Arrays("tiny", data_dir=str(data_dir), views=views, **options)
-
-
-def build_tweets(folder: Path) -> Tweets:
-    """Small tweets, for the cases that read text."""
-    write_tweets(folder / "tweets")
-    return Tweets(data_dir=str(folder), batch_size=16)
 
 
 def fit_case(
@@ -56,14 +48,6 @@ def read_figure(folder: Path, name: str) -> tuple[dict, dict[str, np.ndarray]]:
 def read_last_metrics(folder: Path) -> dict[str, float]:
     """Metric -> its newest value in metrics.csv."""
     return {name: rows[-1, 2] for name, rows in CSVLogger(str(folder)).read_series().items()}
-
-
-def assert_training_unchanged(case: Case, data_dir: Path, tmp_path: Path, *callbacks, **options) -> None:
-    plain = fit_case(case, data_dir, tmp_path / "plain", max_epochs=2, **options)
-    watched = fit_case(case, data_dir, tmp_path / "watched", *callbacks, max_epochs=2, **options)
-    states = (trainer.lightning_module.state_dict() for trainer in (plain, watched))
-    for (name, x), (_, y) in zip(*(state.items() for state in states), strict=True):
-        assert torch.equal(x, y), name
 
 
 def write_numbers(folder: Path) -> Path:

@@ -49,6 +49,23 @@ def small_lstm(norm: str) -> nn.Module:
     return CharLSTM(16)
 
 
+class Flat(nn.Module):
+    """An encoder that has collapsed: every image looks alike."""
+
+    dim, pooled = 8, False
+
+    def __init__(self):
+        super().__init__()
+        self.point = nn.Parameter(torch.ones(8))
+
+    def forward(self, view):
+        return self.point.expand(len(view), -1)
+
+
+def count_parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
 class Case(NamedTuple):
     """A method and its arguments for small tests, on 16x16 images of 3 channels and 4 classes, or on tweets of 2.
 

@@ -57,7 +57,7 @@ def whole(tmp_path_factory) -> tuple[dict, list[dict]]:
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_killed_in_mid_epoch_and_resumed_is_uninterrupted_bit_for_bit(whole, tmp_path, workers):
+def test_a_run_killed_in_mid_epoch_resumes_bit_for_bit(whole, tmp_path, workers):
     options = "--data.init_args.num_workers", workers
     assert fit(tmp_path, *options, "--trainer.callbacks+", KILL).returncode == -signal.SIGKILL
     resumed = fit(tmp_path, *options, "--ckpt_path", "last")

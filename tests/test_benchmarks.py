@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.epoch import make_data
+from benchmarks.epoch import write_cifar10
 
 ROOT = Path(__file__).parent.parent
 TINY = {  # name: (options, packages it compares with, what its table says)
@@ -38,14 +38,14 @@ def run(name: str, options: str, folder: Path) -> subprocess.CompletedProcess:
 
 @pytest.mark.slow
 def test_each_prints_its_table_and_writes_its_numbers(tmp_path):
-    make_data(tmp_path, 600)
+    write_cifar10(tmp_path, 600)
     with ThreadPoolExecutor(2) as pool:
         runs = {name: pool.submit(run, name, options, tmp_path) for name, (options, *_) in TINY.items()}
-    for name, (_, peers, said) in TINY.items():
-        found = runs[name].result()
+    for name, (_, peers, headings) in TINY.items():
+        process = runs[name].result()
         if not all(map(find_spec, peers)):
-            assert "pip install -e .[bench]" in found.stderr
+            assert "pip install -e .[bench]" in process.stderr
             continue
-        assert found.returncode == 0, f"{name}:\n{found.stderr[-2000:]}"
-        assert [words for words in said if words not in found.stdout] == []
+        assert process.returncode == 0, f"{name}:\n{process.stderr[-2000:]}"
+        assert [words for words in headings if words not in process.stdout] == []
         assert json.loads((tmp_path / f"{name}.json").read_text())

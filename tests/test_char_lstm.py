@@ -19,6 +19,7 @@ from ssl_modules.classifier import Classifier
 from ssl_modules.networks.char_lstm import CharLSTM
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.next_character import NextCharacter
+from tests.errors import refused_in_one_line
 from tests.methods import train
 from tests.test_watching import build_all_callbacks
 from tests.tweets import write_tweets
@@ -120,7 +121,7 @@ def test_the_loss_is_the_mean_over_characters_of_what_follows():
     torch.testing.assert_close(out["features"], method.encode(codes(*texts)).detach())
 
 
-def test_equal_scores_lose_log_128_and_texts_without_a_second_character_nothing():
+def test_equal_scores_lose_log_128_and_single_characters_nothing():
     method = NextCharacter(encoder=lstm(), optimizer=torch.optim.SGD)
     nn.init.zeros_(method.predictor.weight), nn.init.zeros_(method.predictor.bias)
     for texts, expected in ((["some", "text!"], math.log(128)), (["a", ""], 0)):
@@ -130,9 +131,8 @@ def test_equal_scores_lose_log_128_and_texts_without_a_second_character_nothing(
 
 
 def test_an_encoder_without_states_is_refused_in_one_line():
-    with pytest.raises(MisconfigurationException, match=r"ResNet has no states\(\): take CharLSTM") as error:
+    with refused_in_one_line(r"ResNet has no states\(\): take CharLSTM"):
         NextCharacter(encoder=ResNet(widths=[8], blocks=[1]), optimizer=torch.optim.SGD)
-    assert "\n" not in str(error.value)
 
 
 # --- in a Trainer
@@ -157,7 +157,7 @@ def test_it_learns_what_tweets_say(data, tmp_path):
     assert trainer.callback_metrics["val/top1"] >= 0.9
 
 
-def test_validation_every_so_many_steps_logs_train_val_and_test_at_the_same_steps(data, tmp_path):
+def test_validation_within_epochs_logs_all_splits_at_the_same_steps(data, tmp_path):
     options = {"max_steps": 35, "max_epochs": -1, "val_check_interval": 7, "check_val_every_n_epoch": None}
     options |= {"logger": CSVLogger(str(tmp_path))}
     module = classifier()
@@ -170,8 +170,8 @@ def test_validation_every_so_many_steps_logs_train_val_and_test_at_the_same_step
     assert steps["train"] == steps["val"] == steps["test"] == [6, 13, 20, 27, 34]
     assert {row["epoch"] for row in rows if row["val/top1"]} == {"0", "1", "2", "3"}
     (expected,) = trainer.test(module, data, verbose=False)
-    seen = [float(row["test/top1"]) for row in rows if row["test/top1"]]
-    assert seen[-1] == pytest.approx(expected["test/top1"])
+    logged = [float(row["test/top1"]) for row in rows if row["test/top1"]]
+    assert logged[-1] == pytest.approx(expected["test/top1"])
 
 
 def test_a_run_without_a_validation_by_steps_logs_its_epochs(data, tmp_path):
@@ -206,30 +206,30 @@ def test_accuracy_by_group_counts_each_group_alone():
 
 
 def told(monkeypatch, module: str) -> list[str]:
-    said = []
-    monkeypatch.setattr(f"callbacks.{module}.rank_zero_info", said.append)
-    return said
+    messages = []
+    monkeypatch.setattr(f"callbacks.{module}.rank_zero_info", messages.append)
+    return messages
 
 
 def test_accuracies_of_groups_are_logged_and_average_to_that_of_all(data, tmp_path, monkeypatch):
-    said, module = told(monkeypatch, "evaluation.by_group"), classifier()
+    messages, module = told(monkeypatch, "evaluation.by_group"), classifier()
     trainer = train(module, data, tmp_path, callbacks=[ByGroup()], max_epochs=2)
-    (found,) = trainer.test(module, data, verbose=False)
+    (metrics,) = trainer.test(module, data, verbose=False)
     groups = data.groups_of("test")
-    weighed = sum(found[f"test/top1/{name}"] * groups.count(name) for name in ("airline", "others"))
-    assert weighed / len(groups) == pytest.approx(found["test/top1"])
-    assert len(said) == 1 and f"({groups.count('airline')})" in said[0]
+    weighed = sum(metrics[f"test/top1/{name}"] * groups.count(name) for name in ("airline", "others"))
+    assert weighed / len(groups) == pytest.approx(metrics["test/top1"])
+    assert len(messages) == 1 and f"({groups.count('airline')})" in messages[0]
 
 
 def test_without_groups_or_logits_one_line_says_so(data, tmp_path, monkeypatch):
-    said = told(monkeypatch, "evaluation.by_group")
+    messages = told(monkeypatch, "evaluation.by_group")
     method = NextCharacter(encoder=lstm(), optimizer=adam(0.01))
     train(method, data, tmp_path, callbacks=[ByGroup()]).test(method, data, verbose=False)
     path = data.folder / "test.csv"
     path.write_text(path.read_text().replace(",airline\n", ",\n").replace(",others\n", ",\n"))
     module, again = classifier(), Tweets(data_dir=data.folder.parent, batch_size=16)
     train(module, again, tmp_path, callbacks=[ByGroup()]).test(module, again, verbose=False)
-    assert [line.partition(":")[2] for line in said] == [
+    assert [line.partition(":")[2] for line in messages] == [
         " the steps return no logits: no accuracy of each",
         " Tweets has no groups: no accuracy of each",
     ]
@@ -239,10 +239,10 @@ def test_without_groups_or_logits_one_line_says_so(data, tmp_path, monkeypatch):
 
 
 def test_views_say_that_text_has_no_picture_and_quote_it(data, tmp_path, monkeypatch):
-    said = told(monkeypatch, "figures.views")
+    messages = told(monkeypatch, "figures.views")
     train(classifier(), data, tmp_path, callbacks=[Views()])
     first = data.datasets["train"].texts[0].decode()
-    assert said == [f"Views: text has no picture; the first example is read as {first!r}"]
+    assert messages == [f"Views: text has no picture; the first example is read as {first!r}"]
     assert not (tmp_path / "figures").exists()
 
 
@@ -260,5 +260,5 @@ def test_every_usual_callback_reads_text_and_changes_nothing(data, tmp_path):
         weights.append(method.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
-    found = {"val/bank_probe_top1", "val/knn20_top1", "val/effective_rank", "characters/val/probe_top1"}
-    assert found <= set(header.split(",")) and len(rows) > 2
+    columns = {"val/bank_probe_top1", "val/knn20_top1", "val/effective_rank", "characters/val/probe_top1"}
+    assert columns <= set(header.split(",")) and len(rows) > 2

@@ -40,14 +40,8 @@ def shape(tmp_path) -> dict:
     for name, text in FILES.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    command = [
-        sys.executable,
-        "benchmarks/code_shape.py",
-        "--root",
-        tmp_path,
-        "--json",
-        tmp_path / "shape.json",
-    ]
+    options = ["--root", tmp_path, "--json", tmp_path / "shape.json"]
+    command = [sys.executable, "benchmarks/code_shape.py", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "longest test name: 11 letters, a_long_name" in done.stdout

@@ -7,10 +7,10 @@ import pickle
 import pytest
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from ssl_modules.compiled import compile_networks
 from ssl_modules.networks.resnet import ResNet
+from tests.errors import refused_in_one_line
 from tests.methods import METHODS, build, train
 from tests.test_methods import tiny
 
@@ -30,15 +30,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor 
 @pytest.fixture
 def graphs(monkeypatch):
     """What torch.compile found to compile; it runs as it is, without a compiler."""
-    found, real = [], torch.compile
+    compiled, real = [], torch.compile
 
     def keep(graph, inputs):
-        found.append(graph)
+        compiled.append(graph)
         return graph.forward
 
     monkeypatch.setattr(torch, "compile", lambda function: real(function, backend=keep))
     torch.compiler.reset()
-    yield found
+    yield compiled
     torch.compiler.reset()
 
 
@@ -96,18 +96,16 @@ def test_a_compiled_run_trains_the_same_weights_under_the_same_names(
 
 
 @pytest.mark.parametrize("first", [False, True])
-def test_a_compiled_run_goes_on_from_an_uncompiled_ones_checkpoint_and_the_other_way(
-    first, graphs, data_dir, tmp_path
-):
+def test_compiled_and_uncompiled_runs_load_each_others_checkpoints(first, graphs, data_dir, tmp_path):
     whole, path = build(SIMCLR, compile=first), tmp_path / "half.ckpt"
     train(whole, tiny(data_dir, SIMCLR), tmp_path, callbacks=[SaveAt(4, path)], max_epochs=2)
     rest = build(SIMCLR, compile=not first)
     train(rest, tiny(data_dir, SIMCLR), tmp_path, path, max_epochs=2)
     assert_equal(weights(rest), weights(whole))
-    start, found = Start(), torch.load(path, weights_only=True)["state_dict"]
+    start, saved = Start(), torch.load(path, weights_only=True)["state_dict"]
     started = build(SIMCLR, compile=not first, ckpt=str(path))
     train(started, tiny(data_dir, SIMCLR), tmp_path, callbacks=[start], max_steps=1)
-    assert_equal(start.weights, {name: found[f"encoder.{name}"] for name in start.weights})
+    assert_equal(start.weights, {name: saved[f"encoder.{name}"] for name in start.weights})
 
 
 @pytest.mark.slow
@@ -129,16 +127,16 @@ def test_what_the_real_compiler_makes_trains_the_same_weights(data_dir, tmp_path
 
 
 def test_in_evaluation_networks_are_as_ever_and_so_are_copies(graphs, data_dir, tmp_path):
-    method, seen = build(SIMCLR, compile=True), []
+    method, calls = build(SIMCLR, compile=True), []
     train(method, tiny(data_dir, SIMCLR), tmp_path)
     compiled, view = len(graphs), torch.rand(5, 3, 16, 16)
     copies = [method.encoder, copy.deepcopy(method.encoder), pickle.loads(pickle.dumps(method.encoder))]
     for encoder in copies:
         for block in encoder.eval().stages:
-            block.register_forward_hook(lambda *_: seen.append(1))
+            block.register_forward_hook(lambda *_: calls.append(1))
     with torch.no_grad():
         features = [encoder(view) for encoder in copies]
-    assert torch.equal(features[0], features[1]) and torch.equal(features[0], features[2]) and len(seen) == 6
+    assert torch.equal(features[0], features[1]) and torch.equal(features[0], features[2]) and len(calls) == 6
     for encoder in copies[1:]:
         encoder.train()(view)
     assert len(graphs) == compiled
@@ -157,15 +155,9 @@ def test_a_frozen_encoder_is_left_as_it_is(graphs, data_dir, tmp_path, caplog):
     assert not graphs and "compiled" not in caplog.text
 
 
-def one_line(error):
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
 def test_a_recurrent_encoder_is_refused():
-    with pytest.raises(MisconfigurationException) as error:
+    with refused_in_one_line("encoder.lstm is recurrent"):
         compile_networks(build(CASES["NextCharacter of CharLSTM"]), torch.device("cpu"))
-    assert "encoder.lstm is recurrent" in one_line(error)
 
 
 def test_a_missing_compiler_is_one_line(monkeypatch, data_dir, tmp_path):
@@ -176,7 +168,6 @@ def test_a_missing_compiler_is_one_line(monkeypatch, data_dir, tmp_path):
 
     monkeypatch.setattr(torch, "compile", lambda function: real(function, backend=broken))
     torch.compiler.reset()
-    with pytest.raises(MisconfigurationException) as error:
+    with refused_in_one_line(r"No working C\+\+ compiler found", "leave compile out"):
         train(build(SIMCLR, compile=True), tiny(data_dir, SIMCLR), tmp_path)
     torch.compiler.reset()
-    assert "No working C++ compiler found" in one_line(error) and "leave compile out" in one_line(error)

@@ -1,19 +1,22 @@
 """Plain crops: exact pixels at a random place in training, the central ones elsewhere."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
 from datamodules.arrays import Arrays
-from datamodules.augmentation.augment import COLUMNS, augment, draw_params
+from datamodules.augmentation.augment import COLUMNS, augment_images, draw_params
 from datamodules.augmentation.geometry import crop_center
 from datamodules.augmentation.recipe import Recipe, check_recipe
 from tests.conftest import write_random
-from tests.test_augment import SIMCLR, assert_same_moments, make_generator, smooth_images, to_float
-from tests.test_datamodules import CPU, set_up_data, setup_error, transfer_batch
+from tests.data_modules import CPU, set_up_data, setup_error, transfer_batch
+from tests.draws import make_generator
+from tests.errors import refused_in_one_line
+from tests.test_augment import SIMCLR, assert_same_moments, smooth_images, to_float
 
 
 def slice_crops(images, params, side):
@@ -33,14 +36,14 @@ def slice_crops(images, params, side):
 def test_a_crop_is_a_slice(height, width, side, flip, color):
     images, recipe = smooth_images(12, height, width), Recipe(crop=side, flip=flip)
     params = draw_params(recipe, 12, (height, width), make_generator())
-    views = augment(images, recipe, params, color=color)
+    views = augment_images(images, recipe, params, color=color)
     torch.testing.assert_close(views, slice_crops(images, params, side), atol=1e-6, rtol=0)
     assert len(params[:, :2].unique(dim=0)) > 6 and (0 < params[:, 4].sum() < 12) == (flip > 0)
 
 
 def test_a_crop_of_the_whole_image_is_the_image():
     images, recipe = smooth_images(), Recipe(crop=32)
-    views = augment(images, recipe, draw_params(recipe, 6, (32, 32), make_generator()))
+    views = augment_images(images, recipe, draw_params(recipe, 6, (32, 32), make_generator()))
     torch.testing.assert_close(views, to_float(images), atol=1e-6, rtol=0)
 
 
@@ -50,7 +53,7 @@ def test_a_padded_crop_is_a_slice_of_the_image_with_a_black_border(pad, side):
     params = draw_params(recipe, 12, (32, 32), make_generator())
     bordered = TF.pad(images.permute(0, 3, 1, 2), [pad] * 4).permute(0, 2, 3, 1)
     places = params + torch.tensor([pad, pad, *[0] * (len(COLUMNS) - 2)])
-    views = augment(images, recipe, params)
+    views = augment_images(images, recipe, params)
     torch.testing.assert_close(views, slice_crops(bordered, places, side), atol=1e-6, rtol=0)
 
 
@@ -68,7 +71,7 @@ def test_a_crop_is_resized_to_another_size_as_torchvision_does():
     images, recipe = smooth_images(6, 48, 64), Recipe(crop=40)
     params = draw_params(recipe, 6, (48, 64), make_generator())
     theirs = TF.resize(slice_crops(images, params, 40), [32, 32], antialias=True)
-    torch.testing.assert_close(augment(images, recipe, params, size=32), theirs, atol=1e-3, rtol=0)
+    torch.testing.assert_close(augment_images(images, recipe, params, size=32), theirs, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("height, width", [(96, 96), (64, 80)])
@@ -105,9 +108,8 @@ def test_draws_are_those_of_the_first_version():
     ({"crop": 64, "ratio": (0.75, 1.33)}, (96, 96), "crop = 64 and a resized crop are two"),
 ])  # fmt: skip
 def test_a_crop_that_cannot_be_is_refused(wrong, size, words):
-    with pytest.raises(MisconfigurationException) as error:
+    with refused_in_one_line(re.escape(words)):
         check_recipe(Recipe(**wrong), *size, channels=3)
-    assert words in str(error.value) and "\n" not in str(error.value)
 
 
 # --- in a data module
@@ -154,7 +156,7 @@ def test_size_is_the_side_of_every_view_of_a_crop(wide):
     data = Arrays("wide", data_dir=wide, views=[Recipe(crop=16)], center_crop=20, size=12, batch_size=8)
     set_up_data(data, training=True)
     for augmented in (True, False):
-        (view,), *_ = data.prepare(next(iter(data.train_dataloader())), CPU, augment=augmented)
+        (view,), *_ = data.prepare_batch(next(iter(data.train_dataloader())), CPU, augment=augmented)
         assert view.shape == (8, 3, 12, 12)
 
 

@@ -1,13 +1,8 @@
-"""What every data module promises, one table for all; and what a bad file leads to."""
-
-import os
-import re
-from types import SimpleNamespace
+"""What every data module promises, one table for all."""
 
 import numpy as np
 import pytest
 import torch
-import torchvision
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from common.batch import BatchKey
@@ -15,17 +10,14 @@ from datamodules.arrays import Arrays
 from datamodules.augmentation.augment import Recipe
 from datamodules.cifar10 import CIFAR10
 from datamodules.digits import Digits
-from datamodules.galaxy_zoo import GalaxyZoo
 from datamodules.image_folder import ImageFolder
 from datamodules.mnist import MNIST
 from datamodules.stl10 import STL10
 from datamodules.storage.splits import stratified_split
 from tests.conftest import random_split, write_random
+from tests.data_modules import CPU, CROP, make_galaxies, set_up_data, setup_error, transfer_batch
+from tests.errors import refused_in_one_line
 from tests.folders import write_folders
-from tests.galaxies import write_galaxies
-
-CROP = Recipe(scale=(0.5, 1.0), ratio=(0.75, 1.33))
-CPU = torch.device("cpu")
 
 
 def make_digits(folder, **options):
@@ -45,11 +37,6 @@ def make_mnist(folder, **options):
 def make_stl10(folder, **options):
     write_random(folder / "stl10", train=100, test=40, classes=STL10.class_names, size=96)
     return STL10(data_dir=folder, train_on="labeled", **options)
-
-
-def make_galaxies(folder, **options):
-    write_galaxies(folder / "galaxyzoo")
-    return GalaxyZoo(data_dir=folder, stored=16, target="question 1", **options)
 
 
 def make_arrays(folder, **options):
@@ -101,26 +88,6 @@ DATA_SETS = {  # one line a data set: (how to make it small, classes, channels, 
 @pytest.fixture(params=DATA_SETS)
 def data_set(request):
     return DATA_SETS[request.param]
-
-
-def set_up_data(data, training=False, rank=0, world=1):
-    """Set a data module up as a Trainer does."""
-    data.trainer = SimpleNamespace(
-        global_rank=rank,
-        world_size=world,
-        training=training,
-        current_epoch=0,
-        fit_loop=SimpleNamespace(
-            epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=SimpleNamespace(ready=0)))
-        ),
-    )
-    data.prepare_data()
-    data.setup("fit")
-    return data
-
-
-def transfer_batch(data, stored):
-    return data.transfer_batch_to_device(stored, CPU, 0)
 
 
 # --- the handshakes
@@ -224,8 +191,8 @@ def test_the_bank_is_the_training_split_in_order_each_time_the_same(data_dir):
     assert torch.cat([batch[2] for batch in first]).tolist() == list(range(88))
     for one, other in zip(first, second, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one[:3], other[:3], strict=True))
-    (a,), *_ = data.prepare(first[0], CPU, augment=False)
-    (b,), *_ = data.prepare(second[0], CPU, augment=False)
+    (a,), *_ = data.prepare_batch(first[0], CPU, augment=False)
+    (b,), *_ = data.prepare_batch(second[0], CPU, augment=False)
     assert torch.equal(a, b)
 
 
@@ -233,10 +200,10 @@ def test_augmentation_is_a_function_of_the_key(data_dir):
     data = set_up_data(Arrays("tiny", data_dir=data_dir, views=[CROP], batch_size=16), training=True)
     *rows, _ = next(iter(data.train_dataloader()))
     torch.manual_seed(0)
-    (first,), *_ = data.prepare((*rows, BatchKey.single(5, len(rows[-1]))), CPU, augment=True)
+    (first,), *_ = data.prepare_batch((*rows, BatchKey.single(5, len(rows[-1]))), CPU, augment=True)
     state = torch.get_rng_state()
-    (again,), *_ = data.prepare((*rows, BatchKey.single(5, len(rows[-1]))), CPU, augment=True)
-    (other,), *_ = data.prepare((*rows, BatchKey.single(6, len(rows[-1]))), CPU, augment=True)
+    (again,), *_ = data.prepare_batch((*rows, BatchKey.single(5, len(rows[-1]))), CPU, augment=True)
+    (other,), *_ = data.prepare_batch((*rows, BatchKey.single(6, len(rows[-1]))), CPU, augment=True)
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -311,175 +278,7 @@ def test_setting_up_twice_changes_nothing(data_dir):
     assert data.datasets["train"] is before
 
 
-# --- where files come from
-
-
-def test_class_names_come_from_classes_txt(data_dir, own_dir):
-    assert set_up_data(Arrays("tiny", data_dir=data_dir)).class_names == ["circle", "line", "square", "star"]
-    (own_dir / "tiny" / "classes.txt").unlink()
-    data = set_up_data(Arrays("tiny", data_dir=own_dir))
-    assert data.class_names == ["0", "1", "2", "3"] and data.num_classes == 4
-
-
-def test_unknown_labels_stay_minus_one_and_are_no_class(own_dir):
-    path = own_dir / "tiny" / "train_labels.npy"
-    labels = np.load(path)
-    labels[:40] = -1
-    np.save(path, labels)
-    data = set_up_data(Arrays("tiny", data_dir=own_dir))
-    labels = torch.cat([data.datasets[name].labels for name in ("train", "val")])
-    assert (labels == -1).sum() == 40 and data.num_classes == 4
-
-
-def test_a_data_set_on_disk_is_not_downloaded_again(tmp_path, monkeypatch):
-    def download(*args, **kwargs):
-        raise AssertionError("there was no need to download")
-
-    monkeypatch.setattr(torchvision.datasets, "CIFAR10", download)
-    assert len(set_up_data(make_cifar10(tmp_path)).datasets["test"]) == 40
-
-
-def test_a_download_is_packed_into_the_array_layout_once(tmp_path, monkeypatch):
-    calls = []
-
-    def download(root, train, download):
-        calls.append(train)
-        images, labels = random_split(60 if train else 20, size=32, classes=10, seed=int(train))
-        return SimpleNamespace(data=images, targets=labels.tolist())
-
-    monkeypatch.setattr(torchvision.datasets, "CIFAR10", download)
-    for _ in range(2):
-        data = set_up_data(CIFAR10(data_dir=tmp_path))
-        assert len(data.datasets["train"]) + len(data.datasets["val"]) == 60
-        assert data.class_names[0] == "airplane"
-    assert sorted(calls) == [False, True]
-    images, labels = random_split(20, size=32, classes=10, seed=0)
-    assert np.array_equal(np.load(tmp_path / "cifar10" / "test_images.npy"), images)
-    assert np.array_equal(np.load(tmp_path / "cifar10" / "test_labels.npy"), labels)
-    assert not list((tmp_path / "cifar10").glob(".part*"))
-
-
-# --- errors: one line, what was found where
-
-
-def setup_error(data):
-    with pytest.raises(MisconfigurationException) as error:
-        set_up_data(data)
-    assert "\n" not in str(error.value)
-    return str(error.value)
-
-
-def test_a_missing_data_set_says_its_place_and_how_to_get_it(tmp_path):
-    text = setup_error(Arrays("mine", data_dir=tmp_path))
-    assert str(tmp_path / "mine" / "train_images.npy") in text
-    assert "README" in text and "data_dir" in text
-
-
-def test_a_download_that_fails_says_where_it_was_looked_for(tmp_path, monkeypatch):
-    def download(*args, **kwargs):
-        raise OSError("<urlopen error [Errno -3] Temporary failure in name resolution>")
-
-    monkeypatch.setattr(torchvision.datasets, "CIFAR10", download)
-    text = setup_error(CIFAR10(data_dir=tmp_path))
-    assert str(tmp_path / "cifar10") in text and "data_dir" in text
-
-
-IMAGES = random_split(96)[0]
-LABELS = random_split(96)[1]
-WRONG = {  # what a file holds instead: (kind, array, what the message must say)
-    "float images": ("images", IMAGES / np.float32(255), "float32"),
-    "flat images": ("images", IMAGES.reshape(96, -1), r"\(96, 768\)"),
-    "no images": ("images", IMAGES[:0], r"\(0, 16, 16, 3\)"),
-    "channels first": ("images", IMAGES.transpose(0, 3, 1, 2), r"\(96, 3, 16, 16\).*channels last"),
-    "float labels": ("labels", LABELS.astype(np.float64), "float64"),
-    "one-hot labels": ("labels", np.eye(4, dtype=np.int64)[LABELS], r"\(96, 4\)"),
-    "too few labels": ("labels", LABELS[:90], "90 labels for 96 images"),
-    "a label too high": ("labels", np.where(np.arange(96) == 5, 4, LABELS), r"label 4 in row 5 .*0 \.\.\. 3"),
-    "a label too low": ("labels", np.where(np.arange(96) == 6, -2, LABELS), r"label -2 in row 6 "),
-}
-
-
-@pytest.mark.parametrize("wrong", WRONG)
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_wrong_arrays_are_refused_with_the_file_and_what_was_found(own_dir, wrong, split):
-    kind, array, says = WRONG[wrong]
-    folder = own_dir / "tiny"
-    np.save(folder / f"{split}_images.npy", IMAGES)
-    np.save(folder / f"{split}_labels.npy", LABELS)
-    path = folder / f"{split}_{kind}.npy"
-    np.save(path, array)
-    text = setup_error(Arrays("tiny", data_dir=own_dir))
-    assert str(path) in text and re.search(says, text), text
-
-
-def test_without_classes_txt_a_class_new_to_training_is_refused(own_dir):
-    (own_dir / "tiny" / "classes.txt").unlink()
-    path = own_dir / "tiny" / "test_labels.npy"
-    np.save(path, np.full(32, 11))
-    assert str(path) in setup_error(Arrays("tiny", data_dir=own_dir))
-
-
-@pytest.mark.parametrize("kind", ["images", "labels"])
-@pytest.mark.parametrize("damage", ["pickled", "truncated", "empty", "text", "archive", "broken archive"])
-def test_files_that_are_no_plain_array_are_refused_by_name(own_dir, kind, damage):
-    path = own_dir / "tiny" / f"train_{kind}.npy"
-    if damage == "pickled":
-        np.save(path, np.array([{"a": 1}] * 96, dtype=object), allow_pickle=True)
-    elif damage == "archive":
-        with open(path, "wb") as file:
-            np.savez(file, images=IMAGES)
-    else:
-        content = path.read_bytes()
-        broken = {"truncated": content[: len(content) // 2], "empty": b"", "text": b"a,b\n1,2\n"}
-        path.write_bytes(broken.get(damage, b"PK\x03\x04" + bytes(20)))
-    assert str(path) in setup_error(Arrays("tiny", data_dir=own_dir))
-
-
-@pytest.mark.parametrize("kind", ["images", "labels"])
-def test_a_file_that_may_not_be_read_is_told(data_dir, monkeypatch, kind):
-    path, open_memmap = data_dir / "tiny" / f"train_{kind}.npy", np.lib.format.open_memmap
-
-    def refused(asked, *args, **more):
-        if asked == path:
-            raise PermissionError(13, "Permission denied", str(path))
-        return open_memmap(asked, *args, **more)
-
-    monkeypatch.setattr(np.lib.format, "open_memmap", refused)
-    text = setup_error(Arrays("tiny", data_dir=data_dir))
-    assert f"{path}: Permission denied" in text and "data_dir" in text
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not stop root")
-@pytest.mark.parametrize("make", [Arrays, ImageFolder, CIFAR10, GalaxyZoo])
-def test_a_folder_that_may_not_be_entered_is_told(tmp_path, make):
-    (tmp_path / "closed").mkdir(mode=0)
-    options = {} if make in (CIFAR10, GalaxyZoo) else {"name": "mine"}
-    assert "Permission denied" in setup_error(make(data_dir=tmp_path / "closed", **options))
-
-
-def test_splits_of_different_shapes_are_refused(own_dir):
-    images, labels = random_split(20, channels=1)
-    np.save(own_dir / "tiny" / "val_images.npy", images)
-    np.save(own_dir / "tiny" / "val_labels.npy", labels)
-    assert str(own_dir / "tiny" / "val_images.npy") in setup_error(Arrays("tiny", data_dir=own_dir))
-
-
-def test_files_that_are_named_and_not_there_are_refused(own_dir):
-    files = {"val_images": "valX.npy"}
-    assert "valX.npy" in setup_error(Arrays("tiny", data_dir=own_dir, files=files))
-
-
-def test_names_of_files_that_no_split_has_are_refused(own_dir):
-    assert "training_images" in setup_error(
-        Arrays("tiny", data_dir=own_dir, files={"training_images": "x.npy"})
-    )
-
-
-@pytest.mark.parametrize(
-    "options", [{"mean": [0.5, 0.5]}, {"std": [1.0, 1.0]}, {"mean": [0.1] * 4, "std": [1.0] * 4}]
-)
-def test_mean_and_std_must_fit_the_channels(data_dir, options):
-    assert "3 channels" in setup_error(Arrays("tiny", data_dir=data_dir, **options))
+# --- what cannot be
 
 
 def test_recipes_that_the_images_cannot_follow_are_refused(tmp_path):
@@ -497,13 +296,13 @@ def test_mean_and_std_travel_in_the_checkpoint_and_must_match(data_dir):
     set_up_data(Arrays("tiny", data_dir=data_dir, mean=[0.0], std=[1.0])).load_state_dict(state)
     for options in ({}, {"mean": [0.0]}, {"std": [1.0]}, {"mean": [0.0] * 3, "std": [0.9, 1.0, 1.0]}):
         data = set_up_data(Arrays("tiny", data_dir=data_dir, **options))
-        with pytest.raises(MisconfigurationException, match="mean") as error:
+        with refused_in_one_line("mean") as error:
             data.load_state_dict(state)
-        assert "\n" not in str(error.value) and "[0.0, 0.0, 0.0]" in str(error.value)
+        assert "[0.0, 0.0, 0.0]" in str(error.value)
 
 
 def test_raw_features_are_the_image_or_its_means(tmp_path):
     data, generator = Arrays("", data_dir=str(tmp_path)), torch.Generator().manual_seed(0)
     small, large = (torch.rand(2, 3, side, side, generator=generator) for side in (8, 64))
-    assert torch.equal(data.raw(small), small.flatten(1))
-    torch.testing.assert_close(data.raw(large)[0, 0], large[0, 0, :2, :2].mean())
+    assert torch.equal(data.compute_raw_features(small), small.flatten(1))
+    torch.testing.assert_close(data.compute_raw_features(large)[0, 0], large[0, 0, :2, :2].mean())

@@ -47,14 +47,14 @@ def alone(name: str, place: Path) -> dict:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in RUNS if "bf16" not in name])
 def test_two_processes_train_what_one_trains(name, two, place):
-    found, one = two[name], alone(name, place)
-    torch.testing.assert_close(found["losses"], one["losses"], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(found["bank"], one["bank"], atol=1e-5, rtol=1e-5)
+    both, one = two[name], alone(name, place)
+    torch.testing.assert_close(both["losses"], one["losses"], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(both["bank"], one["bank"], atol=1e-5, rtol=1e-5)
     for kind in ("gradients", "weights"):
         for key, value in one[kind].items():
             says = f"{kind} of {key}: {{}}".format
-            torch.testing.assert_close(found[kind][key], value, atol=1e-5, rtol=1e-5, msg=says)
-    numbers = found["numbers"]
+            torch.testing.assert_close(both[kind][key], value, atol=1e-5, rtol=1e-5, msg=says)
+    numbers = both["numbers"]
     assert numbers.keys() == one["numbers"].keys()
     assert {"train/loss", "train/loss_step", "val/knn20_top1", "val/effective_rank"} <= numbers.keys()
     for key, values in one["numbers"].items():
@@ -63,29 +63,29 @@ def test_two_processes_train_what_one_trains(name, two, place):
 
 @pytest.mark.slow
 def test_the_protocol_is_among_the_numbers(two):
-    known = {"val/probe_top1", "test/probe5_top1", "untrained/test/knn20_top1", "pixels/val/probe_top1"}
-    assert known <= two["protocol"]["numbers"].keys()
+    metrics = {"val/probe_top1", "test/probe5_top1", "untrained/test/knn20_top1", "pixels/val/probe_top1"}
+    assert metrics <= two["protocol"]["numbers"].keys()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in RUNS if "bf16" in name])
 def test_in_bf16_they_train_the_same_but_for_its_rounding(name, two, place):
-    found, one = two[name], alone(name, place)
-    torch.testing.assert_close(found["losses"][0], one["losses"][0], atol=0, rtol=0.01)
-    gradients = [torch.cat([g.flatten() for g in run["gradients"].values()]) for run in (found, one)]
+    both, one = two[name], alone(name, place)
+    torch.testing.assert_close(both["losses"][0], one["losses"][0], atol=0, rtol=0.01)
+    gradients = [torch.cat([g.flatten() for g in run["gradients"].values()]) for run in (both, one)]
     assert torch.cosine_similarity(*gradients, dim=0) > 0.999
 
 
 @pytest.mark.slow
 def test_each_figure_is_written_once_and_equals_one_process_s(two, place):
     alone("pictures", place)
-    shown, expected = place / "rank_0" / "figures", place / "alone" / "figures"
-    files = {path.relative_to(shown) for path in shown.rglob("*.*")}
+    figures, expected = place / "rank_0" / "figures", place / "alone" / "figures"
+    files = {path.relative_to(figures) for path in figures.rglob("*.*")}
     assert not (place / "rank_1").exists()
     assert files == {path.relative_to(expected) for path in expected.rglob("*.*")}
     assert sum(file.suffix == ".png" for file in files) >= len(PICTURES)
     for file in (file for file in files if file.suffix == ".npz"):
-        with np.load(shown / file) as ours, np.load(expected / file) as theirs:
+        with np.load(figures / file) as ours, np.load(expected / file) as theirs:
             for key in ours.keys() - {"xy"}:  # t-SNE goes its own way from any difference
                 if theirs[key].dtype.kind == "U":
                     assert (ours[key] == theirs[key]).all(), (file, key)

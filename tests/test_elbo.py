@@ -9,21 +9,18 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from ssl_modules.gaussians import aggregate_posterior, class_gaussians, reparameterize
 from ssl_modules.losses.elbo import bernoulli_nll, free_bits, gaussian_nll, kl_to_standard_normal
-
-
-def seeded_generator(seed=0):
-    return torch.Generator().manual_seed(seed)
+from tests.draws import make_generator
 
 
 def make_gaussians(images=5, dim=3, dtype=torch.float32):
     """mean, log-variance"""
-    return (torch.randn(images, dim, generator=seeded_generator(seed)).to(dtype) for seed in (0, 1))
+    return (torch.randn(images, dim, generator=make_generator(seed)).to(dtype) for seed in (0, 1))
 
 
 def make_pictures(images=4, dtype=torch.float32):
     """What a decoder gives, any number, and images in [0, 1]"""
-    outputs = 2 * torch.randn(images, 2, 3, 3, generator=seeded_generator())
-    return outputs.to(dtype), torch.rand(images, 2, 3, 3, generator=seeded_generator(1)).to(dtype)
+    outputs = 2 * torch.randn(images, 2, 3, 3, generator=make_generator())
+    return outputs.to(dtype), torch.rand(images, 2, 3, 3, generator=make_generator(1)).to(dtype)
 
 
 def kl_written_out(mean, log_variance):
@@ -62,7 +59,7 @@ def free_bits_written_out(kl, floor=0.4):
 
 
 def make_divergences(dtype=torch.float32):
-    return (torch.rand(6, 5, generator=seeded_generator()).to(dtype) * torch.arange(5) / 3,)
+    return (torch.rand(6, 5, generator=make_generator()).to(dtype) * torch.arange(5) / 3,)
 
 
 def free_bits_at_floor(kl):
@@ -92,7 +89,7 @@ def test_a_loss_and_its_gradient_are_those_of_the_equation(loss):
     value, expected = ours(*single), equation(*double)
     assert value.dtype == torch.float32 and value.shape == expected.shape
     torch.testing.assert_close(value.double(), expected, atol=1e-5, rtol=1e-5)
-    weight = torch.randn(value.shape, generator=seeded_generator(2), dtype=torch.float64)
+    weight = torch.randn(value.shape, generator=make_generator(2), dtype=torch.float64)
     gradients = torch.autograd.grad((value * weight).sum(), single)
     for gradient, other in zip(
         gradients, torch.autograd.grad((expected * weight).sum(), double), strict=True
@@ -127,7 +124,7 @@ def test_autocast_changes_no_bit_and_nothing_is_drawn(loss):
 def test_the_order_of_the_images_is_the_order_of_their_losses(loss):
     ours, _, inputs = loss
     numbers = list(inputs(torch.float32))
-    shuffle = torch.randperm(len(numbers[0]), generator=seeded_generator())
+    shuffle = torch.randperm(len(numbers[0]), generator=make_generator())
     value, shuffled = ours(*numbers), ours(*(t[shuffle] for t in numbers))
     torch.testing.assert_close(shuffled, value[shuffle] if value.ndim else value)
 
@@ -211,7 +208,7 @@ def test_free_bits_cost_nothing_below_the_floor():
 
 def test_a_draw_is_mean_and_scaled_noise_and_passes_gradients():
     mean, log_variance = (t.requires_grad_() for t in make_gaussians())
-    noise = torch.randn(5, 3, generator=seeded_generator(4))
+    noise = torch.randn(5, 3, generator=make_generator(4))
     z = reparameterize(mean, log_variance, noise)
     torch.testing.assert_close(z, mean + (log_variance / 2).exp() * noise)
     by_mean, by_log_variance = torch.autograd.grad(z.sum(), (mean, log_variance))
@@ -222,7 +219,7 @@ def test_a_draw_is_mean_and_scaled_noise_and_passes_gradients():
 
 def test_draws_have_the_moments_of_the_posterior():
     mean, log_variance = torch.tensor([[1.0, -2.0]]), torch.tensor([[0.0, math.log(9)]])
-    noise = torch.randn(200_000, 2, generator=seeded_generator())
+    noise = torch.randn(200_000, 2, generator=make_generator())
     z = reparameterize(mean.expand(200_000, -1), log_variance.expand(200_000, -1), noise)
     torch.testing.assert_close(z.mean(0), mean[0], atol=0.03, rtol=0)
     torch.testing.assert_close(z.std(0), torch.tensor([1.0, 3.0]), atol=0.03, rtol=0)
@@ -242,8 +239,8 @@ def test_the_aggregate_has_mean_and_covariance_of_the_mixture():
 
 def test_samples_of_the_aggregate_have_the_moments_of_draws():
     mean, log_variance = make_gaussians(4, 3)
-    ours = aggregate_posterior(mean, log_variance).sample(200_000, seeded_generator())
-    noise = torch.randn(200_000, mean.shape[1], generator=seeded_generator(1))
+    ours = aggregate_posterior(mean, log_variance).sample(200_000, make_generator())
+    noise = torch.randn(200_000, mean.shape[1], generator=make_generator(1))
     theirs = reparameterize(mean.repeat(50_000, 1), log_variance.repeat(50_000, 1), noise)
     torch.testing.assert_close(ours.mean(0), theirs.mean(0), atol=0.03, rtol=0)
     torch.testing.assert_close(ours.T.cov(), theirs.T.cov(), atol=0.05, rtol=0.02)

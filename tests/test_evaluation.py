@@ -13,13 +13,11 @@ from callbacks.evaluation.features import FeatureSet
 from callbacks.evaluation.protocol import Protocol
 from callbacks.figures.views import draw_views
 from callbacks.loggers.csv import CSVLogger
-from callbacks.measures.alignment import alignment, uniformity
+from callbacks.measures.alignment import sphere_uniformity, view_alignment
 from callbacks.measures.rank import effective_rank, feature_spread
+from tests.draws import draw_normal
+from tests.methods import Flat
 from tests.test_watching import build_monitors, read_untimed_metrics, train_simclr
-
-
-def draw_normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_spread_is_one_on_the_sphere_and_zero_at_a_point():
@@ -50,23 +48,10 @@ def test_features_that_are_not_finite_have_no_rank():
 def test_alignment_and_uniformity_are_the_papers():
     z1, z2 = F.normalize(draw_normal(6, 4), dim=1), F.normalize(draw_normal(6, 4, seed=1), dim=1)
     by_hand = sum(float((a - b).square().sum()) for a, b in zip(z1, z2, strict=True)) / 6
-    assert float(alignment(3 * z1, z2)) == pytest.approx(by_hand, rel=1e-5)
+    assert float(view_alignment(3 * z1, z2)) == pytest.approx(by_hand, rel=1e-5)
     pairs = [math.exp(-2 * float((z1[i] - z1[j]).square().sum())) for i in range(6) for j in range(i)]
-    assert float(uniformity(2 * z1)) == pytest.approx(math.log(sum(pairs) / len(pairs)), rel=1e-5)
-    assert alignment(z1, z1) == 0 and uniformity(torch.ones(5, 3)) == pytest.approx(0, abs=1e-6)
-
-
-class Flat(torch.nn.Module):
-    """An encoder that has collapsed: every image looks alike."""
-
-    dim, pooled = 8, False
-
-    def __init__(self):
-        super().__init__()
-        self.point = torch.nn.Parameter(torch.ones(8))
-
-    def forward(self, view):
-        return self.point.expand(len(view), -1)
+    assert float(sphere_uniformity(2 * z1)) == pytest.approx(math.log(sum(pairs) / len(pairs)), rel=1e-5)
+    assert view_alignment(z1, z1) == 0 and sphere_uniformity(torch.ones(5, 3)) == pytest.approx(0, abs=1e-6)
 
 
 def test_collapse_warns_and_stops_the_run_if_asked(tmp_path):
@@ -120,7 +105,7 @@ def test_csv_goes_on_where_a_run_resumes(tmp_path):
     with open(tmp_path / "metrics.csv", "a") as file:
         file.write("0,4")  # killed while writing
     again = CSVLogger(str(tmp_path))
-    again.rewind(2)
+    again.rewind_to(2)
     again.log_metrics({"epoch": 0, "a": 20}, step=2)
     rows = csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines())
     assert [row["a"] for row in rows] == ["0", "1", "20"]

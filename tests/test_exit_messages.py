@@ -69,9 +69,9 @@ ERRORS = {  # name: (the error, exit status, what the line says)
 def test_an_accident_is_one_line_with_advice_and_what_is_kept(name, tmp_path):
     error, status, says = ERRORS[name]
     run = tmp_path / "run"
-    line, found = explain_error(error, run, 64, 1)
+    line, exit_status = explain_error(error, run, 64, 1)
     assert (
-        found == status
+        exit_status == status
         and says in line
         and "\n" not in line
         and line.endswith("no checkpoint was written yet")

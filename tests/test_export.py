@@ -11,6 +11,7 @@ import yaml
 from safetensors.torch import load_file
 
 from tests.conftest import command_line
+from tests.errors import read_only_error
 from tests.runs import build, write_run
 from tests.test_readme import FILES
 
@@ -70,12 +71,12 @@ def test_the_readmes_lines_load_it(tmp_path, data_dir, monkeypatch, capsys):
     assert command_line("export", "--ckpt_path", ckpt, "--output", tmp_path / "encoder") == 0
     (tmp_path / "load_encoder.py").write_text(FILES["load_encoder.py"])
     monkeypatch.chdir(tmp_path)
-    known = runpy.run_path("load_encoder.py")
-    assert known["features"].shape == (2, 16)
+    variables = runpy.run_path("load_encoder.py")
+    assert variables["features"].shape == (2, 16)
     assert "lightning" not in FILES["load_encoder.py"]
     with torch.no_grad():
         torch.testing.assert_close(
-            known["encoder"](example("resnet")), trained(ckpt, "resnet")(example("resnet"))
+            variables["encoder"](example("resnet")), trained(ckpt, "resnet")(example("resnet"))
         )
 
 
@@ -90,33 +91,32 @@ def test_onnx_computes_the_same_for_any_number_of_images(name, tmp_path, data_di
     session = runtime.InferenceSession(tmp_path / "encoder.onnx")
     for count in (1, 5):
         view = example(name, count)
-        (found,) = session.run(["features"], {"input": view.numpy()})
+        (features,) = session.run(["features"], {"input": view.numpy()})
         with torch.no_grad():
-            torch.testing.assert_close(torch.from_numpy(found), trained(ckpt, name)(view), atol=1e-5, rtol=0)
-
-
-def one_error(capsys, *args) -> str:
-    assert command_line("export", *args) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line]
-    assert line.startswith("error: ")
-    return line
+            torch.testing.assert_close(
+                torch.from_numpy(features), trained(ckpt, name)(view), atol=1e-5, rtol=0
+            )
 
 
 def test_what_is_missing_is_told_in_one_line(tmp_path, data_dir, capsys, monkeypatch):
     ckpt = write_run(tmp_path / "run", spec_of("resnet"), data_dir)
     capsys.readouterr()
     out = ["--output", tmp_path / "encoder"]
-    assert "nowhere.ckpt: no such file" in one_error(capsys, "--ckpt_path", "nowhere.ckpt", *out)
+    assert "nowhere.ckpt: no such file" in read_only_error(
+        capsys, "export", "--ckpt_path", "nowhere.ckpt", *out
+    )
     (tmp_path / "broken.ckpt").write_bytes(ckpt.read_bytes()[:-100])
-    assert "cannot be read" in one_error(capsys, "--ckpt_path", tmp_path / "broken.ckpt", *out)
+    assert "cannot be read" in read_only_error(
+        capsys, "export", "--ckpt_path", tmp_path / "broken.ckpt", *out
+    )
     config = ckpt.parent.parent / "config.yaml"
     plan = yaml.safe_load(config.read_text())
     plan["model"]["init_args"]["encoder"]["init_args"]["widths"] = [8, 24]
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(plan))
-    error = one_error(capsys, "--ckpt_path", ckpt, *out, "--config", tmp_path / "other.yaml")
+    error = read_only_error(capsys, "export", "--ckpt_path", ckpt, *out, "--config", tmp_path / "other.yaml")
     assert "its encoder is not the config's" in error and "stages.1" in error
     config.rename(tmp_path / "moved.yaml")
-    assert "by --config" in one_error(capsys, "--ckpt_path", ckpt, *out)
+    assert "by --config" in read_only_error(capsys, "export", "--ckpt_path", ckpt, *out)
     assert not (tmp_path / "encoder").exists()
     assert command_line("export", "--ckpt_path", ckpt, *out, "--config", tmp_path / "moved.yaml") == 0
     monkeypatch.setattr("launch.onnx_file.import_module", lambda name: exec("raise ImportError"))

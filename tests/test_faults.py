@@ -148,13 +148,11 @@ def test_a_clock_that_goes_backwards_changes_nothing(config, whole, tmp_path):
     assert fit(config, tmp_path, fault="ClockBack") == 0
     state, rows = outcome(tmp_path / "small/version_0")
     assert same(state["state_dict"], whole[0]["state_dict"]) and rows == whole[1]
-    known = json.loads((tmp_path / "small/version_0/provenance.json").read_text())
-    assert known["ended"] < known["started"] and 0 < known["wall_s"] < 600
+    provenance = json.loads((tmp_path / "small/version_0/provenance.json").read_text())
+    assert provenance["ended"] < provenance["started"] and 0 < provenance["wall_s"] < 600
 
 
-def test_a_cut_off_checkpoint_is_named_and_the_run_goes_on_from_the_one_before(
-    config, whole, tmp_path, capsys
-):
+def test_a_cut_off_checkpoint_is_named_and_the_previous_one_used(config, whole, tmp_path, capsys):
     assert fit(config, tmp_path, fault="Terminate") == 143
     last = tmp_path / "small/version_0/checkpoints/last.ckpt"
     last.write_bytes(last.read_bytes()[:-1000])
@@ -168,12 +166,8 @@ def test_runs_that_were_moved_go_on_and_are_validated_and_reported(config, whole
     run = tmp_path / "there/small/version_0"
     goes_on(run / "config.yaml", tmp_path / "there", whole, "--without", "[Terminate]")
     shutil.move(run, tmp_path / "mine")
-    options = (
-        "--config",
-        tmp_path / "mine/config.yaml",
-        "--ckpt_path",
-        tmp_path / "mine/checkpoints/last.ckpt",
-    )
+    options = ["--config", tmp_path / "mine/config.yaml"]
+    options += ["--ckpt_path", tmp_path / "mine/checkpoints/last.ckpt"]
     assert command_line("validate", *options, "--runs_dir", tmp_path / "again") == 0
     (tmp_path / "mine/report.html").unlink()
     assert command_line("report", tmp_path / "mine") == 0 and (tmp_path / "mine/report.html").is_file()

@@ -12,14 +12,12 @@ from callbacks.figures.feature_map import FeatureMap, name_axes, read_previous_m
 from callbacks.plotting.examples import shrink_images
 from callbacks.plotting.scatter import project_to_plane
 from tests.figure_runs import (
-    assert_training_unchanged,
-    build_tiny_data,
-    build_tweets,
     find_case,
     fit_case,
     read_figure,
     write_numbers,
 )
+from tests.methods import Flat
 
 
 def groups(count: int, dim: int = 60, apart: float = 2.0, seed: int = 0) -> np.ndarray:
@@ -125,38 +123,17 @@ def test_the_latent_space_of_a_vae_is_a_map_of_its_posterior_means(data_dir, tmp
 
 
 def test_numbers_and_texts_have_maps(data_dir, tmp_path):
-    numbers = build_tiny_data(find_case("SimCLR"), write_numbers(tmp_path))
-    fit_case(find_case("SimCLR"), data_dir, tmp_path / "numbers", FeatureMap(), data=numbers)
+    fit_case(find_case("SimCLR"), write_numbers(tmp_path), tmp_path / "numbers", FeatureMap())
     _, arrays = read_figure(tmp_path / "numbers", "tsne")
     assert "pred" not in arrays and arrays["labels"].shape == (len(arrays["xy"]), 2)
-    fit_case(
-        find_case("Classifier", 1), data_dir, tmp_path, FeatureMap(), data=(data := build_tweets(tmp_path))
-    )
+    data = fit_case(find_case("Classifier", 1), data_dir, tmp_path, FeatureMap()).datamodule
     _, arrays = read_figure(tmp_path, "tsne")
     with np.load(tmp_path / "figures/tsne/thumbnails.npz") as thumbnails:
         views, *_ = data.read_batch("val", arrays["index"], torch.device("cpu"))
         assert thumbnails["texts"].tolist() == data.display(views[0])
 
 
-class Flat(torch.nn.Module):
-    """An encoder that has collapsed."""
-
-    dim, pooled = 8, False
-
-    def __init__(self):
-        super().__init__()
-        self.point = torch.nn.Parameter(torch.ones(8))
-
-    def forward(self, view):
-        return self.point.expand(len(view), -1)
-
-
 def test_collapsed_features_have_none(data_dir, tmp_path):
     flat = find_case("SimCLR")._replace(encoder=lambda norm: Flat())
     fit_case(flat, data_dir, tmp_path, callback := FeatureMap())
     assert callback.skip_reason and not (tmp_path / "figures").exists()
-
-
-@pytest.mark.parametrize("method", ["SimCLR", "VAE"])
-def test_training_is_unchanged_bit_for_bit(method, data_dir, tmp_path):
-    assert_training_unchanged(find_case(method), data_dir, tmp_path, FeatureMap(every_n_epochs=1))

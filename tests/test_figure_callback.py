@@ -47,7 +47,9 @@ class Recorder(FigureCallback):
         self.calls = []
 
     def draw(self, trainer, module, split):
-        assert len(Features.of(trainer).split(trainer).features) == len(trainer.datamodule.datasets[split])
+        assert len(Features.find_in(trainer).collect_split(trainer).features) == len(
+            trainer.datamodule.datasets[split]
+        )
         self.calls.append((trainer.current_epoch, split))
 
 
@@ -122,10 +124,10 @@ def test_the_test_that_ends_a_fit_is_for_numbers_alone(data_dir, tmp_path):
 
 def test_examples_are_those_asked_for_in_both_forms(data_dir, tmp_path):
     trainer = fit_tiny(data_dir, tmp_path)
-    found, data = load_examples(trainer, "val", [3, 0]), trainer.datamodule
+    examples, data = load_examples(trainer, "val", [3, 0]), trainer.datamodule
     images, labels, _ = data.datasets["val"].__getitems__(torch.tensor([3, 0]).numpy())
-    assert found.display.tolist() == images.tolist() and found.labels.tolist() == labels.tolist()
-    assert found.index.tolist() == [3, 0]
+    assert examples.display.tolist() == images.tolist() and examples.labels.tolist() == labels.tolist()
+    assert examples.index.tolist() == [3, 0]
     assert len(load_examples(trainer, "bank", [0]).view) == 1
 
 
@@ -160,8 +162,10 @@ def test_any_method_has_class_scores(data_dir, tmp_path):
     trainer = fit_tiny(data_dir, tmp_path, probe)
     module = trainer.lightning_module
     head, name = find_linear_head(trainer, module)
-    features = Features.of(trainer).split(trainer).features
-    torch.testing.assert_close(head.scores(features), probe.scores(features), atol=1e-4, rtol=1e-4)
+    features = Features.find_in(trainer).collect_split(trainer).features
+    torch.testing.assert_close(
+        head.score_classes(features), probe.score_classes(features), atol=1e-4, rtol=1e-4
+    )
     assert name == "online probe"
     trainer = fit_tiny(data_dir, tmp_path)
     head, name = find_linear_head(trainer, trainer.lightning_module)

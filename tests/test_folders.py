@@ -64,7 +64,7 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(tmp_path, damage):
 
 
 @pytest.mark.parametrize("content", ["", '{"state": "fin'])
-def test_a_provenance_cut_short_by_a_crash_is_that_of_an_unfinished_run(tmp_path, content):
+def test_a_provenance_cut_short_is_of_an_unfinished_run(tmp_path, content):
     folder = make_new_version(tmp_path)
     run_with(folder, "running", last=2)
     (folder / "provenance.json").write_text(content)

@@ -10,8 +10,8 @@ from datamodules.arrays import Arrays
 from datamodules.image_folder import ImageFolder
 from datamodules.storage import image_files
 from tests.conftest import command_line
+from tests.data_modules import set_up_data, setup_error
 from tests.folders import CLASSES, classes_of, write_folders, write_images
-from tests.test_datamodules import set_up_data, setup_error
 
 
 def folder_data(data_dir, **options):
@@ -160,39 +160,12 @@ def test_a_missing_folder_is_told(tmp_path):
 @pytest.mark.usefixtures("untouched_process")
 def test_a_run_on_a_folder_from_the_command_line(tmp_path):
     write_folders(tmp_path / "mine")
-    args = [
-        "--model",
-        "ssl_modules.classifier.Classifier",
-        "--model.init_args.optimizer",
-        "torch.optim.AdamW",
-    ]
-    args += ["--model.init_args.encoder", "ssl_modules.networks.resnet.ResNet"]
-    args += ["--model.init_args.encoder.init_args.widths", "[8, 16]"]
-    args += ["--model.init_args.encoder.init_args.blocks", "[1, 1]"]
-    args += ["--data", "datamodules.image_folder.ImageFolder", "--data.init_args.name", "mine"]
-    args += [
-        "--data.init_args.data_dir",
-        tmp_path,
-        "--data.init_args.size",
-        16,
-        "--data.init_args.batch_size",
-        8,
-    ]
-    args += [
-        "--data.init_args.on_bad_image",
-        "skip",
-        "--experiment",
-        "folder",
-        "--runs_dir",
-        tmp_path / "runs",
-    ]
-    args += [
-        "--trainer.max_epochs",
-        1,
-        "--trainer.accelerator",
-        "cpu",
-        "--without",
-        "[WandbLogger, Collapse]",
-    ]
-    assert command_line("fit", *args) == 0
+    words = f"""--model ssl_modules.classifier.Classifier --model.init_args.optimizer torch.optim.AdamW
+        --model.init_args.encoder ssl_modules.networks.resnet.ResNet
+        --model.init_args.encoder.init_args.widths [8,16] --model.init_args.encoder.init_args.blocks [1,1]
+        --data datamodules.image_folder.ImageFolder --data.init_args.name mine --data.init_args.data_dir {tmp_path}
+        --data.init_args.size 16 --data.init_args.batch_size 8 --data.init_args.on_bad_image skip
+        --experiment folder --runs_dir {tmp_path}/runs --without [WandbLogger,Collapse]
+        --trainer.max_epochs 1 --trainer.accelerator cpu"""
+    assert command_line("fit", *words.split()) == 0
     assert (tmp_path / "runs" / "folder" / "version_0" / "report.html").is_file()

@@ -11,12 +11,10 @@ from reports.groups import group_runs
 from reports.run import FILES, load_run
 from tests.conftest import command_line
 from tests.test_house import ROOT
-from tests.test_report import make_run  # noqa: F401
-from tests.test_results import write_seed  # noqa: F401
 
 
 @pytest.fixture
-def kept(write_seed, tmp_path, monkeypatch):  # noqa: F811
+def kept(write_seed, tmp_path, monkeypatch):
     """A folder `results` with three seeds of an experiment, and where it is."""
     monkeypatch.chdir(tmp_path)
     runs = [load_run(write_seed(seed, version=f"_{seed}", experiment="digits")) for seed in (1, 2, 3)]
@@ -33,7 +31,7 @@ def test_what_is_kept_says_what_the_run_says(kept):
     assert [load_run(folder).last("test/probe_top1") for folder in folders] == [0.61, 0.62, 0.63]
 
 
-def test_the_last_of_a_figure_is_kept_small(write_seed, tmp_path):  # noqa: F811
+def test_the_last_of_a_figure_is_kept_small(write_seed, tmp_path):
     from PIL import Image
 
     folder = Path(write_seed(1))
@@ -49,7 +47,7 @@ def test_the_last_of_a_figure_is_kept_small(write_seed, tmp_path):  # noqa: F811
     ("failed", [], "did not finish"),
     ("finished", ["cam"], "has no figure cam; it has:"),
 ])  # fmt: skip
-def test_what_cannot_be_kept_is_one_line_and_nothing_is_copied(write_seed, tmp_path, state, pictures, words):  # noqa: F811
+def test_what_cannot_be_kept_is_one_line_and_nothing_is_copied(write_seed, tmp_path, state, pictures, words):
     runs = [load_run(write_seed(1)), load_run(write_seed(2, state=state))]
     with pytest.raises(ValueError, match=words) as error:
         archive_runs(runs, pictures, tmp_path / "results")
@@ -68,7 +66,7 @@ def test_the_page_shows_means_over_seeds_minutes_and_tables(kept):
     )
 
 
-def test_a_repeated_seed_counts_once_and_configs_are_kept_apart(kept, write_seed):  # noqa: F811
+def test_a_repeated_seed_counts_once_and_configs_are_kept_apart(kept, write_seed):
     again = load_run(write_seed(3, version="_again", experiment="digits"))
     object.__setattr__(again, "version", "version_3")
     archive_runs([again], [], kept)
@@ -107,7 +105,7 @@ def test_options_that_contradict_each_other_are_refused(words, capsys):
     assert command_line("results", *words) == 2 and "error:" in capsys.readouterr().err
 
 
-def test_seeds_that_start_from_seeds_of_an_encoder_are_one_row(write_seed, make_run):  # noqa: F811
+def test_seeds_that_start_from_seeds_of_an_encoder_are_one_row(write_seed, make_run):
     def tuned(seed: int, epochs: int = 8) -> object:
         before = copy.deepcopy(load_run(write_seed(seed, version=f"encoder{seed}{epochs}")).config)
         before["trainer"]["max_epochs"] = epochs

@@ -43,7 +43,7 @@ def test_a_probe_is_scikit_learns_logistic_regression(digits, c):
     theirs = LogisticRegression(C=c, tol=1e-7, max_iter=5000).fit(x, labels)
     torch.testing.assert_close(weight, torch.from_numpy(theirs.coef_), atol=5e-3, rtol=0)
     torch.testing.assert_close(bias, torch.from_numpy(theirs.intercept_), atol=5e-3, rtol=0)
-    assert np.array_equal(probe.scores(features).argmax(1), theirs.predict(x))
+    assert np.array_equal(probe.score_classes(features).argmax(1), theirs.predict(x))
     best = penalized_loss(*map(torch.from_numpy, (theirs.coef_, theirs.intercept_)), x, labels, c)
     assert penalized_loss(weight, bias, x, labels, c).item() == pytest.approx(best.item(), rel=1e-5)
 
@@ -79,13 +79,15 @@ def test_a_dimension_that_never_changes_gets_no_weight(digits):
 def test_units_of_a_dimension_do_not_matter(digits):
     features, labels = digits
     units = torch.logspace(-3, 3, 64)
-    moved = fit_probe(units * features + 7, labels, 10).scores(units * features + 7)
-    torch.testing.assert_close(moved, fit_probe(features, labels, 10).scores(features), atol=2e-2, rtol=0)
+    moved = fit_probe(units * features + 7, labels, 10).score_classes(units * features + 7)
+    torch.testing.assert_close(
+        moved, fit_probe(features, labels, 10).score_classes(features), atol=2e-2, rtol=0
+    )
 
 
 def test_a_class_without_examples_is_never_predicted(digits):
     features, labels = digits
-    assert (fit_probe(features, labels, 11).scores(features).argmax(1) < 10).all()
+    assert (fit_probe(features, labels, 11).score_classes(features).argmax(1) < 10).all()
 
 
 def test_a_fit_repeats_in_any_mode_and_draws_no_random_numbers(digits):
@@ -127,7 +129,7 @@ def test_few_label_accuracy_is_the_mean_over_draws(digits):
     for draw in range(3):
         rows = draw_few_labels(labels, 10, per_class=2, draw=draw)
         probe = fit_probe(features[rows], labels[rows], 10, c=0.5)
-        accuracies.append((probe.scores(features).argmax(1) == labels).float().mean().item())
+        accuracies.append((probe.score_classes(features).argmax(1) == labels).float().mean().item())
     mean = few_label_accuracy(features, labels, features, labels, 10, per_class=2, draws=3, c=0.5)
     assert mean == pytest.approx(np.mean(accuracies))
     assert 0.5 < mean < 0.95

@@ -73,11 +73,11 @@ def test_without_labels_they_are_minus_one():
 # --- order and keys
 
 
-def test_a_training_epoch_visits_every_row_at_most_once_in_whole_batches():
+def test_an_epoch_visits_rows_at_most_once_in_whole_batches():
     batches = list(loader())
-    seen = [row for batch in indices(batches) for row in batch]
-    assert len(batches) == len(loader()) == 6 and len(set(seen)) == len(seen) == 48
-    assert seen != sorted(seen)
+    rows = [row for batch in indices(batches) for row in batch]
+    assert len(batches) == len(loader()) == 6 and len(set(rows)) == len(rows) == 48
+    assert rows != sorted(rows)
 
 
 def test_order_is_a_function_of_seed_and_epoch_only():
@@ -92,16 +92,16 @@ def test_order_is_a_function_of_seed_and_epoch_only():
 
 
 def test_over_epochs_every_row_is_seen():
-    seen = {row for epoch in range(6) for batch in indices(loader(epoch=epoch)) for row in batch}
-    assert seen == set(range(50))
+    rows = {row for epoch in range(6) for batch in indices(loader(epoch=epoch)) for row in batch}
+    assert rows == set(range(50))
 
 
 def test_keys_differ_between_batches_epochs_and_seeds():
-    found = [
+    numbers = [
         batch_number(seed, epoch, batch) for seed in range(5) for epoch in range(5) for batch in range(40)
     ]
-    assert len(set(found)) == len(found) == 1000
-    assert all(type(number) is int and 0 <= number < 2**32 for number in found)
+    assert len(set(numbers)) == len(numbers) == 1000
+    assert all(type(number) is int and 0 <= number < 2**32 for number in numbers)
     assert keys(loader(seed=3, epoch=2)) == [batch_number(3, 2, batch) for batch in range(6)]
 
 
@@ -110,7 +110,7 @@ def test_keys_are_well_mixed():
     assert (abs(bits.mean(0) - 0.5) < 0.15).all()
 
 
-def test_in_evaluation_the_order_is_that_of_the_split_and_the_last_batch_is_smaller():
+def test_evaluation_keeps_the_order_and_has_a_smaller_last_batch():
     batches = list(loader(seed=None, epoch=3))
     assert [row for batch in indices(batches) for row in batch] == list(range(50))
     assert [len(batch[0]) for batch in batches] == [8] * 6 + [2] and len(loader(seed=None)) == 7
@@ -129,7 +129,7 @@ def test_reading_draws_nothing_from_the_global_generators():
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_in_training_the_processes_batches_are_the_one_processes_batch(world):
+def test_batches_of_training_processes_join_to_the_batch_of_one(world):
     alone = list(loader(batch_size=4 * world, epoch=1))
     ranks = [list(loader(batch_size=4, shard=(rank, world), epoch=1)) for rank in range(world)]
     assert len(alone) == len(loader(batch_size=4, shard=(0, world))) == len(ranks[0])
@@ -142,10 +142,10 @@ def test_in_training_the_processes_batches_are_the_one_processes_batch(world):
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
 @pytest.mark.parametrize("count", [0, 1, 2, 8, 17, 50])
-def test_in_evaluation_every_row_is_read_exactly_once_without_padding(world, count):
+def test_evaluation_reads_every_row_exactly_once_without_padding(world, count):
     ranks = [loader(batch_size=4, seed=None, shard=(rank, world), count=count) for rank in range(world)]
-    seen = [row for rank in ranks for batch in indices(rank) for row in batch]
-    assert sorted(seen) == list(range(count))
+    rows = [row for rank in ranks for batch in indices(rank) for row in batch]
+    assert sorted(rows) == list(range(count))
     for rank in ranks:
         batches = list(rank)
         assert len(batches) == len(rank) and all(1 <= len(batch[0]) <= 4 for batch in batches)
@@ -195,7 +195,9 @@ def module(data_dir, rank=0, world=1, batch_size=12, **options):
 
 
 def prepared(data):
-    return [data.prepare(stored, torch.device("cpu"), augment=True) for stored in data.train_dataloader()]
+    return [
+        data.prepare_batch(stored, torch.device("cpu"), augment=True) for stored in data.train_dataloader()
+    ]
 
 
 @pytest.mark.parametrize("color", ["exact", "fast"])

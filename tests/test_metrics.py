@@ -91,22 +91,12 @@ def test_tables_show_protocols_and_what_is_measured_at_the_end():
     in_protocol = [name for name in names if read_name(name).in_protocol]
     in_tables = [name for name in names if read_name(name).in_tables]
     assert in_protocol == [
-        "val/top1",
-        "test/probe_top1",
-        "untrained/test/probe5_top1",
-        "pixels/val/probe1_top1",
-        "characters/val/knn20_top1",
-        "val/knn_top1",
+        *("val/top1", "test/probe_top1", "untrained/test/probe5_top1", "pixels/val/probe1_top1"),
+        *("characters/val/knn20_top1", "val/knn_top1"),
     ]
     assert in_tables == [
-        "test/top1/some airline",
-        "val/reconstruction_mse",
-        "test/mse",
-        "val/sample_distance",
-        "val/cluster_accuracy",
-        "val/nmi",
-        "val/ari",
-        "test/brand_new",
+        *("test/top1/some airline", "val/reconstruction_mse", "test/mse", "val/sample_distance"),
+        *("val/cluster_accuracy", "val/nmi", "val/ari", "test/brand_new"),
     ]
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from callbacks.figures import cka
 from launch.run_folder import read_lineage
 from reports import images
 from reports.accuracies import read_ceilings
@@ -24,7 +23,6 @@ from reports.report import render_report, write_report
 from reports.run import NoRunError, load_run
 from reports.sections import class_activation, feature_map, neighbors
 from reports.sections.confusion import load_confusion
-from reports.similarity import linear_cka
 from tests.conftest import command_line
 from tests.pages import EPOCHS, NAMES, write_run
 
@@ -81,7 +79,7 @@ def test_nearest_on_a_map_is_brute_force():
     xy = np.random.default_rng(0).normal(size=(60, 2))
     far = np.linalg.norm(xy[:, None] - xy[None], axis=2)
     np.fill_diagonal(far, np.inf)
-    nearest = feature_map.find_nearest(np.arange(60), xy)
+    nearest = feature_map.find_map_neighbors(np.arange(60), xy)
     assert np.array_equal(np.sort(nearest), np.sort(far.argsort(1)[:, :10]))
 
 
@@ -106,14 +104,6 @@ def test_the_light_falls_where_the_evidence_is():
     assert np.abs(lit[96:, 96:] - gray).max() <= 1
     assert (lit == (255, 210, 77)).all(2).sum() > 20  # the contour
     assert (class_activation.overlay_evidence(image, -maps) <= 0.45 * 255).all()  # nothing speaks for it
-
-
-def test_two_ways_to_the_similarity_agree():
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(50, 7)), rng.normal(size=(50, 90))
-    assert linear_cka(x, y) == pytest.approx(cka.linear_cka(x, y)) and linear_cka(
-        x, x @ np.eye(7)[::-1]
-    ) == pytest.approx(1)
 
 
 def test_a_confusion_cell_has_its_share_and_its_examples(runs):

@@ -65,8 +65,8 @@ def test_an_argument_keeps_its_value():
 
 def test_a_config_is_renamed_at_any_depth():
     tree = rename_config(yaml.safe_load(OLD))
-    shown = yaml.safe_dump(tree)
-    assert "callbacks.figures.feature_map.FeatureMap" in shown and "MonitorTestSplit" in shown
+    text = yaml.safe_dump(tree)
+    assert "callbacks.figures.feature_map.FeatureMap" in text and "MonitorTestSplit" in text
     assert tree["model"]["init_args"] == {"center": False}
     assert rename_config(tree) == tree
 
@@ -75,13 +75,8 @@ def test_a_config_is_renamed_at_any_depth():
 def test_the_command_line_and_yaml_take_old_names(tmp_path, capsys):
     (tmp_path / "old.yaml").write_text(OLD)
     configs = ["--config", ROOT / "configs/barlow_twins_cifar10.yaml", "--config", tmp_path / "old.yaml"]
-    more = [
-        "--trainer.callbacks+=callbacks.clustering.Clustering",
-        "--without",
-        "[Map]",
-        "--model.centre",
-        "true",
-    ]
+    more = ["--trainer.callbacks+=callbacks.clustering.Clustering", "--without", "[Map]"]
+    more += ["--model.centre", "true"]
     assert command_line("fit", *configs, *more, "--print_config") == 0
     config = yaml.safe_load(capsys.readouterr().out)
     paths = [item["class_path"] for item in config["trainer"]["callbacks"]]
@@ -130,7 +125,7 @@ def test_a_removed_option_with_another_value_is_refused(option, tmp_path, capsys
     assert f"which does what {json.dumps(meant)} meant: leave it out" in error
 
 
-def test_a_kept_run_and_a_new_one_that_differ_in_the_seed_are_one_row():
+def test_kept_and_new_runs_of_different_seeds_are_one_row():
     kept = load_run(ROOT / "results/simclr_cifar10/version_0")
     raw = yaml.safe_load((kept.path / "config.yaml").read_text())
     assert "callbacks.knn.KNN" in yaml.safe_dump(raw)

@@ -1,6 +1,5 @@
 """`cli.py results`: the tables say what the run folders say, and no more."""
 
-import copy
 import subprocess
 import sys
 
@@ -10,21 +9,8 @@ from reports.groups import group_runs
 from reports.results import render_results
 from reports.run import load_run
 from tests.conftest import command_line
+from tests.report_runs import CONFIG, PROVENANCE, USUAL
 from tests.test_house import ROOT
-from tests.test_report import CONFIG, FINAL, PROVENANCE, USUAL, final_row, make_run  # noqa: F401
-
-
-@pytest.fixture
-def write_seed(make_run):  # noqa: F811
-    """Writes a run of a seed; its probe is right on 60 % and as many points more as the seed says."""
-
-    def write(seed: int, version: str = "", state: str = "finished", **config):
-        rows = [*USUAL, {**FINAL[0], **final_row(), "test/probe_top1": 0.6 + seed / 100}]
-        provenance = PROVENANCE | {"seed": seed, "state": state, "wall_s": 600.0}
-        tree = copy.deepcopy(CONFIG) | {"seed_everything": seed} | config
-        return make_run(rows, tree, provenance, name=f"run{version or seed}")
-
-    return write
 
 
 def first_row(text: str, run: str) -> list[str]:
@@ -33,7 +19,7 @@ def first_row(text: str, run: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_examples_a_second_are_those_of_all_epochs(make_run):  # noqa: F811
+def test_examples_a_second_are_those_of_all_epochs(make_run):
     rows = [{"epoch": e, "step": e, "train/examples_per_s": value} for e, value in enumerate([100, 300, 300])]
     run = load_run(make_run(rows, CONFIG, PROVENANCE | {"examples_per_s": 300.0}))
     assert run.per_second == pytest.approx(3 / (1 / 100 + 2 / 300))  # each epoch has as many examples
@@ -103,7 +89,7 @@ def test_names_cannot_break_the_table(write_seed):
     assert "| a\\|b c/0 |" in text
 
 
-def test_a_run_without_numbers_has_a_row(make_run):  # noqa: F811
+def test_a_run_without_numbers_has_a_row(make_run):
     text = render_results([load_run(make_run(rows=None, provenance=None))])
     assert "cut short" in text and "SimCLR" in text
 

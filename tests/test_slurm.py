@@ -40,9 +40,9 @@ SMALL = {
 @pytest.fixture
 def job(monkeypatch, tmp_path, untouched_process) -> Path:
     """This process is the only task of job 77; what it asks of scontrol is in the file that this returns."""
-    said, scontrol = tmp_path / "asked", tmp_path / "bin" / "scontrol"
+    requests, scontrol = tmp_path / "asked", tmp_path / "bin" / "scontrol"
     scontrol.parent.mkdir()
-    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {said}\n')
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {requests}\n')
     scontrol.chmod(0o755)
     monkeypatch.setenv("PATH", f"{scontrol.parent}:{os.environ['PATH']}")
     of_task = dict.fromkeys(("PROCID", "LOCALID", "NODEID", "STEP_ID"), "0")
@@ -50,7 +50,7 @@ def job(monkeypatch, tmp_path, untouched_process) -> Path:
     for name, value in (of_job | of_task).items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     monkeypatch.setattr(launch.requeue, "EVERY", 1)
-    return said
+    return requests
 
 
 def words(options: dict, **more) -> list[str]:
@@ -77,7 +77,7 @@ def state(run: Path) -> str:
     return json.loads((run / "provenance.json").read_text())["state"]
 
 
-def test_a_job_that_is_queued_again_goes_on_in_its_run_folder_bit_for_bit(job, tmp_path, monkeypatch):
+def test_a_requeued_job_goes_on_in_its_run_folder_bit_for_bit(job, tmp_path, monkeypatch):
     with monkeypatch.context() as again:
         again.setenv("SLURM_RESTART_COUNT", "1")
         assert fit(tmp_path / "whole") == 0
@@ -94,7 +94,7 @@ def test_a_job_that_is_queued_again_goes_on_in_its_run_folder_bit_for_bit(job, t
     assert rows == expected
 
 
-def test_another_job_another_command_and_a_first_start_begin_a_new_run(job, tmp_path, monkeypatch):
+def test_another_job_or_command_and_a_first_start_begin_a_new_run(job, tmp_path, monkeypatch):
     (tmp_path / "version_0").mkdir()
     (tmp_path / "version_1").mkdir()  # ended before it said what it was
     facts = {"slurm_job": "77", "command": "python cli.py fit --config mine.yaml"}
@@ -167,7 +167,7 @@ def test_a_script_starts_a_command_that_can_be_parsed(script, job, tmp_path, cap
         assert config["model"]["init_args"]["temperature"] == 0.8
 
 
-def test_scripts_save_before_their_time_is_over_and_say_how_to_start_them():
+def test_scripts_save_before_the_time_limit_and_say_how_to_start():
     for script in SCRIPTS:
         text = script.read_text()
         assert f"#   sbatch slurm/{script.name} " in text
@@ -216,9 +216,9 @@ def submit(log: Path, *job: str) -> str:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     job, deadline = done.stdout.strip(), time.monotonic() + 400
     while time.monotonic() < deadline:
-        shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True).stdout
-        state = re.search(r"JobState=(\w+)", shown)[1]
-        if state == "PENDING" and "Restarts=1" in shown:
+        details = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True).stdout
+        state = re.search(r"JobState=(\w+)", details)[1]
+        if state == "PENDING" and "Restarts=1" in details:
             time.sleep(3)  # what it is allowed is revoked by the second: at once, nodes would refuse it
             subprocess.run(["scontrol", "update", f"JobId={job}", "StartTime=now"], capture_output=True)
         elif state not in ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING"):
@@ -228,23 +228,17 @@ def submit(log: Path, *job: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_job_of_two_nodes_requeued_in_mid_run_ends_with_the_weights_of_torchrun(slurm, tmp_path):
+def test_a_requeued_job_of_two_nodes_has_the_weights_of_torchrun(slurm, tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [
-        *torchrun,
-        "cli.py",
-        "fit",
-        "--trainer.devices",
-        "2",
-        *words(ON_TWO, runs_dir=tmp_path / "whole"),
-    ]
+    options = words(ON_TWO, runs_dir=tmp_path / "whole")
+    command = [*torchrun, "cli.py", "fit", "--trainer.devices", "2", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     log, given = tmp_path / "log", words(ON_TWO | {"--trainer.callbacks+": END}, runs_dir=tmp_path / "parts")
     state = submit(log, "slurm/several_nodes.sh", *given)
-    said = log.read_text()
-    assert state == "COMPLETED", said
-    assert "goes back to the queue" in said and "2 processes" in said
+    output = log.read_text()
+    assert state == "COMPLETED", output
+    assert "goes back to the queue" in output and "2 processes" in output
     run = tmp_path / "parts/simclr_digits/version_0"
     assert [path.name for path in run.parent.iterdir()] == ["version_0"]
     (weights, rows), (whole, expected) = outcome(run), outcome(tmp_path / "whole/simclr_digits/version_0")

@@ -21,8 +21,8 @@ from ssl_modules.classifier import Classifier
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.simclr import SimCLR
 from tests.conftest import random_split, write_random
+from tests.data_modules import CROP, make_galaxies, set_up_data, setup_error
 from tests.methods import train
-from tests.test_datamodules import CROP, make_galaxies, set_up_data, setup_error
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,14 +64,6 @@ def test_images_of_unknown_class_are_no_class_that_counts():
     assert (labels[stratified_split(labels, 0.1, seed=0)[1]] == -1).sum() == 5
 
 
-@pytest.mark.parametrize("size, says", [
-    (97, "asks for 25 images of class 0, and 24 are there"), (-0.1, "asks for -2 images"), (-3, "images of class")
-])  # fmt: skip
-def test_a_size_that_there_is_not_is_refused(data_dir, size, says):
-    text = setup_error(tiny_data(data_dir, val_size=size))
-    assert text.startswith("val_size ") and says in text
-
-
 # --- a budget of labels
 
 
@@ -110,15 +102,6 @@ def test_galaxies_without_labels_are_all_that_are_not_validated(tmp_path):
 def test_images_without_labels_can_be_cut_to_a_fraction(own_dir):
     (own_dir / "tiny" / "train_labels.npy").unlink()
     assert len(set_up_data(tiny_data(own_dir, fraction=0.5)).datasets["train"]) == 43  # of 96 less 10
-
-
-@pytest.mark.parametrize("options, says", [
-    ({"fraction": 0.0}, "fraction: 0.0"), ({"fraction": 1.5}, "fraction: 1.5"),
-    ({"labels_per_class": 0}, "a number from 1"), ({"labels_per_class": 2, "fraction": 0.5}, "no fraction beside"),
-    ({"labels_per_class": 23}, "labels_per_class asks for 23 images of class 0, and 22 are there"),
-])  # fmt: skip
-def test_a_budget_that_makes_no_sense_is_refused(data_dir, options, says):
-    assert says in setup_error(tiny_data(data_dir, **options))
 
 
 def test_validation_rows_are_left_out_of_unlabeled_training(data_dir):
@@ -178,14 +161,22 @@ def test_galaxies_in_groups(tmp_path):
     assert data.class_names == ["galaxy", "other"] and sum(len(part) for part in data.datasets.values()) == 40
 
 
-@pytest.mark.parametrize("groups, says", [
-    ({"round": ["circel"]}, "round: there is no class 'circel'; the nearest one is 'circle'"),
-    ({"round": ["xyz"]}, "there are circle, line, square, star"),
-    ({"round": ["circle"], "all": ["line", "circle"]}, "class 'circle' is named twice"),
-    ({"round": []}, "round is empty"),
+@pytest.mark.parametrize("options, says", [
+    ({"val_size": 97}, "val_size asks for 25 images of class 0, and 24 are there"),
+    ({"val_size": -0.1}, "val_size asks for -2 images"),
+    ({"val_size": -3}, "val_size asks for -72 images of class 0"),
+    ({"fraction": 0.0}, "fraction: 0.0"),
+    ({"fraction": 1.5}, "fraction: 1.5"),
+    ({"labels_per_class": 0}, "a number from 1"),
+    ({"labels_per_class": 2, "fraction": 0.5}, "no fraction beside"),
+    ({"labels_per_class": 23}, "labels_per_class asks for 23 images of class 0, and 22 are there"),
+    ({"groups": {"round": ["circel"]}}, "round: there is no class 'circel'; the nearest one is 'circle'"),
+    ({"groups": {"round": ["xyz"]}}, "there are circle, line, square, star"),
+    ({"groups": {"round": ["circle"], "all": ["line", "circle"]}}, "class 'circle' is named twice"),
+    ({"groups": {"round": []}}, "round is empty"),
 ])  # fmt: skip
-def test_groups_that_make_no_sense_are_refused(data_dir, groups, says):
-    assert says in setup_error(tiny_data(data_dir, groups=groups))
+def test_sizes_budgets_and_groups_that_make_no_sense_are_refused(data_dir, options, says):
+    assert says in setup_error(tiny_data(data_dir, **options))
 
 
 def test_groups_need_classes_and_training_images(own_dir):

@@ -25,12 +25,12 @@ from datamodules.mnist import MNIST
 from datamodules.stl10 import STL10
 from datamodules.storage.download import download_splits
 from datamodules.storage.layout import write_arrays
-from datamodules.storage.splits import ArraySplit, subsample
+from datamodules.storage.splits import ArraySplit, subsample_rows
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.simclr import SimCLR
 from tests.conftest import random_split, write_random
+from tests.data_modules import CPU, set_up_data, setup_error, transfer_batch
 from tests.methods import train
-from tests.test_datamodules import CPU, set_up_data, setup_error, transfer_batch
 
 ROOT = Path(__file__).parent.parent
 VIEW = Recipe(scale=(0.5, 1.0), flip=0.5, jitter=0.8, brightness=0.4)
@@ -160,10 +160,16 @@ def test_folds_that_are_not_there_are_refused(stl10_files):
 
 
 def test_a_choice_of_unlabeled_images_is_always_the_same():
-    few, more = subsample(1000, 10), subsample(1000, 100)
+    few, more = subsample_rows(1000, 10), subsample_rows(1000, 100)
     assert len(set(more.tolist())) == 100 and (np.diff(more) > 0).all() and set(few) < set(more)
-    assert np.array_equal(few, subsample(1000, 10)) and subsample(5, None).tolist() == [0, 1, 2, 3, 4]
-    assert abs(subsample(100_000, 10_000).mean() - 50_000) < 1000
+    assert np.array_equal(few, subsample_rows(1000, 10)) and subsample_rows(5, None).tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
+    assert abs(subsample_rows(100_000, 10_000).mean() - 50_000) < 1000
 
 
 @pytest.mark.parametrize("size", [0, -1, 41])
@@ -208,7 +214,7 @@ def test_training_reads_the_unlabeled_images(two_streams):
     positions = []
     for batch in data.train_dataloader():
         images, labels, index, _ = batch
-        assert np.array_equal(images, stored[subsample(40, 24)[index]])
+        assert np.array_equal(images, stored[subsample_rows(40, 24)[index]])
         assert torch.equal(labels, torch.full((8,), -1))
         (x1, x2), *_ = transfer_batch(data, batch)
         assert x1.shape == x2.shape == (8, 3, 16, 16)
@@ -259,15 +265,8 @@ def digits_run(tmp_path_factory):
     encoder = ResNet(widths=[8, 16], blocks=[1, 1], in_channels=1)
     module = SimCLR(encoder=encoder, hidden_dim=16, out_dim=8, optimizer=torch.optim.AdamW)
     data = unlabeled_data(folder, batch_size=128)
-    trainer = train(
-        module,
-        data,
-        folder,
-        callbacks=callbacks,
-        max_epochs=2,
-        logger=CSVLogger(str(folder)),
-        log_every_n_steps=1,
-    )
+    options = {"callbacks": callbacks, "logger": CSVLogger(str(folder)), "log_every_n_steps": 1}
+    trainer = train(module, data, folder, max_epochs=2, **options)
     rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
     logged = {name: [float(row[name]) for row in rows if row[name]] for name in rows[0]}
     return SimpleNamespace(module=module, data=data, trainer=trainer, logged=logged, protocol=protocol)
@@ -278,7 +277,7 @@ def encode_by_hand(digits_run, loader) -> FeatureSet:
     digits_run.module.eval()
     columns = []
     for batch in loader:
-        (view,), labels, index, _ = digits_run.data.prepare(batch, CPU, augment=False)
+        (view,), labels, index, _ = digits_run.data.prepare_batch(batch, CPU, augment=False)
         columns.append((digits_run.module.encoder(view), labels, index))
     return FeatureSet(*(torch.cat(column) for column in zip(*columns, strict=True)))
 
@@ -289,7 +288,7 @@ def test_probes_and_knn_read_the_labeled_stream(digits_run):
         encode_by_hand(digits_run, digits_run.data.val_dataloader()),
     )
     assert len(bank.labels) == 540 and (bank.labels >= 0).all()
-    hits = fit_probe(bank.features, bank.labels, 10).scores(val.features).argmax(1) == val.labels
+    hits = fit_probe(bank.features, bank.labels, 10).score_classes(val.features).argmax(1) == val.labels
     assert digits_run.logged["val/bank_probe_top1"][-1] == pytest.approx(float(hits.float().mean()), abs=0)
     assert digits_run.logged["val/knn5_top1"][-1] == knn_accuracy(val, bank, 10, k=5, temperature=0.1)
     assert len(digits_run.logged["val/bank_probe_top1"]) == 2
@@ -335,20 +334,13 @@ def test_mnist_itself():
 def test_photographs_in_the_form_of_stl10():
     """Imagenette-96: 5,000 labeled and 5,469 unlabeled images."""
     skip_without_arrays("imagenette96")
-    views = [Recipe(crop=64, flip=0.5)]
-    data = Arrays(
-        "imagenette96",
-        data_dir=ROOT / "data",
-        views=views,
-        train_on="unlabeled",
-        center_crop=64,
-        unlabeled=5000,
-    )
+    options = {"views": [Recipe(crop=64, flip=0.5)], "center_crop": 64, "unlabeled": 5000}
+    data = Arrays("imagenette96", data_dir=ROOT / "data", train_on="unlabeled", **options)
     set_up_data(data, training=True)
     sizes = {"train": 5000, "bank": 4500, "val": 500, "test": 2500}
     assert {name: len(split) for name, split in data.datasets.items()} == sizes
     (view,), labels, *_ = transfer_batch(data, next(iter(data.train_dataloader())))
     assert view.shape == (256, 3, 64, 64) and (labels == -1).all()
-    (center,), labels, *_ = data.prepare(next(iter(data.val_dataloader())), CPU, augment=False)
+    (center,), labels, *_ = data.prepare_batch(next(iter(data.val_dataloader())), CPU, augment=False)
     assert center.shape == (256, 3, 64, 64) and labels.min() >= 0
     assert torch.bincount(data.datasets["val"].labels).tolist() == [50] * 10

@@ -149,8 +149,8 @@ def test_only_validate_takes_a_folder(run, tmp_path, capsys):
 
 @pytest.mark.parametrize("right, rank", [([3.0, 2.0, 1.0], -1), ([1.0, 5.0, 9.0], 1), ([1.0, 9.0, 5.0], 0.5)])
 def test_the_rank_correlation_is_spearmans(right, rank):
-    _, found = draw_study(np.arange(3), np.array([0.1, 0.2, 0.3]), np.array(right), ("left", "right"))
-    assert found == pytest.approx(rank, abs=1e-5)
+    _, correlation = draw_study(np.arange(3), np.array([0.1, 0.2, 0.3]), np.array(right), ("left", "right"))
+    assert correlation == pytest.approx(rank, abs=1e-5)
 
 
 def test_metrics_are_called_by_words_and_accuracies_are_per_cent():

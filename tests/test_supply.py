@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-ROOMS = (
+ROOMS = [
     "model_summary",
     "callbacks",
     "common",
@@ -21,7 +21,7 @@ ROOMS = (
     "lightbox",
     "reports",
     "ssl_modules",
-)
+]
 INSTALLED = {
     "PIL": "pillow",
     "skimage": "scikit-image",

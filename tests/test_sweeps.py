@@ -55,8 +55,8 @@ def test_an_agents_command_trains_with_the_values_it_drew(path, tmp_path, monkey
     stored = Namespace(yaml.safe_load((run / "config.yaml").read_text()))
     given = dict(word.removeprefix("--").split("=") for word in words[1:])
     for name in sweep["parameters"]:
-        found = stored
+        value = stored
         for key in name.split("."):
-            found = found[key]
-        assert str(found) == given[name], name
+            value = value[key]
+        assert str(value) == given[name], name
     assert sweep["metric"]["name"] in (run / "metrics.csv").read_text().splitlines()[0]

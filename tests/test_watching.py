@@ -22,13 +22,17 @@ from callbacks.figures.curves import Curves
 from callbacks.figures.feature_map import FeatureMap
 from callbacks.figures.filters import Filters
 from callbacks.figures.hardest import Hardest
+from callbacks.figures.latents import Latents
+from callbacks.figures.reconstructions import Reconstructions
 from callbacks.figures.retrieval import Retrieval
+from callbacks.figures.samples import Samples
 from callbacks.figures.views import Views
 from callbacks.loggers.csv import CSVLogger
 from datamodules.augmentation.augment import Recipe
 from datamodules.digits import Digits
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.simclr import SimCLR
+from tests.figure_runs import find_case, fit_case
 
 RECIPE = Recipe(scale=(0.4, 1.0), ratio=(0.75, 1.33), flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4)
 
@@ -42,15 +46,8 @@ class DropoutResNet(ResNet):
 
 def build_monitors() -> list:
     """What every run logs and keeps."""
-    return [
-        Features(),
-        Throughput(),
-        OnlineProbe(),
-        KNN(every_n_epochs=1),
-        Collapse(),
-        Views(),
-        Checkpoints(3),
-    ]
+    callbacks = [Features(), Throughput(), OnlineProbe(), KNN(every_n_epochs=1), Collapse(), Views()]
+    return [*callbacks, Checkpoints(3)]
 
 
 def build_all_callbacks() -> list:
@@ -82,15 +79,9 @@ def train_simclr(tmp_path, callbacks, epochs=2, workers=0, ckpt_path=None, encod
     data = Digits(views=[RECIPE, RECIPE], batch_size=256, num_workers=workers)
     options = {"max_epochs": epochs, "callbacks": callbacks, "default_root_dir": tmp_path} | trainer
     options |= {"logger": CSVLogger(str(tmp_path)), "enable_checkpointing": bool(callbacks)}
-    Trainer(
-        accelerator="cpu",
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        use_distributed_sampler=False,
-        **options,
-    ).fit(module, data, ckpt_path=ckpt_path, weights_only=True)
+    quiet = dict.fromkeys(("enable_progress_bar", "enable_model_summary", "use_distributed_sampler"), False)
+    options |= {"accelerator": "cpu", "num_sanity_val_steps": 0, "log_every_n_steps": 1} | quiet
+    Trainer(**options).fit(module, data, ckpt_path=ckpt_path, weights_only=True)
     return module
 
 
@@ -111,6 +102,40 @@ def test_training_with_every_callback_is_training_without(tmp_path, precision):
     plain = train_simclr(tmp_path / "plain", [], precision=precision)
     watched = train_simclr(tmp_path / "watched", build_all_callbacks(), precision=precision)
     assert_same_weights(plain, watched)
+
+
+TURNING = find_case("Autoencoder", 1)
+TURNING = TURNING._replace(arguments=TURNING.arguments | {"beta": 10.0})
+EVERY = {"every_n_epochs": 1}
+FIGURES = {  # name: (builds the callbacks, methods that are trained with and without them)
+    "CAM": (lambda: [CAM([0], per_class=1, mistakes=1, **EVERY)], ["SimCLR", "Autoencoder", "Classifier"]),
+    "CKA": (lambda: [CKA(**EVERY)], ["SimCLR", "Classifier", "VAE"]),
+    "Clustering": (lambda: [Clustering(**EVERY)], ["SimCLR", "VAE"]),
+    "Confusion": (lambda: [Confusion(**EVERY)], ["SimCLR", "VAE", "Classifier"]),
+    "Curves": (lambda: [Curves()], ["SimCLR"]),
+    "FeatureMap": (lambda: [FeatureMap(**EVERY)], ["SimCLR", "VAE"]),
+    "Filters": (lambda: [Filters(each=True, **EVERY)], ["SimCLR", "VAE", "Classifier"]),
+    "Hardest": (
+        lambda: [Hardest(count=1, training=True, **EVERY)],
+        ["SimCLR", "VAE", "Classifier", "RotNet"],
+    ),
+    "Reconstructions": (lambda: [Reconstructions(**EVERY)], [TURNING]),
+    "Retrieval": (lambda: [Retrieval(**EVERY)], ["SimCLR", "VAE"]),
+    "Samples": (
+        lambda: [Samples(compared=20, **EVERY), Latents(components=3, **EVERY)],
+        [find_case("VAE", 2)],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    "figure, method", [(name, m) for name, (_, methods) in FIGURES.items() for m in methods]
+)
+def test_a_figure_changes_not_one_bit_of_training(figure, method, data_dir, tmp_path):
+    case = find_case(method) if isinstance(method, str) else method
+    plain = fit_case(case, data_dir, tmp_path / "plain", max_epochs=2)
+    watched = fit_case(case, data_dir, tmp_path / "watched", *FIGURES[figure][0](), max_epochs=2)
+    assert_same_weights(plain.lightning_module, watched.lightning_module)
 
 
 @pytest.fixture(scope="module")

@@ -47,7 +47,7 @@ RECIPE = Recipe(scale=(0.5, 1.0), flip=0.5, jitter=0.8, brightness=0.4, contrast
 TURNS = Case(Autoencoder, {"beta": 1.0}, lambda norm: ConvEncoder(16, widths=(8, 16)), mean=0, std=1)
 CASES = [*METHODS, TURNS]  # by their place in it
 SIMCLR, VAES, CLASSIFIER = (
-    [case.method for case in CASES].index(found) for found in (SimCLR, VAE, Classifier)
+    [case.method for case in CASES].index(method) for method in (SimCLR, VAE, Classifier)
 )
 BATCH, STEPS = 20, 10  # two epochs
 RATES = {VAE: 1e-5, BarlowTwins: 1e-3}  # the first's loss is a sum over pixels, the other's over dimensions
@@ -170,6 +170,6 @@ def observe(run: Run, data_dir: Path, folder: Path, processes: int) -> dict[str,
 if __name__ == "__main__":
     torch.set_num_threads(1)
     place, rank = Path(sys.argv[1]), os.environ["RANK"]
-    found = {name: observe(run, place, place / f"rank_{rank}", processes=2) for name, run in RUNS.items()}
+    results = {name: observe(run, place, place / f"rank_{rank}", processes=2) for name, run in RUNS.items()}
     if rank == "0":
-        torch.save(found, place / "two_processes.pt")
+        torch.save(results, place / "two_processes.pt")

@@ -52,8 +52,8 @@ class Checkpoints(Checkpoint):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.saved_step = trainer.global_step
         for logger in trainer.loggers:
-            if hasattr(logger, "rewind"):  # a crash came later than the checkpoint, or before the first
-                logger.rewind(trainer.global_step)
+            if hasattr(logger, "rewind_to"):  # a crash came later than the checkpoint, or before the first
+                logger.rewind_to(trainer.global_step)
 
     def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
         # Lightning adds 1 on a restart in mid-epoch, since its own checkpoints are taken before it does

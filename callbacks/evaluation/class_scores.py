@@ -19,9 +19,9 @@ class LabeledScores(NamedTuple):
     head: LinearProbe
     head_name: str
 
-    def probabilities(self) -> Tensor:
-        """(N, K) float64, of each class."""
-        return self.head.scores(self.examples.features).double().softmax(1)
+    def compute_probabilities(self) -> Tensor:
+        """Compute the probability of each class, (N, K) float64."""
+        return self.head.score_classes(self.examples.features).double().softmax(1)
 
 
 def find_linear_head(trainer: Trainer, module: LightningModule) -> tuple[LinearProbe, str] | None:
@@ -36,7 +36,7 @@ def find_linear_head(trainer: Trainer, module: LightningModule) -> tuple[LinearP
     for callback in trainer.callbacks:
         if isinstance(callback, OnlineProbe) and (linear := callback.to_linear_probe()) is not None:
             return linear, "online probe"
-    features = Features.of(trainer)
-    if not len(features.bank(trainer, module).labels):
+    features = Features.find_in(trainer)
+    if not len(features.encode_bank(trainer, module).labels):
         return None
-    return features.probe(trainer, module), "linear probe"
+    return features.fit_bank_probe(trainer, module), "linear probe"

@@ -4,7 +4,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from callbacks.evaluation.features import Features
-from callbacks.measures.alignment import alignment, uniformity
+from callbacks.measures.alignment import sphere_uniformity, view_alignment
 from callbacks.measures.rank import effective_rank, feature_spread
 
 MIN_SPREAD, MIN_RANK = 0.02, 1.2  # a warning below; a network without training has a spread of 0.2 to 0.5
@@ -26,12 +26,14 @@ class Collapse(Callback):
         if "projections" in outputs and trainer.global_step % trainer.log_every_n_steps == 0:
             rows = outputs["projections"].transpose(0, 1)  # (B, V, P)
             z1, z2, *_ = module.all_gather(rows).flatten(0, -3).unbind(1)  # (N, P) each, of all processes
-            module.log_dict({"train/alignment": alignment(z1, z2), "train/uniformity": uniformity(z1)})
+            module.log_dict(
+                {"train/alignment": view_alignment(z1, z2), "train/uniformity": sphere_uniformity(z1)}
+            )
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.sanity_checking:
             return
-        features = Features.of(trainer).split(trainer).features
+        features = Features.find_in(trainer).collect_split(trainer).features
         spread, rank = feature_spread(features), effective_rank(features)
         module.log_dict({"val/feature_std": spread, "val/effective_rank": rank.float()})
         if rank.isnan():

@@ -96,8 +96,8 @@ class Features(Callback):
         self.bank_and_probe: tuple[FeatureSet, LinearProbe] | None = None
 
     @staticmethod
-    def of(trainer: Trainer) -> "Features":
-        """The one of this trainer. Raises where there is none."""
+    def find_in(trainer: Trainer) -> "Features":
+        """Find the trainer's callback that collects features. Raise where there is none."""
         for callback in trainer.callbacks:
             if isinstance(callback, Features):
                 return callback
@@ -105,22 +105,22 @@ class Features(Callback):
             "this callback reads from callbacks.evaluation.features.Features: add it to trainer.callbacks"
         )
 
-    def split(self, trainer: Trainer) -> FeatureSet:
-        """Features of the validation or test epoch that just ended. All processes must ask."""
+    def collect_split(self, trainer: Trainer) -> FeatureSet:
+        """Collect the features of the validation or test epoch that just ended. All processes must ask."""
         if self.split_features is None:
             self.split_features, self.rows = gather_feature_set(trainer, self.rows), []
         return self.split_features
 
-    def bank(self, trainer: Trainer, module: LightningModule) -> FeatureSet:
-        """Labeled training examples under the present encoder. All processes must ask."""
+    def encode_bank(self, trainer: Trainer, module: LightningModule) -> FeatureSet:
+        """Encode the labeled training examples, once for each step of the encoder. All processes must ask."""
         if self.step_and_bank is None or self.step_and_bank[0] != trainer.global_step:
             bank = extract_features(trainer, module.encoder, "bank").select_labeled()
             self.step_and_bank = trainer.global_step, bank
         return self.step_and_bank[1]
 
-    def probe(self, trainer: Trainer, module: LightningModule) -> LinearProbe:
-        """A converged probe on the bank, which must have labels. All processes must ask."""
-        bank = self.bank(trainer, module)
+    def fit_bank_probe(self, trainer: Trainer, module: LightningModule) -> LinearProbe:
+        """Fit a probe on the bank, which must have labels, until it converges. All processes must ask."""
+        bank = self.encode_bank(trainer, module)
         if self.bank_and_probe is None or self.bank_and_probe[0] is not bank:
             probe = fit_probe(bank.features, bank.labels, trainer.datamodule.num_classes)
             self.bank_and_probe = bank, probe

@@ -36,8 +36,8 @@ class KNN(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         fitting = trainer.state.fn == "fit" and not trainer.sanity_checking
         if fitting and trainer.datamodule.task == "classification" and self.is_due(trainer):
-            queries = Features.of(trainer).split(trainer).select_labeled()
-            bank = Features.of(trainer).bank(trainer, module)
+            queries = Features.find_in(trainer).collect_split(trainer).select_labeled()
+            bank = Features.find_in(trainer).encode_bank(trainer, module)
             if not (len(bank.labels) and len(queries.labels)):
                 return
             classes = trainer.datamodule.num_classes

@@ -77,14 +77,14 @@ class OnlineProbe(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if self.probe is None or trainer.sanity_checking:
             return
-        features, labels, _ = Features.of(trainer).split(trainer).select_labeled()
+        features, labels, _ = Features.find_in(trainer).collect_split(trainer).select_labeled()
         if not len(labels):
             return
         if self.saw_labels():
-            self.log_accuracy(module, "val/online_probe_top1", self.scores(features), labels)
-        elif len(Features.of(trainer).bank(trainer, module).labels):
-            probe = Features.of(trainer).probe(trainer, module)
-            self.log_accuracy(module, "val/bank_probe_top1", probe.scores(features), labels)
+            self.log_accuracy(module, "val/online_probe_top1", self.score_classes(features), labels)
+        elif len(Features.find_in(trainer).encode_bank(trainer, module).labels):
+            probe = Features.find_in(trainer).fit_bank_probe(trainer, module)
+            self.log_accuracy(module, "val/bank_probe_top1", probe.score_classes(features), labels)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if self.probe is not None and self.saw_labels():
@@ -101,7 +101,7 @@ class OnlineProbe(Callback):
         return LinearProbe(weight, linear.bias - weight @ norm.running_mean)
 
     @torch.no_grad()
-    def scores(self, features: Tensor) -> Tensor:
+    def score_classes(self, features: Tensor) -> Tensor:
         """Features (N, D) -> class scores (N, K)."""
         return self.probe.eval()(features)
 

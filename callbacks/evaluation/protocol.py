@@ -41,31 +41,31 @@ class Protocol(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.state.fn == "validate" and trainer.datamodule.task == "classification":
-            split = Features.of(trainer).split(trainer)
+            split = Features.find_in(trainer).collect_split(trainer)
             self.measure_split(trainer, module, "val", split)
 
     def on_test_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.datamodule.task == "classification":
-            split = Features.of(trainer).split(trainer)
+            split = Features.find_in(trainer).collect_split(trainer)
             self.measure_split(trainer, module, "test", split)
             self.floors.clear()
 
     def measure_split(self, trainer: Trainer, module: LightningModule, name: str, split: FeatureSet) -> None:
         untrained = self.untrained.to(trainer.strategy.root_device)
-        data, features = trainer.datamodule, Features.of(trainer)
-        bank = features.bank(trainer, module)
+        data, features = trainer.datamodule, Features.find_in(trainer)
+        bank = features.encode_bank(trainer, module)
         if not (len(bank.labels) and len(split.select_labeled().labels)):
             unlabeled = f"{name} example" if len(bank.labels) else "training example"
             rank_zero_info(f"no {unlabeled} has a label: the protocol's numbers on {name} are skipped")
             return
         splits = {"": split}
         if f"untrained/{name}/probe_top1" not in self.numbers:  # the same for all checkpoints of a folder
-            for prefix, via in {"untrained/": None, f"{data.raw_name}/": data.raw}.items():
+            for prefix, via in {"untrained/": None, f"{data.raw_name}/": data.compute_raw_features}.items():
                 splits[prefix] = extract_features(trainer, untrained, name, via=via)
                 if prefix not in self.floors:
                     floor = extract_features(trainer, untrained, "bank", via=via).select_labeled()
                     self.floors[prefix] = floor, fit_probe(floor.features, floor.labels, data.num_classes)
-        numbers, banks = {}, self.floors | {"": (bank, features.probe(trainer, module))}
+        numbers, banks = {}, self.floors | {"": (bank, features.fit_bank_probe(trainer, module))}
         for prefix in splits:
             scores = self.compute_accuracies(
                 *banks[prefix], splits[prefix].select_labeled(), data.num_classes
@@ -81,7 +81,7 @@ class Protocol(Callback):
     ) -> dict[str, float]:
         """Measure -> accuracy, as a fraction, by a bank and a probe fitted on it."""
         data = bank.features, bank.labels, split.features, split.labels, classes
-        hits = probe.scores(split.features).argmax(1) == split.labels
+        hits = probe.score_classes(split.features).argmax(1) == split.labels
         return {
             f"knn{self.k}_top1": knn_accuracy(split, bank, classes, self.k, self.temperature),
             "probe_top1": float(hits.float().mean()),

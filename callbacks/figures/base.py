@@ -31,7 +31,7 @@ class FigureCallback(Callback):
         """Draw the figure of `split`, "val" or "test", whose features have just been collected."""
         raise NotImplementedError
 
-    def skip(self, reason: str) -> None:
+    def skip_figure(self, reason: str) -> None:
         """Say once, in one line, why there is no picture; the report says it again."""
         if not self.skip_reason:
             rank_zero_info(f"{type(self).__name__}: no picture, since {reason}")
@@ -43,15 +43,15 @@ class FigureCallback(Callback):
         None, after saying why, where there are no classes, no labels or no head. All processes must ask.
         """
         if trainer.datamodule.task != "classification":
-            self.skip("the data have no classes")
+            self.skip_figure("the data have no classes")
             return None
-        examples = Features.of(trainer).split(trainer).select_labeled()
+        examples = Features.find_in(trainer).collect_split(trainer).select_labeled()
         if not len(examples.labels):
-            self.skip(f"no example of {split} has a label")
+            self.skip_figure(f"no example of {split} has a label")
             return None
         head_and_name = find_linear_head(trainer, module)
         if head_and_name is None:
-            self.skip(NO_HEAD)
+            self.skip_figure(NO_HEAD)
             return None
         return LabeledScores(examples, *head_and_name)
 
@@ -82,7 +82,7 @@ class FigureCallback(Callback):
         done, planned = trainer.current_epoch, trainer.max_epochs or 0
         # EarlyStopping decides after the figures of an epoch are drawn
         if not (self.has_drawn or self.skip_reason) and done < planned:
-            self.skip(
+            self.skip_figure(
                 f"training stopped after {done} of {planned} epochs, before the one to look at: "
                 "`python cli.py validate` with the run's config.yaml and last.ckpt draws it"
             )

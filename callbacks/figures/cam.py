@@ -53,7 +53,7 @@ class CAM(FigureCallback):
 
     def draw(self, trainer: Trainer, module: LightningModule, split: str) -> None:
         if trainer.datamodule.task == "classification" and not hasattr(module.encoder, "maps"):
-            self.skip(f"{type(module.encoder).__name__} has no maps")
+            self.skip_figure(f"{type(module.encoder).__name__} has no maps")
             return
         scored = self.score_labeled(trainer, module, split)
         if scored is not None and trainer.is_global_zero:
@@ -65,7 +65,7 @@ class CAM(FigureCallback):
         """Draw evidence for the surest of the labeled examples of a split, and save it."""
         names = trainer.datamodule.class_names
         labels, index = scored.examples.labels, scored.examples.index
-        prob = scored.probabilities()
+        prob = scored.compute_probabilities()
         main_classes = resolve_classes(self.classes, names)
         right, wrong = select_surest(prob, labels, main_classes, self.per_class, self.mistakes)
         same = pick_evenly(labels, self.same)
@@ -76,7 +76,7 @@ class CAM(FigureCallback):
         )  # (n, K)
         maps_and_kind = compute_evidence(trainer, module, images.view, scored.head, classes)
         if maps_and_kind is None:
-            self.skip(f"no layer of {type(module.encoder).__name__} puts out its maps (B, C, h, w)")
+            self.skip_figure(f"no layer of {type(module.encoder).__name__} puts out its maps (B, C, h, w)")
             return
         maps, kind = maps_and_kind
         prob = prob[rows].gather(1, classes).float()

@@ -16,24 +16,7 @@ from callbacks.figures.base import FigureCallback
 from callbacks.plotting.examples import load_examples
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.style import ACCENT, INK, write_title
-
-
-def linear_cka(x: np.ndarray, y: np.ndarray) -> float:
-    """Similarity of two representations (N, D1) and (N, D2) of the same N examples, 0 to 1.
-
-    It is 1 where one is the other rotated, scaled or shifted; ||Y'X||^2 / (||X'X|| ||Y'Y||) of the centered columns.
-
-    Kornblith et al. 2019, section 3, https://arxiv.org/abs/1905.00414
-    """
-    x, y = (a.astype(np.float64) - a.mean(0, dtype=np.float64) for a in (x, y))
-    # the same from N x N matrices, which are smaller for wide representations
-    if max(x.shape[1], y.shape[1]) > len(x):
-        (x, y) = (a @ a.T for a in (x, y))
-        cross = (x * y).sum()
-    else:
-        cross, x, y = np.square(y.T @ x).sum(), x.T @ x, y.T @ y
-    norm = np.linalg.norm(x) * np.linalg.norm(y)
-    return float(cross / norm) if norm else 0.0
+from common.similarity import linear_cka
 
 
 def cka_matrix(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> np.ndarray:

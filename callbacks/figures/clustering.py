@@ -66,12 +66,12 @@ class Clustering(FigureCallback):
     def draw(self, trainer: Trainer, module: LightningModule, split: str) -> None:
         data = trainer.datamodule
         if data.task != "classification":
-            self.skip("the data have no classes")
+            self.skip_figure("the data have no classes")
             return
         if self.layer == "maps" and not hasattr(module.encoder, "maps"):
-            self.skip(f"{type(module.encoder).__name__} has no maps")
+            self.skip_figure(f"{type(module.encoder).__name__} has no maps")
             return
-        labeled = Features.of(trainer).split(trainer).select_labeled()
+        labeled = Features.find_in(trainer).collect_split(trainer).select_labeled()
         if not trainer.is_global_zero:
             return
         rows = pick_evenly(labeled.labels, self.points)
@@ -81,17 +81,17 @@ class Clustering(FigureCallback):
         if enough and self.layer == "maps":
             x = extract_mean_maps(trainer, module, split, index)
             if x is None:
-                self.skip(f"the maps of {type(module.encoder).__name__} have no height and width")
+                self.skip_figure(f"the maps of {type(module.encoder).__name__} have no height and width")
                 return
         if not enough or not (x != x[0]).any():
-            self.skip(f"{count} clusters need more labeled examples, and features that differ")
+            self.skip_figure(f"{count} clusters need more labeled examples, and features that differ")
             return
         xy, clusters = self.find_clusters(x, count)
         scores = measure_agreement(clusters, labels)
         module.log_dict({f"{split}/{name}": score for name, score in scores.items()}, rank_zero_only=True)
         stages = [self.layer, "kernel_pca", self.plane, "kmeans"]
         figure = draw_clusters(xy, labels, match_classes(clusters, labels), data.class_names)
-        write_title(figure, *describe_clusters(scores, f"{len(x):,} {SPLITS[split]} examples", count, stages))
+        write_title(figure, *caption_clusters(scores, f"{len(x):,} {SPLITS[split]} examples", count, stages))
         facts = {"split": split, "stages": stages, "clusters": count, **scores}
         arrays = {"xy": xy, "index": index, "labels": labels, "clusters": clusters}
         save_figure(trainer, "clustering", figure, facts, **arrays)
@@ -123,7 +123,7 @@ def extract_mean_maps(
     return torch.cat(means).numpy()
 
 
-def describe_clusters(
+def caption_clusters(
     scores: dict[str, float], examples: str, count: int, stages: list[str]
 ) -> tuple[str, str]:
     """Write a title, and what goes under it."""

@@ -38,7 +38,7 @@ class Confusion(FigureCallback):
             return
         names, k = trainer.datamodule.class_names, trainer.datamodule.num_classes
         labels, index = scored.examples.labels, scored.examples.index
-        confidence, predicted = scored.probabilities().max(1)
+        confidence, predicted = scored.compute_probabilities().max(1)
         counts = multiclass_confusion_matrix(predicted, labels, k, validate_args=False)
         cells = select_surest_per_cell(labels * k + predicted, confidence, k**2)
         surest = [index[rows].tolist() for rows in cells]

@@ -58,7 +58,7 @@ class Curves(Callback):
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        logger = CSVLogger.of(trainer)
+        logger = CSVLogger.find_in(trainer)
         series = logger.read_series() if logger else {}
         measured = {
             name for means in trainer.callbacks if isinstance(means, EpochMeans) for name in means.names

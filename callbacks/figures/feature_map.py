@@ -58,16 +58,16 @@ class FeatureMap(FigureCallback):
         self.points, self.how, self.perplexity, self.name = points, how, perplexity, name or how
 
     def draw(self, trainer: Trainer, module: LightningModule, split: str) -> None:
-        data, split_features = trainer.datamodule, Features.of(trainer).split(trainer)
+        data, split_features = trainer.datamodule, Features.find_in(trainer).collect_split(trainer)
         head = find_linear_head(trainer, module) if data.task == "classification" else None
         if not trainer.is_global_zero:
             return
         rows = pick_evenly(split_features.labels, self.points)
         features, labels, index = split_features.select_rows(rows)
         if len(rows) < 4 or not (features != features[0]).any():
-            self.skip("a map needs at least four examples, and features that differ")
+            self.skip_figure("a map needs at least four examples, and features that differ")
             return
-        pred = {"pred": head[0].scores(features).argmax(1).cpu().numpy()} if head else {}
+        pred = {"pred": head[0].score_classes(features).argmax(1).cpu().numpy()} if head else {}
         features, labels, index = (column.cpu().numpy() for column in (features, labels, index))
         folder = figure_path(trainer, self.name).parent
         start = read_previous_map(folder, trainer.current_epoch, index)

@@ -61,16 +61,16 @@ class Hardest(FigureCallback):
     def draw(self, trainer: Trainer, module: LightningModule, split: str) -> None:
         if not self.rows and trainer.datamodule.task != "classification":
             reason = "has no loss of single examples, and the data have no classes"
-            self.skip(f"{type(module).__name__} {reason}")
+            self.skip_figure(f"{type(module).__name__} {reason}")
             return
-        split_features = Features.of(trainer).split(trainer)
+        split_features = Features.find_in(trainer).collect_split(trainer)
         losses = gather_feature_set(trainer, self.rows).features if self.rows else None
         self.draw_split(trainer, module, split, losses, split_features)
         if self.training:
             if self.rows:
                 losses, bank = compute_bank_losses(trainer, module)
             else:
-                losses, bank = None, Features.of(trainer).bank(trainer, module)
+                losses, bank = None, Features.find_in(trainer).encode_bank(trainer, module)
             self.draw_split(trainer, module, "bank", losses, bank)
 
     def draw_split(
@@ -87,9 +87,9 @@ class Hardest(FigureCallback):
             head, head_name = head_and_name
             if losses is None:
                 features = features.select_labeled()
-            scores = head.scores(features.features)
+            scores = head.score_classes(features.features)
         if losses is None and scores is None:
-            self.skip(NO_HEAD)
+            self.skip_figure(NO_HEAD)
             return
         if losses is None:
             loss_name = f"cross-entropy of the {head_name}"
@@ -98,7 +98,7 @@ class Hardest(FigureCallback):
             return
         rows = {"hardest": find_largest(losses, self.count), "easiest": find_largest(-losses, self.count)}
         if not len(rows["hardest"]):
-            self.skip(f"no {SPLITS[split]} example has a known loss")
+            self.skip_figure(f"no {SPLITS[split]} example has a known loss")
             return
         entries = {
             kind: describe_examples(of_kind, losses, features, scores) for kind, of_kind in rows.items()

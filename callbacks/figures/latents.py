@@ -60,7 +60,7 @@ class Latents(FigureCallback):
 
     def draw(self, trainer: Trainer, module: LightningModule, split: str) -> None:
         if not (hasattr(module, "decode") and hasattr(module.encoder, "posterior")):
-            self.skip(f"{type(module).__name__} has no latents with a prior")
+            self.skip_figure(f"{type(module).__name__} has no latents with a prior")
             return
         posteriors = extract_posteriors(trainer, module, split)
         kl = posterior_divergences(*posteriors.features.chunk(2, dim=1))

@@ -54,7 +54,7 @@ class Reconstructions(FigureCallback):
 
     def draw(self, trainer: Trainer, module: LightningModule, split: str) -> None:
         if not hasattr(module, "reconstruct"):
-            self.skip(f"{type(module).__name__} has no decoder")
+            self.skip_figure(f"{type(module).__name__} has no decoder")
             return
         data = trainer.datamodule
         errors = {name: compute_mean_error(trainer, module, name) for name in ("train", split)}  # (C,)

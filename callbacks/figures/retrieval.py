@@ -72,10 +72,13 @@ class Retrieval(FigureCallback):
         self.floor: dict[str, Neighbors] = {}  # of a split; training does not change it
 
     def draw(self, trainer: Trainer, module: LightningModule, split: str) -> None:
-        data, features = trainer.datamodule, Features.of(trainer)
-        labeled, bank = features.split(trainer).select_labeled(), features.bank(trainer, module)
+        data, features = trainer.datamodule, Features.find_in(trainer)
+        labeled, bank = (
+            features.collect_split(trainer).select_labeled(),
+            features.encode_bank(trainer, module),
+        )
         if not (len(labeled.index) and len(bank.index)):
-            self.skip(f"the labels of {SPLITS[split]} or of training examples are unknown")
+            self.skip_figure(f"the labels of {SPLITS[split]} or of training examples are unknown")
             return
         queries = labeled.select_rows(pick_evenly(labeled.labels, self.measured))
         if split not in self.floor:
@@ -96,7 +99,7 @@ class Retrieval(FigureCallback):
     ) -> Neighbors:
         """Search the neighbors of the same queries by the raw input."""
         pixels, bank = (
-            extract_features(trainer, module.encoder, name, via=trainer.datamodule.raw)
+            extract_features(trainer, module.encoder, name, via=trainer.datamodule.compute_raw_features)
             for name in (split, "bank")
         )
         queries = pixels.select_rows(torch.searchsorted(pixels.index, queries.index))

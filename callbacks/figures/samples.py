@@ -43,7 +43,7 @@ class Samples(FigureCallback):
 
     def draw(self, trainer: Trainer, module: LightningModule, split: str) -> None:
         if not hasattr(module, "generate"):
-            self.skip(f"{type(module).__name__} is no generative method")
+            self.skip_figure(f"{type(module).__name__} is no generative method")
             return
         data = trainer.datamodule
         labels = data.datasets.get("bank", data.datasets["train"]).labels

@@ -36,7 +36,7 @@ class Study(Callback):
         several = getattr(trainer, "checkpoints", [])
         if not several or Path(trainer.ckpt_path) != several[-1]:
             return
-        logger = CSVLogger.of(trainer)
+        logger = CSVLogger.find_in(trainer)
         series = logger.read_series() if logger else {}
         if missing := [name for name in (self.left, self.right) if name not in series]:
             logged = ", ".join(sorted(series))

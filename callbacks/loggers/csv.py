@@ -38,8 +38,8 @@ class CSVLogger(Logger):
         return Path(self._save_dir) / "metrics.csv"
 
     @staticmethod
-    def of(trainer: Trainer) -> "CSVLogger | None":
-        """Return the trainer's CSVLogger, if it has one."""
+    def find_in(trainer: Trainer) -> "CSVLogger | None":
+        """Find the trainer's CSVLogger, if it has one."""
         return next((logger for logger in trainer.loggers if isinstance(logger, CSVLogger)), None)
 
     @rank_zero_only
@@ -58,7 +58,7 @@ class CSVLogger(Logger):
             csv.DictWriter(file, self.columns).writerow(row)
 
     @rank_zero_only
-    def rewind(self, step: int) -> None:
+    def rewind_to(self, step: int) -> None:
         """Delete rows of `step` and later: a run that resumes there will log them again."""
         columns, rows = self.read_rows()
         if columns:

@@ -109,7 +109,7 @@ class WandbLogger(loggers.WandbLogger):
             super().log_metrics(metrics, step)
 
     @rank_zero_only
-    def rewind(self, step: int) -> None:
+    def rewind_to(self, step: int) -> None:
         """Log the rows before `step`, where a run resumes, that W&B lacks; rows that it has are not logged again."""
         if not self._id:
             return

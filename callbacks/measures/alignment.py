@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def alignment(z1: Tensor, z2: Tensor) -> Tensor:
+def view_alignment(z1: Tensor, z2: Tensor) -> Tensor:
     """Mean squared distance of the normalized projections (B, P) of two views of an image: 0 is perfect."""
     return (F.normalize(z1, dim=1) - F.normalize(z2, dim=1)).square().sum(1).mean()
 
 
-def uniformity(z: Tensor) -> Tensor:
+def sphere_uniformity(z: Tensor) -> Tensor:
     """log of the mean of exp(-2 squared distance) over pairs of normalized projections (B, P): 0 at a point."""
     return F.pdist(F.normalize(z, dim=1)).square().mul(-2).exp().mean().log()

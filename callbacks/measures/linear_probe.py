@@ -17,7 +17,7 @@ class LinearProbe:
     weight: Tensor
     bias: Tensor
 
-    def scores(self, features: Tensor) -> Tensor:
+    def score_classes(self, features: Tensor) -> Tensor:
         """Features (N, D) -> logits (N, K)."""
         return features.to(self.weight) @ self.weight.T + self.bias
 
@@ -128,5 +128,5 @@ def few_label_accuracy(
     for draw in range(draws):
         rows = draw_few_labels(labels, num_classes, per_class, draw)
         probe = fit_probe(features[rows], labels[rows], num_classes, c)
-        accuracy += float((probe.scores(queries).argmax(1) == query_labels).float().mean()) / draws
+        accuracy += float((probe.score_classes(queries).argmax(1) == query_labels).float().mean()) / draws
     return accuracy

@@ -90,7 +90,7 @@ def place_boxes(h: Tensor, w: Tensor, height: int, width: int, draws: Tensor) ->
     return torch.stack([top, left, h, w], dim=1)
 
 
-def augment(
+def augment_images(
     images: Tensor,
     recipe: Recipe,
     params: Tensor,
@@ -104,14 +104,14 @@ def augment(
     Args:
         images: uint8 (B, H, W, C), on any device.
         params: the rows of `draw_params` for these images, (B, 15).
-        size: S, the side of the view; the crop's or else the images' height if None.
+        size: S, the side of a view whose recipe has none; the crop's or else the images' height if None.
         color: "exact" is torchvision's, in a fixed order; "fast" is one affine map an image, with the blur in the crop.
         mean, std: one number a channel, to normalize with.
 
     Returns:
         float32 (B, C, S, S), in [0, 1] before it is normalized.
     """
-    size = size or recipe.crop or images.shape[1]
+    size = recipe.size or size or recipe.crop or images.shape[1]
     params = params.to(images.device, non_blocking=True)
     if images.device.type != "cpu" or torch.compiler.is_compiling():
         return augment_chunk(images, recipe, params, size, color, mean, std)
@@ -128,7 +128,7 @@ def augment(
 
 
 def augment_chunk(images: Tensor, recipe: Recipe, params: Tensor, size: int, color: str, mean, std) -> Tensor:
-    """`augment` as many images as a cache holds. Nothing here waits for the device."""
+    """`augment_images` as many images as a cache holds. Nothing here waits for the device."""
     columns = {name: column.view(-1, 1, 1, 1) for name, column in zip(COLUMNS, params.unbind(1), strict=True)}
     sigma = columns["sigma"].view(-1, 1)
     box = [columns[name].squeeze(1) for name in COLUMNS[:5]] if recipe.crops or recipe.flip else None

@@ -45,16 +45,15 @@ class RowsDataset:
         """Positions in the split (B,) -> images uint8 (B, H, W, C), on their device if resident, labels, index (B,)"""
         index = torch.as_tensor(positions)
         if self.resident is None:
-            images = self.read(positions)
+            images = self.load_images(positions)
         else:
             images = self.resident.index_select(0, index.to(self.resident.device, non_blocking=True))
         return images, self.labels[index], index
 
-    def read(self, positions: np.ndarray) -> Tensor:
+    def load_images(self, positions: np.ndarray) -> Tensor:
         """Positions in the split (B,) -> images uint8 (B, H, W, C) from the array."""
-        if (
-            self.file and os.path.getsize(self.file) < self.bytes
-        ):  # reading beyond its end would kill the process
+        # reading beyond its end would kill the process
+        if self.file and os.path.getsize(self.file) < self.bytes:
             raise MisconfigurationException(
                 f"{self.file}: {os.path.getsize(self.file)} bytes, it had {self.bytes} when the run began: "
                 "put the whole file back, the same command with --ckpt_path last goes on"
@@ -76,11 +75,11 @@ class RowsDataset:
         count = max(1, PART // math.prod(self.images.shape[1:]))
         for first in range(0, len(self), count):
             part = np.arange(first, min(first + count, len(self)))
-            kept[first : first + count] = self.read(part)
+            kept[first : first + count] = self.load_images(part)
         self.resident = kept
 
 
-def bucket(batches: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def bucket_by_length(batches: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Rows of shuffled batches (M, B) dealt out anew, so that each batch is of rows about equally long.
 
     Rows change places within pools of `POOL` batches, which are sorted; then the batches are shuffled.
@@ -129,25 +128,25 @@ class BatchLoader:
             return len(self.dataset) // (self.batch_size * self.world)
         return -(-len(range(self.rank, len(self.dataset), self.world)) // self.batch_size)
 
-    def positions(self, epoch: int) -> list[np.ndarray]:
+    def list_batches(self, epoch: int) -> list[np.ndarray]:
         """The epoch's batches, as positions in the data set, of this process."""
         lengths = getattr(self.dataset, "lengths", None)
         if self.seed is None:
-            own = np.arange(self.rank, len(self.dataset), self.world)
+            rows = np.arange(self.rank, len(self.dataset), self.world)
             if lengths is not None:
-                own = own[np.argsort(lengths[own], kind="stable")]
-            return [own[i : i + self.batch_size] for i in range(0, len(own), self.batch_size)]
+                rows = rows[np.argsort(lengths[rows], kind="stable")]
+            return [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self.dataset))[: len(self) * self.batch_size * self.world]
         batches = order.reshape(len(self), self.world * self.batch_size)
         if lengths is not None:
-            batches = bucket(batches, lengths, rng)
+            batches = bucket_by_length(batches, lengths, rng)
         return list(batches[:, self.rank * self.batch_size : (self.rank + 1) * self.batch_size])
 
     def __iter__(self) -> Iterator[tuple]:
         # a generator: nothing is read before the Trainer knows its epoch, also after a resume
         epoch, first = self.place()
-        batches = self.positions(epoch)[first:]
+        batches = self.list_batches(epoch)[first:]
         if self.num_workers:
             rows = iter(
                 DataLoader(
@@ -162,9 +161,9 @@ class BatchLoader:
         else:
             rows = (self.dataset.__getitems__(batch) for batch in batches)
         for number, stored in enumerate(rows, start=first):
-            yield (*stored, self.key(epoch, number, len(stored[-1])))
+            yield (*stored, self.make_key(epoch, number, len(stored[-1])))
 
-    def key(self, epoch: int, number: int, count: int) -> BatchKey:
+    def make_key(self, epoch: int, number: int, count: int) -> BatchKey:
         """The key of a batch, of which `count` examples are here; training batches are dealt out in blocks, others in
         turns."""
         if self.seed is not None:

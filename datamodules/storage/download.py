@@ -15,13 +15,13 @@ def download_splits(
     folder: Path,
     splits: Sequence[str],
     class_names: list[str],
-    fetch: Callable[[str, Path], ArraySplit],
+    download_split: Callable[[str, Path], ArraySplit],
 ) -> None:
     """Download and write the splits that `folder` lacks; those that exist stay unchanged.
 
     Args:
         title: the name of the data set.
-        fetch: (split, folder for downloads) -> images (N, H, W, C) uint8, labels (N,) or None.
+        download_split: (split, folder for downloads) -> images (N, H, W, C) uint8, labels (N,) or None.
 
     Raises:
         MisconfigurationException: the download failed.
@@ -31,7 +31,7 @@ def download_splits(
     with exclusive_lock(folder):
         for split in missing_splits(folder, splits):  # asked again: another process may have been faster
             try:
-                arrays = fetch(split, folder / "download")
+                arrays = download_split(split, folder / "download")
             except (OSError, RuntimeError) as error:
                 raise MisconfigurationException(
                     f"no {title} in {folder.absolute()}, and downloading it failed ({' '.join(str(error).split())}): "

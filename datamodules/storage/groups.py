@@ -39,8 +39,8 @@ def merge_classes(
     for name, split in arrays.items():
         if split.labels is not None:
             split = split._replace(labels=group_of[split.labels])
-            split = split.take(np.flatnonzero(split.classes() >= 0))
-        if len(split.classes()):
+            split = split.select_rows(np.flatnonzero(split.row_classes() >= 0))
+        if len(split.row_classes()):
             merged[name] = split
     if "train" not in merged:
         raise MisconfigurationException(f"groups: no training image is of {', '.join(groups)}")

@@ -85,6 +85,13 @@ def read_manifest(out: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() and out.is_file() else {}
 
 
+def read_image_names(images: np.ndarray, rows: np.ndarray) -> list[str] | None:
+    """Read the names of the files that rows (n,) of an array were decoded from; None where they came as an array."""
+    file = getattr(images, "filename", None)  # of a memory map
+    names = read_manifest(Path(file)).get("ids") if file else None
+    return [names[row] for row in rows] if names else None
+
+
 def decode_images(files: dict[str, Path], out: Path, crop: int | None, side: int) -> dict:
     """Decode image files into `out`, uint8 (N, side, side, 3) of those that can be decoded; return the manifest.
 

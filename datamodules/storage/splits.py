@@ -21,11 +21,11 @@ class ArraySplit(NamedTuple):
     labels: np.ndarray | None = None
     rows: np.ndarray | None = None
 
-    def take(self, positions: np.ndarray) -> "ArraySplit":
+    def select_rows(self, positions: np.ndarray) -> "ArraySplit":
         """Return the split of the rows at some positions among its rows."""
         return self._replace(rows=positions if self.rows is None else self.rows[positions])
 
-    def classes(self) -> np.ndarray:
+    def row_classes(self) -> np.ndarray:
         """Class of each row, int64 (n,), -1 where unknown; where there are no classes, all rows have the same one."""
         rows = np.arange(len(self.images)) if self.rows is None else self.rows
         if self.labels is None or self.labels.ndim == 2:
@@ -67,7 +67,7 @@ def stratified_split(
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
 
 
-def subsample(count: int, size: int | None) -> np.ndarray:
+def subsample_rows(count: int, size: int | None) -> np.ndarray:
     """Pick `size` of `count` rows, ascending, always the same and part of every larger sample; all if None."""
     if size is not None and not 0 < size <= count:
         raise MisconfigurationException(
@@ -80,7 +80,7 @@ def limit_labels(split: ArraySplit, fraction: float, labels_per_class: int | Non
     """Keep a fraction of each class of a split, or a number of rows of each class."""
     if not 0 < fraction <= 1:
         raise MisconfigurationException(f"fraction: {fraction} is no share of the images: give one in (0, 1]")
-    classes = split.classes()
+    classes = split.row_classes()
     if labels_per_class is not None:
         has_classes = split.labels is not None and split.labels.ndim == 1
         num_classes = len(np.unique(classes[classes >= 0]))
@@ -89,10 +89,10 @@ def limit_labels(split: ArraySplit, fraction: float, labels_per_class: int | Non
                 f"labels_per_class: {labels_per_class} needs training images with classes, a number from 1, "
                 "and no fraction beside it"
             )
-        return split.take(
+        return split.select_rows(
             stratified_split(classes, labels_per_class * num_classes, seed, "labels_per_class")[1]
         )
-    return split.take(stratified_split(classes, fraction, seed)[1]) if fraction < 1 else split
+    return split.select_rows(stratified_split(classes, fraction, seed)[1]) if fraction < 1 else split
 
 
 def make_splits(
@@ -111,15 +111,18 @@ def make_splits(
     """
     arrays = dict(arrays)
     if "val" not in arrays and val_size:
-        train_rows, val_rows = stratified_split(arrays["train"].classes(), val_size, seed)
+        train_rows, val_rows = stratified_split(arrays["train"].row_classes(), val_size, seed)
         if len(val_rows):
-            arrays |= {"val": arrays["train"].take(val_rows), "train": arrays["train"].take(train_rows)}
+            arrays |= {
+                "val": arrays["train"].select_rows(val_rows),
+                "train": arrays["train"].select_rows(train_rows),
+            }
     arrays["train"] = limit_labels(arrays["train"], fraction, labels_per_class, seed)
     if "unlabeled" in arrays:
         stream, val = arrays.pop("unlabeled"), arrays.get("val")
         if val and val.images is stream.images:
             rows = np.arange(len(stream.images)) if stream.rows is None else stream.rows
             stream = stream._replace(rows=np.setdiff1d(rows, val.rows))
-        count = len(stream.classes())
-        arrays |= {"bank": arrays["train"], "train": stream.take(subsample(count, unlabeled))}
+        count = len(stream.row_classes())
+        arrays |= {"bank": arrays["train"], "train": stream.select_rows(subsample_rows(count, unlabeled))}
     return {name: RowsDataset(*split) for name, split in arrays.items()}

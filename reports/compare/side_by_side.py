@@ -2,14 +2,14 @@
 
 import numpy as np
 
+from common.similarity import linear_cka
 from common.splits import name_split
 from reports.compare.members import Member
 from reports.figure_data import load_facts, load_npz
-from reports.sections.class_activation import load_examples
+from reports.sections.class_activation import load_evidence_rows
 from reports.sections.feature_map import MAPS, load_map
 from reports.sections.neighbors import load_queries
 from reports.sections.pictures import load_frames, name_figure
-from reports.similarity import linear_cka
 
 PICTURES = ("filters", "reconstructions", "samples", "class_samples", "clustering", "latent_map")
 
@@ -53,7 +53,7 @@ def match_neighbors(members: list[Member]) -> dict | None:
 
 def match_evidence(members: list[Member]) -> dict | None:
     """Evidence in the examples that every run shows, right or wrong."""
-    rows_of = [(member, rows) for member in members if (rows := load_examples(member.first)[1])]
+    rows_of = [(member, rows) for member in members if (rows := load_evidence_rows(member.first)[1])]
     if not rows_of:
         return None
     splits = [load_facts(member.first, "cam").get("split") for member, _ in rows_of]

@@ -34,7 +34,7 @@ def make_section(run: Run) -> Section | None:
     )
 
 
-def load_examples(run: Run) -> tuple[list[dict], list[dict]]:
+def load_evidence_rows(run: Run) -> tuple[list[dict], list[dict]]:
     """Examples picked by the answer, and those that every run shows."""
     arrays, facts = load_arrays(run, "cam"), load_facts(run, "cam")
     if not arrays.keys() >= ARRAYS:
@@ -46,7 +46,7 @@ def load_examples(run: Run) -> tuple[list[dict], list[dict]]:
 
 def group_examples(run: Run) -> list[dict]:
     """Confident and right, confident and wrong, and the examples that every run shows."""
-    picked, fixed = load_examples(run)
+    picked, fixed = load_evidence_rows(run)
     groups = {
         "Confident and right": [row for row in picked if not row["wrong"]],
         "Confident and wrong: evidence for its answer, and for the truth": [

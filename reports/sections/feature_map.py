@@ -125,7 +125,7 @@ def describe_mixing(xy: np.ndarray, labels: np.ndarray, names: list[str]) -> str
     if len(xy) < 20 or len(np.unique(labels)) < 2:
         return ""
     blocks = np.array_split(np.arange(len(xy)), -(-len(xy) // 1000))
-    near = np.concatenate([find_nearest(block, xy) for block in blocks])
+    near = np.concatenate([find_map_neighbors(block, xy) for block in blocks])
     same = (labels[near] == labels[:, None]).mean()
     expected = ((np.bincount(labels) / len(labels)) ** 2).sum()
     finding = f"On the map {format_fraction(same)} of the ten nearest points are of a point's own class; "
@@ -141,7 +141,7 @@ def describe_mixing(xy: np.ndarray, labels: np.ndarray, names: list[str]) -> str
     return finding
 
 
-def find_nearest(rows: np.ndarray, xy: np.ndarray, k: int = 10) -> np.ndarray:
+def find_map_neighbors(rows: np.ndarray, xy: np.ndarray, k: int = 10) -> np.ndarray:
     """Positions (n,) of points (N, 2) -> the k nearest other ones of each (n, k)."""
     distance = np.square(xy[rows, None] - xy[None]).sum(2)
     distance[np.arange(len(rows)), rows] = np.inf

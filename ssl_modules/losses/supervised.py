@@ -29,6 +29,6 @@ def label_losses(
     if target == "class":
         losses = F.cross_entropy(logits, labels, ignore_index=-1, reduction="none", label_smoothing=smoothing)
         return losses, labels >= 0
-    known = ~labels.isnan()
+    has_label = ~labels.isnan()
     loss = F.mse_loss if target == "regression" else F.binary_cross_entropy_with_logits
-    return loss(logits, labels.nan_to_num(), reduction="none").where(known, 0), known
+    return loss(logits, labels.nan_to_num(), reduction="none").where(has_label, 0), has_label
