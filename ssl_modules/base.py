@@ -79,7 +79,9 @@ class SSLModule(LightningModule):
         """
         # a number is filled in on the device: a copy from the host would be waited for
         metrics = {
-            name: value.detach() if isinstance(value, Tensor) else loss.detach().new_full((), value)
+            name: value.detach()
+            if isinstance(value, Tensor)
+            else loss.new_full((), value, dtype=torch.float32, requires_grad=False)
             for name, value in {"loss": loss, **(metrics or {})}.items()
         }
         more = ({} if features is None else {"features": features}) | more

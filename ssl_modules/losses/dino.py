@@ -52,6 +52,6 @@ def self_distillation(student: Tensor, targets: Tensor, temperature: float) -> T
     """
     log_p = F.log_softmax(student.float() / temperature, dim=-1)
     views, others = len(student), len(targets)
-    every_pair = torch.einsum("gbk,bk->b", targets, log_p.sum(0))
-    same_view = torch.einsum("gbk,gbk->b", targets, log_p[:others])
+    every_pair = (targets.sum(0) * log_p.sum(0)).sum(1)
+    same_view = (targets * log_p[:others]).sum((0, 2))
     return (same_view - every_pair) / (others * (views - 1))
