@@ -56,7 +56,9 @@ class Timm(nn.Module):
         ours = {"pretrained": pretrained, "in_chans": in_channels, "num_classes": 0}
         ours |= {} if img_size is None else {"img_size": img_size}
         if twice := ours.keys() & (options or {}):
-            raise MisconfigurationException(f"Timm: leave {', '.join(sorted(twice))} out of options: it is set already")
+            raise MisconfigurationException(
+                f"Timm: leave {', '.join(sorted(twice))} out of options: Timm sets it"
+            )
         self.model = create_model(name, ours | (options or {}))
         self.pretrained = pretrained
         self.dim = self.model.head_hidden_size
@@ -69,14 +71,13 @@ class Timm(nn.Module):
             self.pooled = pool == "avg" and no_norm_after and not self.model.pool_include_prefix
 
     def maps(self, view: Tensor) -> Tensor:
-        """(B, C, H, W) -> the last maps before pooling (B, D, h, w), D = dim where `pooled`; a transformer's patches."""
+        """(B, C, H, W) -> the last maps, or tokens on their grid, before pooling (B, D, h, w); D = dim if `pooled`."""
         x = self.model.forward_features(view)
         if isinstance(x, Tensor) and x.ndim == 4:
             channels_last = getattr(self.model, "output_fmt", None) == "NHWC"  # e.g. Swin
             return x.permute(0, 3, 1, 2) if channels_last else x
-        if type(self.model).__name__ in NO_MAPS:
-            raise MisconfigurationException(f"timm's {type(self.model).__name__} has no maps of its features")
-        return self.model.forward_intermediates(view, 1, norm=True, intermediates_only=True)[-1]
+        normed = hasattr(self.model, "norm")
+        return self.model.forward_intermediates(view, indices=1, norm=normed, intermediates_only=True)[-1]
 
     def forward(self, view: Tensor) -> Tensor:
         return self.model(view)
@@ -89,6 +90,69 @@ class Timm(nn.Module):
     def group_matcher(self, coarse: bool = False) -> Any:
         """A function that tells the layer of a parameter by its name, from 0 at the images, as timm has it."""
         if not hasattr(self.model, "group_matcher"):
-            raise MisconfigurationException(f"timm does not tell the layers of {type(self.model).__name__}: leave layer_decay out")
+            raise MisconfigurationException(
+                f"timm does not tell the layers of {type(self.model).__name__}: leave layer_decay out"
+            )
         layers = group_parameters(self.model, self.model.group_matcher(coarse), reverse=True)
         return lambda name: layers[name.removeprefix("model.")]
+
+
+class TimmViT(Timm):
+    """What a Timm is if timm's model is a VisionTransformer: it has tokens and attention, as ViT has.
+
+    Tokens are those of patches: the class token, and others without a place, are left out.
+    """
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch."""
+        return self.model.patch_embed.feat_ratio()
+
+    def grid(self, view: Tensor) -> tuple[int, int]:
+        """How many rows h and columns w of patches a view (B, C, H, W) has."""
+        return self.model.patch_embed.dynamic_feat_size(tuple(view.shape[2:]))
+
+    def encode_tokens(
+        self,
+        view: Tensor,
+        keep: Tensor | None = None,
+        mask: Tensor | None = None,
+        mask_token: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Features (B, D) and tokens of patches (B, M, D), as `ViT.encode_tokens`."""
+        model = self.model
+        x = model.patch_embed(view)  # (B, N, D) or (B, h, w, D)
+        if mask is not None:
+            if mask_token is None:
+                raise ValueError("encode_tokens: a mask needs the mask_token that takes the patches' place")
+            x = torch.where(mask.view(*x.shape[:-1], 1), mask_token.to(x.dtype), x)
+        x = model._pos_embed(x)
+        prefix = model.num_prefix_tokens
+        if keep is not None:
+            patches = x[:, prefix:].gather(1, keep[..., None].expand(-1, -1, x.shape[2]))
+            x = torch.cat([x[:, :prefix], patches], 1)
+        x = model.norm(model.blocks(model.norm_pre(x)))
+        return model.forward_head(x), x[:, prefix:]
+
+    def maps(self, view: Tensor) -> Tensor:
+        """(B, C, H, W) -> the patches' tokens (B, D, h, w)"""
+        return self.encode_tokens(view)[1].mT.unflatten(2, self.grid(view))
+
+    def attention(self, view: Tensor) -> Tensor:
+        """(B, C, H, W) -> every block's attention (depth, B, heads, T, T): T is the class token, if there is one, other
+        tokens without a place, and N patches."""
+        layers = [layer for layer in self.model.blocks.modules() if hasattr(layer, "fused_attn")]
+        fused, weights = [layer.fused_attn for layer in layers], []
+        keep_weights = [
+            layer.attn_drop.register_forward_pre_hook(lambda _, inputs: weights.append(inputs[0]))
+            for layer in layers
+        ]
+        try:
+            for layer in layers:
+                layer.fused_attn = False  # fused attention puts out no weights
+            self.encode_tokens(view)
+        finally:
+            for layer, hook, was_fused in zip(layers, keep_weights, fused, strict=True):
+                hook.remove()
+                layer.fused_attn = was_fused
+        return torch.stack(weights)
