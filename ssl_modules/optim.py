@@ -125,10 +125,10 @@ class WeightDecayLR(LambdaLR):
 
     def step(self, epoch: int | None = None) -> None:
         super().step(epoch)
-        rest = 0.5 * (1 + math.cos(math.pi * min(1.0, self.last_epoch / self.total)))
+        rest = 0.5 * (1 + math.cos(math.pi * min(1.0, self.last_epoch / max(1, self.total))))
         for group, start in zip(self.optimizer.param_groups, self.base_weight_decays, strict=True):
             if start:
-                group["weight_decay"] = self.end + (start - self.end) * rest
+                group["weight_decay"] = start * rest + self.end * (1 - rest)
 
     def state_dict(self) -> dict:
         """Without what the config says, as a LambdaLR's: a resumed run may be longer."""
