@@ -12,7 +12,7 @@ from common.batch import Batch
 from common.checkpoint import upgrade_checkpoint
 from ssl_modules.compiled import compile_networks, compile_requested
 from ssl_modules.networks.conv import speed_up_convolutions
-from ssl_modules.optim import make_schedule, parameter_groups
+from ssl_modules.optim import make_schedule, parameter_groups, scale_learning_rates
 from ssl_modules.weights import load_encoder, state_dict_mismatch
 
 
@@ -29,10 +29,16 @@ class SSLModule(LightningModule):
         channels_last: memory format of the weights, and with them of all activations of convolutions.
         ckpt: a checkpoint of any method, whose encoder this one starts from.
         compile: let torch.compile fuse the networks for training steps; the first step is slow, up to some minutes.
+        layer_decay: every layer of the encoder has the learning rate of the layer after it, times this; what comes
+            after the encoder has the optimizer's.
+        weight_decay_end: what weight decay moves to by half a cosine over the run; it stays the optimizer's if None.
     """
 
     monitor = ("val/knn20_top1", "max")  # what best.ckpt follows
     value_range: tuple[float, float] | None = None  # that views must lie in
+    trained_encoder = (
+        "encoder"  # the network that layer_decay is for; a student's name where `encoder` is a teacher
+    )
 
     def __init__(
         self,
@@ -43,12 +49,20 @@ class SSLModule(LightningModule):
         channels_last: bool = True,
         ckpt: str | None = None,
         compile: bool = False,
+        layer_decay: float = 1.0,
+        weight_decay_end: float | None = None,
     ):
         super().__init__()
         self.encoder, self.optimizer = encoder, optimizer
         self.warmup_epochs, self.schedule = warmup_epochs, schedule
         self.channels_last, self.ckpt = channels_last, ckpt
         self.compile_steps = compile  # `compile` is torch's
+        self.layer_decay, self.weight_decay_end = layer_decay, weight_decay_end
+        if not (0 < layer_decay <= 1 and (weight_decay_end or 0) >= 0):
+            raise MisconfigurationException(
+                f"model.init_args: layer_decay is {layer_decay:g} and weight_decay_end {weight_decay_end}: give "
+                "layer_decay from above 0 to 1, and weight_decay_end from 0 up, or null"
+            )
 
     def encode(self, view: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D): what is judged, before any head."""
@@ -147,12 +161,15 @@ class SSLModule(LightningModule):
 
     def parameter_groups(self) -> list[dict]:
         """What the optimizer is given."""
-        return parameter_groups(self)
+        return parameter_groups(self, self.get_submodule(self.trained_encoder), self.layer_decay)
 
     def configure_optimizers(self) -> dict[str, Any]:
         try:
             optimizer = self.optimizer(self.parameter_groups())
         except (TypeError, ValueError) as error:  # what torch says of options out of range or missing
             raise MisconfigurationException(f"model.init_args.optimizer: {error}") from error
-        schedule = make_schedule(optimizer, self.trainer, self.schedule, self.warmup_epochs)
+        scale_learning_rates(optimizer)
+        schedule = make_schedule(
+            optimizer, self.trainer, self.schedule, self.warmup_epochs, self.weight_decay_end
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

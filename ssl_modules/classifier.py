@@ -123,7 +123,7 @@ class Classifier(SSLModule):
     validation_step = training_step
 
     def parameter_groups(self) -> list[dict]:
-        encoder = parameter_groups(self.encoder)  # none where frozen
+        encoder = parameter_groups(self.encoder, self.encoder, self.layer_decay)  # none where frozen
         if self.encoder_lr is not None:
             encoder = [{**group, "lr": self.encoder_lr} for group in encoder]
         return parameter_groups(self.head) + encoder

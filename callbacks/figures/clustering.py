@@ -110,7 +110,7 @@ def extract_mean_maps(
 ) -> np.ndarray | None:
     """Extract the means over space (N, D) of the encoder's maps, for the examples at these positions (N,) in a split.
 
-    None where the maps are not (B, D, h, w): a vision transformer has tokens.
+    None where the maps are not (B, D, h, w).
     """
     means = []
     for part in np.array_split(index, ceil(len(index) / 256)):

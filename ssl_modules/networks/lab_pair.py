@@ -55,3 +55,7 @@ class LabPair(nn.Module):
 
     def forward(self, view: Tensor) -> Tensor:
         return torch.cat(self.encode_pair(view), dim=1)
+
+    def group_matcher(self, coarse: bool = False) -> dict:
+        """Which parameters are of one layer, in the order of layers: those of both networks side by side."""
+        return {"stem": r"^\w+\.stem", "blocks": r"^\w+\.stages\.(\d+)"}

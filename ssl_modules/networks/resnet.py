@@ -119,3 +119,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.maps(x).mean((2, 3))
+
+    def group_matcher(self, coarse: bool = False) -> dict:
+        """Which parameters are of one layer, in the order of layers, as timm's models tell it."""
+        return {"stem": r"^stem", "blocks": r"^stages\.(\d+)"}

@@ -1,0 +1,74 @@
+"""Images as rows of patches: cutting, choosing and placing them."""
+
+import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+from common.batch import BatchKey
+
+
+def cut_patches(images: Tensor, patch: int) -> Tensor:
+    """Images (B, C, H, W) -> pixels of their patches (B, N, patch * patch * C), in reading order, channels last."""
+    batch, channels, height, width = images.shape
+    x = images.reshape(batch, channels, height // patch, patch, width // patch, patch)
+    return x.permute(0, 2, 4, 3, 5, 1).reshape(batch, -1, patch * patch * channels)
+
+
+def join_patches(patches: Tensor, patch: int, grid: tuple[int, int]) -> Tensor:
+    """Patches (B, h * w, patch * patch * C) -> images (B, C, h * patch, w * patch): the inverse of `cut_patches`."""
+    x = patches.unflatten(2, (patch, patch, -1)).unflatten(1, grid)  # (B, h, w, patch, patch, C)
+    return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+
+def draw_kept_patches(key: BatchKey, patches: int, hidden: float, name: str = "mask") -> Tensor:
+    """Draw which patches of each image an encoder sees, as many of each.
+
+    Args:
+        key: of the batch; several processes draw their rows of one draw.
+        patches: N.
+        hidden: share of the patches that is not seen, from 0 to below 1; at least one patch is.
+        name: of the draw.
+
+    Returns:
+        Their positions int64 (B, M), in ascending order, on the CPU.
+    """
+    if not 0 <= hidden < 1:
+        raise MisconfigurationException(
+            f"{hidden:g} of the patches are to be hidden: give a share from 0 to below 1"
+        )
+    count = max(1, round(patches * (1 - hidden)))
+    return key.rand(patches, name=name).argsort(1)[:, :count].sort(1).values
+
+
+def sine_positions(
+    dim: int,
+    grid: tuple[int, int],
+    reference: tuple[int, int] | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Compute sines and cosines of the places of patches, a half of the channels each for column and row.
+
+    Args:
+        dim: D, a multiple of 4.
+        grid: h, w.
+        reference: the grid that spans the same extent with cells one apart; `grid` itself if None. Centers of cells
+            are where interpolation of the reference's positions would put them.
+        device: of the result.
+
+    Returns:
+        float32 (h * w, D): sin, cos of the column, then of the row, with wavelengths from 2 pi to 20,000 pi.
+
+    He et al. 2021, appendix A.1, https://arxiv.org/abs/2111.06377; sines: Vaswani et al. 2017, section 3.5,
+    https://arxiv.org/abs/1706.03762
+    """
+    rows, columns = (
+        (torch.arange(cells, device=device) + 0.5) * (span / cells) - 0.5
+        for cells, span in zip(grid, reference or grid, strict=True)
+    )
+    frequencies = 10_000 ** (-torch.arange(dim // 4, device=device) / (dim // 4))
+    by_row, by_column = (
+        torch.cat([(places[:, None] * frequencies).sin(), (places[:, None] * frequencies).cos()], 1)
+        for places in (rows, columns)
+    )  # (h, D / 2), (w, D / 2)
+    h, w = grid
+    return torch.cat([by_column.repeat(h, 1), by_row.repeat_interleave(w, 0)], 1)
