@@ -5,15 +5,16 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from common.batch import Batch
 from common.checkpoint import upgrade_checkpoint
 from ssl_modules.compiled import compile_networks, compile_requested
 from ssl_modules.networks.conv import speed_up_convolutions
-from ssl_modules.optim import make_schedule, parameter_groups, scale_learning_rates
-from ssl_modules.weights import load_encoder, state_dict_mismatch
+from ssl_modules.optim import build_optimizer, parameter_groups
+from ssl_modules.schedules import make_schedule
+from ssl_modules.steps import gather_rows, make_outputs, seed_generators
+from ssl_modules.weights import check_weights, load_encoder
 
 
 class SSLModule(LightningModule):
@@ -36,9 +37,9 @@ class SSLModule(LightningModule):
 
     monitor = ("val/knn20_top1", "max")  # what best.ckpt follows
     value_range: tuple[float, float] | None = None  # that views must lie in
-    trained_encoder = (
-        "encoder"  # the network that layer_decay is for; a student's name where `encoder` is a teacher
-    )
+    trained_encoder = "encoder"  # what layer_decay is for: a student's name where `encoder` is a teacher
+    gather = gather_rows
+    outputs = staticmethod(make_outputs)
 
     def __init__(
         self,
@@ -58,51 +59,10 @@ class SSLModule(LightningModule):
         self.channels_last, self.ckpt = channels_last, ckpt
         self.compile_steps = compile  # `compile` is torch's
         self.layer_decay, self.weight_decay_end = layer_decay, weight_decay_end
-        if not (0 < layer_decay <= 1 and (weight_decay_end or 0) >= 0):
-            raise MisconfigurationException(
-                f"model.init_args: layer_decay is {layer_decay:g} and weight_decay_end {weight_decay_end}: give "
-                "layer_decay from above 0 to 1, and weight_decay_end from 0 up, or null"
-            )
 
     def encode(self, view: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D): what is judged, before any head."""
         return self.encoder(view)
-
-    def gather(self, z: Tensor) -> Tensor:
-        """(B, P) on each process -> (N, P) of all, in the order of their ranks, with gradients."""
-        if self._trainer is None or self.trainer.world_size == 1:
-            return z
-        return self.all_gather(z, sync_grads=True).flatten(0, 1)
-
-    def outputs(
-        self,
-        loss: Tensor,
-        features: Tensor | None = None,
-        metrics: dict[str, Tensor | float] | None = None,
-        count: Tensor | int | None = None,
-        **more: Tensor,
-    ) -> dict[str, Any]:
-        """The step output, of which everything but the loss is detached and float32 (Lightning detaches only the loss).
-
-        Args:
-            loss: scalar, the mean over the batch.
-            features: (B, D) by the encoder; without them, in training, probes use the bank's.
-            metrics: scalars that callbacks average over the epoch beside the loss.
-            count: how many examples or labels these are means over; all examples if None.
-            more: further entries that callbacks may read, one row an example.
-        """
-        # a number is filled in on the device: a copy from the host would be waited for
-        metrics = {
-            name: value.detach()
-            if isinstance(value, Tensor)
-            else loss.new_full((), value, dtype=torch.float32, requires_grad=False)
-            for name, value in {"loss": loss, **(metrics or {})}.items()
-        }
-        more = ({} if features is None else {"features": features}) | more
-        count = len(features) if count is None else count
-        return {"loss": loss, "metrics": metrics, "count": count} | {
-            k: v.detach().float() for k, v in more.items()
-        }
 
     def setup(self, stage: str) -> None:
         speed_up_convolutions(self)
@@ -129,11 +89,7 @@ class SSLModule(LightningModule):
             compile_networks(self, self.device)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # dropout draws from the global generators, whose state no checkpoint holds; on each process anew
-        seed = int(torch.randint(2**62, (), generator=batch.key.generator())) + self.global_rank
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed takes 1 ms where there is no GPU
-        if self.device.type != "cpu":
-            torch.get_device_module(self.device).manual_seed(seed)
+        seed_generators(batch.key, self.global_rank, self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         return {"features": self.encode(batch.views[0]).float()}
@@ -151,25 +107,15 @@ class SSLModule(LightningModule):
         return ""
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Raises where the checkpoint's weights are not this module's, naming the keys."""
         upgrade_checkpoint(checkpoint)
-        if mismatch := state_dict_mismatch(self.state_dict(), checkpoint["state_dict"]):
-            raise MisconfigurationException(
-                f"the checkpoint does not fit this {type(self).__name__}: {mismatch}. "
-                "Use the config.yaml of the run that it comes from"
-            )
+        check_weights(self, checkpoint["state_dict"])
 
     def parameter_groups(self) -> list[dict]:
         """What the optimizer is given."""
         return parameter_groups(self, self.get_submodule(self.trained_encoder), self.layer_decay)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        try:
-            optimizer = self.optimizer(self.parameter_groups())
-        except (TypeError, ValueError) as error:  # what torch says of options out of range or missing
-            raise MisconfigurationException(f"model.init_args.optimizer: {error}") from error
-        scale_learning_rates(optimizer)
-        schedule = make_schedule(
-            optimizer, self.trainer, self.schedule, self.warmup_epochs, self.weight_decay_end
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        optimizer = build_optimizer(self.optimizer, self.parameter_groups())
+        schedule = self.schedule, self.warmup_epochs, self.weight_decay_end
+        scheduler = make_schedule(optimizer, self.trainer, *schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

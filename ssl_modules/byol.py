@@ -51,13 +51,10 @@ class BYOL(SSLModule):
         losses = prediction_losses(self.predictor(z1), target2) + prediction_losses(
             self.predictor(z2), target1
         )
-        metrics = {"momentum": self.momentum_now()}
+        metrics = {"momentum": scheduled_value(self, self.momentum, 1.0)}
         return self.outputs(losses.mean(), features[0], metrics, projections=torch.stack([z1, z2]))
 
-    def momentum_now(self) -> float:
-        return scheduled_value(self, self.momentum, 1.0)
-
     def optimizer_step(self, *args, **kwargs) -> None:
-        momentum = self.momentum_now()
+        momentum = scheduled_value(self, self.momentum, 1.0)
         super().optimizer_step(*args, **kwargs)
         update_average(self.teacher, self.student, momentum)

@@ -26,6 +26,8 @@ class DINO(SSLModule):
         frozen_epochs: in which the prototypes stay as they are at first.
     """
 
+    trained_encoder = "student"
+
     def __init__(
         self,
         hidden_dim: int = 2048,
@@ -49,7 +51,7 @@ class DINO(SSLModule):
 
     def check_views(self, recipes: list) -> str | None:
         sizes = [recipe.size for recipe in recipes]
-        suited = len(sizes) > 1 and sizes[0] == sizes[1] == max(sizes)
+        suited = sizes.count(sizes[0]) > 1 and sizes == sorted(sizes, reverse=True)
         return None if suited else "at least two views of the largest size, given first"
 
     def on_encoder_loaded(self) -> None:
@@ -57,17 +59,14 @@ class DINO(SSLModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict:
         large = [view for view in batch.views if view.shape == batch.views[0].shape]
-        momentum, sharpness = self.momentum_now(), scheduled_value(self, *self.teacher_schedule)
+        sharpness = scheduled_value(self, *self.teacher_schedule)
         with torch.no_grad():
             features = encode_views(self.encoder, large)  # (G, B, D), all that the teacher sees
             targets = self.centering(self.teacher_head(features)[1], sharpness, self.gather)
         directions, similarities = self.head(encode_views(self.student, batch.views))  # (V, B, P), (V, B, K)
         losses = self_distillation(similarities, targets, self.temperature)
-        metrics = {"momentum": momentum, "teacher_temperature": sharpness}
+        metrics = {"momentum": scheduled_value(self, self.momentum, 1.0), "teacher_temperature": sharpness}
         return self.outputs(losses.mean(), features[0], metrics, projections=directions[: len(large)])
-
-    def momentum_now(self) -> float:
-        return scheduled_value(self, self.momentum, 1.0)
 
     def on_after_backward(self) -> None:
         self.centering.update()
@@ -75,7 +74,7 @@ class DINO(SSLModule):
             self.head.prototypes.weight.grad = None
 
     def optimizer_step(self, *args, **kwargs) -> None:
-        momentum = self.momentum_now()
+        momentum = scheduled_value(self, self.momentum, 1.0)
         super().optimizer_step(*args, **kwargs)
         update_average(self.encoder, self.student, momentum)
         update_average(self.teacher_head, self.head, momentum)

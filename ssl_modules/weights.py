@@ -23,6 +23,15 @@ def state_dict_mismatch(expected: dict[str, Tensor], weights: dict[str, Tensor])
     )
 
 
+def check_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Raises where a checkpoint's weights are not those of this module, naming the keys."""
+    if mismatch := state_dict_mismatch(module.state_dict(), weights):
+        raise MisconfigurationException(
+            f"the checkpoint does not fit this {type(module).__name__}: {mismatch}. "
+            "Use the config.yaml of the run that it comes from"
+        )
+
+
 def format_options(options: dict[str, Any]) -> str:
     """'mean [0.5] and std [0.25]'"""
     return " and ".join(f"{name} {value}" for name, value in options.items())

@@ -17,12 +17,14 @@ from ssl_modules.byol import BYOL
 from ssl_modules.classifier import Classifier
 from ssl_modules.cmc import CMC
 from ssl_modules.dino import DINO
+from ssl_modules.mae import MAE
 from ssl_modules.networks.char_lstm import CharLSTM
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
 from ssl_modules.networks.lab_pair import LabPair
 from ssl_modules.networks.residual_autoencoder import ResidualEncoder
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.networks.vae import VAEMLP, VAEConv
+from ssl_modules.networks.vit import ViT
 from ssl_modules.next_character import NextCharacter
 from ssl_modules.rotnet import RotNet
 from ssl_modules.simclr import SimCLR
@@ -39,6 +41,10 @@ def small_lab_pair(norm: str) -> nn.Module:
 
 def small_residual_encoder(norm: str) -> nn.Module:
     return ResidualEncoder(16, widths=(8, 16), code=24, norm=norm)
+
+
+def small_vit(norm: str) -> nn.Module:
+    return ViT(16, patch_size=4, width=24, depth=2, heads=2, pool="mean")
 
 
 def small_vae(norm: str) -> nn.Module:
@@ -101,6 +107,7 @@ METHODS = [  # one line a method: it has to keep every promise of test_methods.p
         {"hidden_dim": 16, "prototypes": 12, "momentum": 0.9, "frozen_epochs": 0},
         sizes=(*PAIR, 8, 8, 8),
     ),
+    Case(MAE, {"decoder_width": 24, "decoder_depth": 1}, small_vit, features=False),
     Case(RotNet, {}),
     Case(Classifier, {"num_outputs": 4}, reads_labels=True),
     Case(CMC, {"out_dim": 8, "temperature": 0.2}, small_lab_pair, mean=0, std=1),

@@ -40,6 +40,20 @@ def draw_kept_patches(key: BatchKey, patches: int, hidden: float, name: str = "m
     return key.rand(patches, name=name).argsort(1)[:, :count].sort(1).values
 
 
+def mark_hidden(keep: Tensor, patches: int) -> Tensor:
+    """Places (B, M) of the patches that are kept, of N -> bool (B, N), true where a patch is hidden."""
+    hidden = torch.ones(len(keep), patches, dtype=torch.bool, device=keep.device)
+    return hidden.scatter(1, keep, False)
+
+
+def fill_hidden(images: Tensor, patch: int, keep: Tensor, fill: Tensor | None = None) -> Tensor:
+    """Images (B, C, H, W) whose patches are those of `fill` (B, N, P), or 0, but for the ones at `keep` (B, M)."""
+    patches = cut_patches(images, patch)
+    hidden = mark_hidden(keep, patches.shape[1])[..., None]
+    filled = patches.masked_fill(hidden, 0) if fill is None else torch.where(hidden, fill, patches)
+    return join_patches(filled, patch, (images.shape[2] // patch, images.shape[3] // patch))
+
+
 def sine_positions(
     dim: int,
     grid: tuple[int, int],

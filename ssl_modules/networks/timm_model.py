@@ -60,7 +60,7 @@ class Timm(nn.Module):
                 f"Timm: leave {', '.join(sorted(twice))} out of options: Timm sets it"
             )
         self.model = create_model(name, ours | (options or {}))
-        self.pretrained = pretrained
+        self.pretrained, self.in_channels = pretrained, in_channels
         self.dim = self.model.head_hidden_size
         pool = getattr(self.model, "global_pool", None)
         plain_mean = isinstance(pool, SelectAdaptivePool2d) and pool.pool_type == "avg"

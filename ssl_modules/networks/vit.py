@@ -53,6 +53,7 @@ class ViT(nn.Module):
                 f"ViT: width {width} must be a multiple of 4 and of heads ({heads})"
             )
         self.patch_size, self.dim, self.pool, self.pooled = patch_size, width, pool, pool == "mean"
+        self.in_channels = in_channels
         self.reference = (img_size // patch_size, img_size // patch_size)
         self.register_buffer("positions", sine_positions(width, self.reference), persistent=False)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
