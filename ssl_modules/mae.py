@@ -35,7 +35,7 @@ class MAE(SSLModule):
         super().__init__(**shared)
         if not hasattr(self.encoder, "encode_tokens"):
             raise MisconfigurationException(
-                f"MAE needs an encoder of patches, such as ssl_modules.networks.vit.ViT, not {type(self.encoder).__name__}"
+                f"MAE needs an encoder of patches, as networks.vit.ViT, not a {type(self.encoder).__name__}"
             )
         self.patch_size, self.hidden, self.standardize = self.encoder.patch_size, hidden, standardize
         pixels = self.encoder.in_channels * self.patch_size**2
