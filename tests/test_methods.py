@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from torch import nn
 
 from callbacks.evaluation.collapse import Collapse
+from callbacks.evaluation.epoch_means import EpochMeans
 from callbacks.evaluation.features import Features
 from callbacks.evaluation.knn import KNN
 from callbacks.evaluation.online_probe import OnlineProbe
@@ -17,11 +18,13 @@ from callbacks.evaluation.optimizer_monitor import OptimizerMonitor
 from datamodules.arrays import Arrays
 from datamodules.augmentation.augment import Recipe
 from datamodules.tweets import Tweets
+from launch.preflight import Preflight
 from ssl_modules.optim import find_undecayed
+from ssl_modules.rotnet import RotNet
 from ssl_modules.schedules import SCHEDULES, warmup_cosine
 from tests.errors import refused_in_one_line
 from tests.hardware import lstm_computes_in_bf16
-from tests.methods import build, train
+from tests.methods import Case, build, train
 
 RECIPE = Recipe(scale=(0.5, 1.0), ratio=(0.75, 1.33), flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4)
 RATE = 1e-4  # at which losses that are sums over pixels stay finite, too
@@ -294,6 +297,24 @@ def test_other_views_than_a_method_needs_are_one_line(case, method, data_dir, tm
     name = type(method).__name__
     with refused_in_one_line(f"{name} needs ", f"has {copies} view", "16 px", "`copies` and `size`"):
         train(method, data, tmp_path)
+
+
+class EncodesItsOwnWay(RotNet):
+    """Judges what no export would have."""
+
+    def encode(self, view):
+        return super().encode(view).relu()
+
+
+def test_a_method_with_an_encode_of_its_own_is_refused(data_dir, tmp_path):
+    case = Case(EncodesItsOwnWay, {})
+    method, data, words = build(case), tiny(data_dir, case), ("overrides encode", "model.init_args.encoder")
+    with refused_in_one_line(*words):
+        train(method, data, tmp_path)
+    for verb in ("validate", "test"):
+        trainer = Trainer(accelerator="cpu", logger=False, callbacks=[Preflight(), EpochMeans()])
+        with refused_in_one_line(*words):
+            getattr(trainer, verb)(method, data, verbose=False)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
