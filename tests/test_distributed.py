@@ -35,8 +35,14 @@ def place(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def two(place) -> dict:
-    return torch.load(place / "two_processes.pt", weights_only=True)
+def ranks(place) -> list[dict]:
+    """What each process noted."""
+    return [torch.load(place / f"rank_{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def two(ranks) -> dict:
+    return ranks[0]
 
 
 def alone(name: str, place: Path) -> dict:
@@ -49,16 +55,28 @@ def alone(name: str, place: Path) -> dict:
 def test_two_processes_train_what_one_trains(name, two, place):
     both, one = two[name], alone(name, place)
     torch.testing.assert_close(both["losses"], one["losses"], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(both["bank"], one["bank"], atol=1e-5, rtol=1e-5)
-    for kind in ("gradients", "weights"):
+    for kind in ("gradients", "weights", "buffers"):
+        assert both[kind].keys() == one[kind].keys()
         for key, value in one[kind].items():
             says = f"{kind} of {key}: {{}}".format
             torch.testing.assert_close(both[kind][key], value, atol=1e-5, rtol=1e-5, msg=says)
     numbers = both["numbers"]
     assert numbers.keys() == one["numbers"].keys()
-    assert {"train/loss", "train/loss_step", "val/knn20_top1", "val/effective_rank"} <= numbers.keys()
+    always = {"train/loss", "train/loss_step", "train/gradient_norm", "val/knn20_top1", "val/effective_rank"}
+    assert always <= numbers.keys()
     for key, values in one["numbers"].items():
         assert numbers[key] == pytest.approx(values, rel=1e-4, abs=1e-5), key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_both_processes_end_with_the_same_bits_and_numbers(name, ranks):
+    first, second = (rank[name] for rank in ranks)
+    for kind in ("gradients", "weights", "buffers"):
+        assert first[kind].keys() == second[kind].keys()
+        for key, value in first[kind].items():
+            assert torch.equal(second[kind][key], value), f"{kind} of {key}"
+    assert second["numbers"]["train/gradient_norm"] == first["numbers"]["train/gradient_norm"]
 
 
 @pytest.mark.slow
