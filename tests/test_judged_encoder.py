@@ -77,7 +77,7 @@ def test_export_writes_the_teacher(run, tmp_path):
     assert card["method"] == "ssl_modules.dino.DINO" and card["input"]["shape"] == ["B", 3, 16, 16]
 
 
-def test_the_untrained_floor_is_the_first_encoder_and_the_numbers_are_the_teacher_s(data_dir, tmp_path):
+def test_the_floor_is_the_first_encoder_and_numbers_the_teacher_s(data_dir, tmp_path):
     protocol, method = Protocol(draws=1, k=5), build(DINO, optimizer=sgd)
     trainer = train(method, tiny(data_dir, DINO), tmp_path, callbacks=[Features(), protocol], max_epochs=2)
     first = build(DINO).encoder.state_dict()

@@ -43,7 +43,7 @@ def assert_equal_views(ours, theirs):
 # --- in the data module
 
 
-def test_views_come_in_the_order_of_their_recipes_each_with_draws_of_its_own(data_dir):
+def test_views_come_in_order_each_with_draws_of_its_own(data_dir):
     data = make_data(data_dir)
     assert [recipe.size for recipe in data.recipes] == SIZES
     assert [recipe.scale for recipe in data.recipes] == [LARGE.scale] * 2 + [SMALL.scale] * 3
