@@ -15,6 +15,7 @@ from torch import nn
 
 from launch.preflight import batch_norm_scope, summary_line
 from tests.conftest import write_random
+from tests.figure_runs import find_case
 from tests.methods import build, train
 from tests.two_processes import CASES, PICTURES, RUNS, SIMCLR, data_of, observe, write_data
 
@@ -146,18 +147,19 @@ def of_process(rank: int, world: int, **more) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize(
-    "row, words",
+    "method, number, words",
     [
-        (SIMCLR, "38 negatives an anchor (accumulation adds none)"),
-        (3, "correlations over 20 images (accumulation adds none)"),
-        (6, "19 negatives an anchor, from the batch (accumulation adds none)"),
-        (7, "16 negatives an anchor, from the memory bank"),
+        ("SimCLR", 0, "38 negatives an anchor (accumulation adds none)"),
+        ("BarlowTwins", 0, "correlations over 20 images (accumulation adds none)"),
+        ("CMC", 0, "19 negatives an anchor, from the batch (accumulation adds none)"),
+        ("CMC", 1, "16 negatives an anchor, from the memory bank"),
     ],
 )
-def test_the_summary_line_says_that_accumulation_adds_no_negatives(row, words, tmp_path):
+def test_the_summary_line_says_that_accumulation_adds_no_negatives(method, number, words, tmp_path):
     write_data(tmp_path)
-    method, data = build(CASES[row]), data_of(CASES[row], tmp_path, batch_size=20)
-    line = summary_line(train(method, data, tmp_path, accumulate_grad_batches=2, max_steps=1), method)
+    case = find_case(method, number)
+    module, data = build(case), data_of(case, tmp_path, batch_size=20)
+    line = summary_line(train(module, data, tmp_path, accumulate_grad_batches=2, max_steps=1), module)
     assert "batch 40 (20 a process, 1 processes, 2 accumulated)" in line and line.endswith(f"; {words}")
 
 
