@@ -159,8 +159,8 @@ def test_the_picture_of_views_has_each_size_to_one_scale(data_dir, tmp_path):
 
 
 def test_small_views_are_drawn_small_and_named():
-    original = np.zeros((2, 32, 32, 3), np.uint8)
-    figure = draw_views(original, [np.zeros((2, side, side, 3), np.uint8) for side in (32, 32, 16)])
+    original = np.zeros((30, 32, 32, 3), np.uint8)  # so many rows that their height is what limits them
+    figure = draw_views(original, [np.zeros((30, side, side, 3), np.uint8) for side in (32, 32, 16)])
     figure.canvas.draw()
     row = figure.axes[:4]
     # how wide a pixel of each picture is drawn
