@@ -47,6 +47,30 @@ CHARTS = [
         [(["learning_rate"], "", "", "main"), (["group_learning_rate"], "", "{part}", "second")],
     ),
     (
+        "Weight decay",
+        "as the optimizer used it",
+        1,
+        [(["weight_decay"], "", "", "main")],
+    ),
+    (
+        "Gradient",
+        "norm of all of it, before clipping",
+        1,
+        [(["gradient_norm"], "train", "", "main")],
+    ),
+    (
+        "Momentum of the teacher",
+        "share of its weights that it keeps at a step",
+        1,
+        [(["momentum"], "train", "", "main")],
+    ),
+    (
+        "Temperature of the teacher",
+        "of its softmax",
+        1,
+        [(["teacher_temperature"], "train", "", "main")],
+    ),
+    (
         "Effective rank",
         "how many directions the features use",
         1,

@@ -6,12 +6,13 @@ from torch import nn
 
 
 def compile_requested(module: nn.Module) -> bool:
-    """Whether training steps are compiled; a frozen encoder, which may run only once, is left as it is."""
-    return module.compile_steps and any(p.requires_grad for p in module.encoder.parameters())
+    """Whether training steps are compiled; where the encoder is frozen it may run only once, and is left as it is."""
+    trained = module.get_submodule(module.trained_encoder)
+    return module.compile_steps and any(p.requires_grad for p in trained.parameters())
 
 
 def compile_networks(module: nn.Module, device: torch.device) -> None:
-    """Compile in place whatever a training step may call: `module`'s networks, and the parts of its encoder.
+    """Compile in place whatever a training step may call: `module`'s networks, and the parts of its encoders.
 
     Only in training mode: compiled code does not run the hooks of callbacks, and evaluation would need code of its own,
     also for its last batch. Names in `state_dict` stay, and copies are not compiled.
@@ -25,7 +26,10 @@ def compile_networks(module: nn.Module, device: torch.device) -> None:
                 f"model.init_args.compile: {name} is recurrent, which torch.compile leaves as it is: leave compile out"
             )
     check_compiler(device)
-    for network in (*module.children(), *module.encoder.children()):
+    encoders = dict.fromkeys(
+        [module.encoder, module.get_submodule(module.trained_encoder)]
+    )  # most have but one
+    for network in (*module.children(), *(part for encoder in encoders for part in encoder.children())):
         if any(network.children()):  # a single layer gains nothing
             compile_for_training(network)
 

@@ -108,6 +108,26 @@ def test_compiled_and_uncompiled_runs_load_each_others_checkpoints(first, graphs
     assert_equal(start.weights, {name: saved[f"encoder.{name}"] for name in start.weights})
 
 
+def test_a_student_and_its_teacher_are_compiled(graphs, data_dir, tmp_path):
+    """DINO's `encoder` is the teacher, which does not learn; BYOL's is the student."""
+    for name, networks in {
+        "DINO of ResNet": ("student", "encoder"),
+        "BYOL of ResNet": ("encoder", "teacher"),
+    }.items():
+        case, ends = CASES[name], []
+        for asked in (False, True):
+            method, compiled = build(case, compile=asked), len(graphs)
+            train(method, tiny(data_dir, case), tmp_path, max_epochs=2)
+            assert (len(graphs) > compiled) == asked
+            ends.append(weights(method))
+        assert_equal(*ends)
+        for network in networks:
+            compiled = len(graphs)
+            torch.compiler.reset()
+            method.get_submodule(network).train()(torch.rand(5, 3, 16, 16))
+            assert len(graphs) > compiled, network
+
+
 @pytest.mark.slow
 def test_what_the_real_compiler_makes_trains_the_same_weights(data_dir, tmp_path):
     torch.compiler.reset()

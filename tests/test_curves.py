@@ -10,8 +10,10 @@ from callbacks.checkpointing.checkpoints import Checkpoints
 from callbacks.evaluation.features import Features
 from callbacks.evaluation.monitor_test_split import MonitorTestSplit
 from callbacks.evaluation.online_probe import OnlineProbe
+from callbacks.evaluation.optimizer_monitor import OptimizerMonitor
 from callbacks.figures.curves import Curves, find_best_row, group_metrics, zoom_axis
 from callbacks.loggers.csv import CSVLogger
+from ssl_modules.schedules import move_by_cosine
 from tests.figure_runs import find_case, fit_case, read_figure, write_numbers
 
 
@@ -66,6 +68,25 @@ def test_series_are_the_columns_of_the_file(tmp_path):
     logger.log_metrics({"epoch": 1, "a": 4.0}, step=2)  # logged again: the last counts
     series = CSVLogger(str(tmp_path)).read_series()
     assert series["a"].tolist() == [[0, 0, 1], [1, 2, 4]] and series["b"].tolist() == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_optimizer_and_teacher_have_panels_where_they_were_logged(moves, data_dir, tmp_path):
+    case = find_case("DINO" if moves else "SimCLR")
+    monitor, shared = ([OptimizerMonitor()], {"weight_decay_end": 0.4}) if moves else ([], {})
+    options = {"max_epochs": 2, "log_every_n_steps": 1, "shared": shared}
+    trainer = fit_case(case, data_dir, tmp_path, *monitor, Curves(), **options)
+    _, arrays = read_figure(tmp_path, "curves")
+    names = {"train/gradient_norm", "train/momentum", "train/teacher_temperature", "weight_decay"}
+    assert names & arrays.keys() == (names if moves else set())
+    if moves:
+        assert len(arrays["train/gradient_norm"]) == len(arrays["weight_decay"]) == trainer.global_step
+        decay = [move_by_cosine(0.01, 0.4, step / trainer.global_step) for step in range(trainer.global_step)]
+        np.testing.assert_allclose(arrays["weight_decay"][:, 2], decay, rtol=1e-5)
+    series = CSVLogger(str(tmp_path)).read_series()
+    titles = list(group_metrics(series, ["momentum", "teacher_temperature"]))
+    panels = ["momentum", "teacher temperature", "gradient norm", "weight decay"]
+    assert [title for title in titles if title in panels] == (panels if moves else [])
 
 
 @pytest.mark.parametrize("method", ["SimCLR", "VAE", "Classifier", "Autoencoder"])

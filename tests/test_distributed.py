@@ -15,6 +15,7 @@ from torch import nn
 
 from launch.preflight import batch_norm_scope, summary_line
 from tests.conftest import write_random
+from tests.figure_runs import find_case
 from tests.methods import build, train
 from tests.two_processes import CASES, PICTURES, RUNS, SIMCLR, data_of, observe, write_data
 
@@ -35,8 +36,14 @@ def place(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def two(place) -> dict:
-    return torch.load(place / "two_processes.pt", weights_only=True)
+def ranks(place) -> list[dict]:
+    """What each process noted."""
+    return [torch.load(place / f"rank_{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def two(ranks) -> dict:
+    return ranks[0]
 
 
 def alone(name: str, place: Path) -> dict:
@@ -49,16 +56,28 @@ def alone(name: str, place: Path) -> dict:
 def test_two_processes_train_what_one_trains(name, two, place):
     both, one = two[name], alone(name, place)
     torch.testing.assert_close(both["losses"], one["losses"], atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(both["bank"], one["bank"], atol=1e-5, rtol=1e-5)
-    for kind in ("gradients", "weights"):
+    for kind in ("gradients", "weights", "buffers"):
+        assert both[kind].keys() == one[kind].keys()
         for key, value in one[kind].items():
             says = f"{kind} of {key}: {{}}".format
             torch.testing.assert_close(both[kind][key], value, atol=1e-5, rtol=1e-5, msg=says)
     numbers = both["numbers"]
     assert numbers.keys() == one["numbers"].keys()
-    assert {"train/loss", "train/loss_step", "val/knn20_top1", "val/effective_rank"} <= numbers.keys()
+    always = {"train/loss", "train/loss_step", "train/gradient_norm", "val/knn20_top1", "val/effective_rank"}
+    assert always <= numbers.keys()
     for key, values in one["numbers"].items():
         assert numbers[key] == pytest.approx(values, rel=1e-4, abs=1e-5), key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_both_processes_end_with_the_same_bits_and_numbers(name, ranks):
+    first, second = (rank[name] for rank in ranks)
+    for kind in ("gradients", "weights", "buffers"):
+        assert first[kind].keys() == second[kind].keys()
+        for key, value in first[kind].items():
+            assert torch.equal(second[kind][key], value), f"{kind} of {key}"
+    assert second["numbers"]["train/gradient_norm"] == first["numbers"]["train/gradient_norm"]
 
 
 @pytest.mark.slow
@@ -128,18 +147,19 @@ def of_process(rank: int, world: int, **more) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize(
-    "row, words",
+    "method, number, words",
     [
-        (SIMCLR, "38 negatives an anchor (accumulation adds none)"),
-        (3, "correlations over 20 images (accumulation adds none)"),
-        (6, "19 negatives an anchor, from the batch (accumulation adds none)"),
-        (7, "16 negatives an anchor, from the memory bank"),
+        ("SimCLR", 0, "38 negatives an anchor (accumulation adds none)"),
+        ("BarlowTwins", 0, "correlations over 20 images (accumulation adds none)"),
+        ("CMC", 0, "19 negatives an anchor, from the batch (accumulation adds none)"),
+        ("CMC", 1, "16 negatives an anchor, from the memory bank"),
     ],
 )
-def test_the_summary_line_says_that_accumulation_adds_no_negatives(row, words, tmp_path):
+def test_the_summary_line_says_that_accumulation_adds_no_negatives(method, number, words, tmp_path):
     write_data(tmp_path)
-    method, data = build(CASES[row]), data_of(CASES[row], tmp_path, batch_size=20)
-    line = summary_line(train(method, data, tmp_path, accumulate_grad_batches=2, max_steps=1), method)
+    case = find_case(method, number)
+    module, data = build(case), data_of(case, tmp_path, batch_size=20)
+    line = summary_line(train(module, data, tmp_path, accumulate_grad_batches=2, max_steps=1), module)
     assert "batch 40 (20 a process, 1 processes, 2 accumulated)" in line and line.endswith(f"; {words}")
 
 

@@ -10,6 +10,7 @@ import pytest
 from reports.accuracies import read_accuracies
 from reports.chart import Line, pack_chart, thin_curve
 from reports.checks import check_run
+from reports.curves import draw_run_curves
 from reports.report import render_report, write_report
 from reports.run import NoRunError, load_run
 from reports.scale import make_scale
@@ -61,6 +62,21 @@ def test_nothing_is_loaded_from_anywhere_and_every_picture_has_words(make_run):
     images = re.findall(r"<img[^>]*>", html)
     assert len(images) == 3 and all(re.search(r'alt="[^"]+"', image) for image in images)
     assert html.count('class="plot"') == html.count('class="plot" role="img" aria-label=') == 3
+
+
+def test_optimizer_and_teacher_have_charts_where_they_were_logged(make_run):
+    logged = {
+        "weight_decay": "Weight decay",
+        "train/gradient_norm": "Gradient",
+        "train/momentum": "Momentum of the teacher",
+        "train/teacher_temperature": "Temperature of the teacher",
+    }
+    plain = load_run(make_run())
+    rows = [row | dict.fromkeys(logged, 0.1 * epoch) for epoch, row in enumerate(USUAL)]
+    charts, others = draw_run_curves(load_run(make_run([*rows, *FINAL], name="distilled")))
+    titles = {chart["title"] for chart in charts}
+    assert set(logged.values()) <= titles and not others
+    assert not set(logged.values()) & {chart["title"] for chart in draw_run_curves(plain)[0]}
 
 
 def test_pictures_of_one_kind_are_told_apart(make_run):

@@ -1,5 +1,5 @@
 """A short training whose every number is noted. As a program, under torchrun, it does all of them on two processes:
-`torchrun --nproc-per-node 2 -m tests.two_processes FOLDER`.
+`torchrun --nproc-per-node 2 -m tests.two_processes FOLDER`. Each process writes `rank_N.pt`.
 """
 
 import os
@@ -19,6 +19,7 @@ from callbacks.evaluation.collapse import Collapse
 from callbacks.evaluation.features import Features
 from callbacks.evaluation.knn import KNN
 from callbacks.evaluation.online_probe import OnlineProbe
+from callbacks.evaluation.optimizer_monitor import OptimizerMonitor
 from callbacks.evaluation.protocol import Protocol
 from callbacks.figures.cam import CAM
 from callbacks.figures.cka import CKA
@@ -96,10 +97,11 @@ def data_of(case: Case, folder: Path, batch_size: int) -> LightningDataModule:
 
 
 def without_batch_norm(module: nn.Module) -> nn.Module:
-    """Layer norms in their place: those across processes do not exist on CPUs."""
+    """Layer norms in their place: those across processes do not exist on CPUs. A teacher's are not trained either."""
     for name, part in module.named_children():
         if isinstance(part, nn.BatchNorm1d):
-            setattr(module, name, nn.LayerNorm(part.num_features))
+            trained = all(p.requires_grad for p in part.parameters())
+            setattr(module, name, nn.LayerNorm(part.num_features).requires_grad_(trained))
         else:
             without_batch_norm(part)
     return module
@@ -137,6 +139,17 @@ class Book(Logger):
             self.values[name].append(float(value))
 
 
+def read_buffers(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Name -> buffer of what steps move in the same way on all processes: not the statistics of batch norms."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+    statistics = {id(buffer) for norm in norms for buffer in norm.buffers()}
+    return {
+        name: buffer.clone()
+        for name, buffer in module.named_buffers()
+        if buffer.is_floating_point() and id(buffer) not in statistics
+    }
+
+
 def observe(run: Run, data_dir: Path, folder: Path, processes: int) -> dict[str, Any]:
     """Train for so many optimizer steps, test, and return what was noted. Pictures go to `folder`."""
     case, notes, book = CASES[run.case], Notes(), Book()
@@ -148,6 +161,7 @@ def observe(run: Run, data_dir: Path, folder: Path, processes: int) -> dict[str,
         OnlineProbe(),
         KNN(every_n_epochs=1),
         Collapse(),
+        OptimizerMonitor(),
         *(callback() for callback in run.callbacks),
         notes,
     ]
@@ -162,7 +176,7 @@ def observe(run: Run, data_dir: Path, folder: Path, processes: int) -> dict[str,
         "losses": torch.stack(notes.losses),
         "gradients": notes.gradients[0],
         "weights": {name: p.detach() for name, p in method.named_parameters()},
-        "bank": getattr(method, "bank", torch.zeros(0)),
+        "buffers": read_buffers(method),
         "numbers": dict(book.values),
     }
 
@@ -171,5 +185,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     place, rank = Path(sys.argv[1]), os.environ["RANK"]
     results = {name: observe(run, place, place / f"rank_{rank}", processes=2) for name, run in RUNS.items()}
-    if rank == "0":
-        torch.save(results, place / "two_processes.pt")
+    torch.save(results, place / f"rank_{rank}.pt")

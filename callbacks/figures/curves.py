@@ -38,7 +38,9 @@ def group_metrics(series: Series, measured: list[str]) -> dict[str, list[str]]:
     groups = {"loss": [f"{split}/loss" for split in COLORS]}
     groups["accuracy, %"] = sorted(accuracies, key=lambda name: name.split("/")[::-1])
     groups |= {
-        name: [f"{split}/{name}" for split in COLORS] for name in measured if not read_name(name).is_top1
+        name.replace("_", " "): [f"{split}/{name}" for split in COLORS]
+        for name in measured
+        if not read_name(name).is_top1
     }
     groups["gradient norm"] = ["train/gradient_norm"]
     groups["weight decay"] = ["weight_decay"]
@@ -100,7 +102,7 @@ def draw_curves(series: Series, panels: dict[str, list[str]], length: int, best:
         axis.set_ylabel(text, fontsize=9)
         if best:
             axis.axvline(best["epoch"], color=ACCENT, linewidth=1, linestyle=":")
-        if text != "learning rate":
+        if any(read_name(name).split for name in names):
             axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8, colors=INK)

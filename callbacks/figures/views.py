@@ -49,18 +49,24 @@ def draw_views(original: np.ndarray, views: list[np.ndarray]) -> plt.Figure:
 
     Views of several sizes are drawn to one scale.
     """
-    rows, columns = len(original), len(views)
-    largest = max(view.shape[1] for view in views)
-    figure, axes = plt.subplots(rows, columns + 1, figsize=(columns + 1, rows + 0.4), squeeze=False)
+    rows, sides = len(original), [view.shape[1] for view in views]
+    largest = max(sides)
+    widths = [largest, *sides]
+    figure, axes = plt.subplots(
+        rows,
+        len(widths),
+        figsize=(sum(widths) / largest, rows + 0.4),
+        squeeze=False,
+        gridspec_kw={"width_ratios": widths},
+    )
     for row, axis_row in enumerate(axes):
         for axis, pictures in zip(axis_row, [original, *views], strict=True):
             axis.imshow(pictures[row].squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-            if axis is not axis_row[0]:
-                margin = (largest - pictures.shape[1]) / 2
-                side = -0.5 - margin, largest - margin - 0.5
-                axis.set(xlim=side, ylim=side[::-1])
             axis.set_axis_off()
-    sizes = sorted({view.shape[1] for view in views}, reverse=True)
+        for axis, side in zip(axis_row[1:], sides, strict=True):  # as high as the largest, to have its scale
+            margin = (largest - side) / 2
+            axis.set_ylim(largest - margin - 0.5, -0.5 - margin)
+    sizes = sorted(set(sides), reverse=True)
     note = f", of {' and '.join(map(str, sizes))} px" if len(sizes) > 1 else ""
     axes[0, 0].set_title("original", fontsize=9)
     axes[0, 1].set_title(f"views as trained on{note}", fontsize=9, loc="left")
