@@ -1,4 +1,4 @@
-"""Checkpoints, read: nothing but tensors and plain types is unpickled."""
+"""Reading of checkpoints, which unpickles nothing but tensors and plain types."""
 
 from pathlib import Path
 from typing import Any
@@ -8,21 +8,21 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 
 def read_checkpoint(path: Path, device: str = "meta", option: str = "--ckpt_path") -> dict[str, Any]:
-    """A checkpoint of Lightning.
+    """Read a checkpoint that Lightning wrote.
 
     Args:
-        path: of the file.
+        path: path of the file.
         device: where its tensors go; `meta` reads all but their content.
-        option: that names the file, for the message.
+        option: the option that gave the path, for error messages.
 
     Raises:
-        MisconfigurationException: no such file, or one that is no checkpoint.
+        MisconfigurationException: the file does not exist or is no checkpoint.
     """
     if not path.is_file():
         raise MisconfigurationException(f"{option} {path}: no such file")
     try:
         checkpoint = torch.load(path, map_location=device, weights_only=True, mmap=device == "meta")
-    except Exception as error:  # torch raises whatever the damage leads to
+    except Exception as error:  # which one depends on the damage
         raise MisconfigurationException(
             f"{option} {path} cannot be read as a checkpoint ({type(error).__name__}): give another one"
         ) from error
@@ -34,18 +34,21 @@ def read_checkpoint(path: Path, device: str = "meta", option: str = "--ckpt_path
 
 
 def encoder_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """Weights of the encoder of any method's checkpoint, under the encoder's own names."""
+    """Return the encoder's weights from any method's checkpoint, under the encoder's own names."""
     prefix = "encoder."
-    weights = checkpoint["state_dict"]
-    return {name.removeprefix(prefix): weights[name] for name in weights if name.startswith(prefix)}
+    weights = checkpoint["state_dict"].items()
+    return {name.removeprefix(prefix): weight for name, weight in weights if name.startswith(prefix)}
 
 
 def upgrade_checkpoint(checkpoint: dict[str, Any]) -> None:
-    """Move the sums of an unfinished epoch from where they once lay, among the weights, to the callback's state."""
-    prefix, sums = "means.", {}
-    for name in [name for name in checkpoint["state_dict"] if name.startswith(prefix)]:
-        metric, kind = name.removeprefix(prefix).rsplit(".", 1)
-        sums.setdefault(metric, {})[kind] = checkpoint["state_dict"].pop(name)
+    """Move an unfinished epoch's sums of metrics to the callback's state; older checkpoints have them as weights."""
+    prefix = "means."
+    weights = checkpoint["state_dict"]
+    sums: dict[str, dict[str, torch.Tensor]] = {}
+    for name in list(weights):
+        if name.startswith(prefix):
+            metric, kind = name.removeprefix(prefix).rsplit(".", 1)
+            sums.setdefault(metric, {})[kind] = weights.pop(name)
     if sums:
-        rows = {metric: torch.stack([sum_["mean_value"], sum_["weight"]]) for metric, sum_ in sums.items()}
+        rows = {metric: torch.stack([pair["mean_value"], pair["weight"]]) for metric, pair in sums.items()}
         checkpoint.setdefault("callbacks", {})["EpochMeans"] = {"sums": rows}

@@ -1,4 +1,4 @@
-"""Wires a method, a data set and callbacks, which a config names, into a Trainer and a run folder."""
+"""The command line of training: it builds what a config names, runs it and keeps the run folder."""
 
 import logging
 import sys
@@ -41,17 +41,17 @@ DEFAULTS = {"default_config_files": [str(ROOT / "configs" / "defaults.yaml")], "
 class CLI(LightningCLI):
     """LightningCLI with run folders: config -> Trainer, module, data -> fit, test once, report.
 
-    `parse_and_run` does the whole work, so that what a run has come to is known where it fails.
+    `parse_and_run` does the work, not the constructor: after a failure, `run_verb` still has this object to read.
     """
 
-    lock: FileLock | None = None  # on the run folder of a training
+    lock: FileLock | None = None  # on the run folder of a fit
     run: RunFolder | None = None
 
     def __init__(self):
-        """Nothing yet."""
+        """Do nothing: LightningCLI's constructor would parse and run."""
 
     def parse_and_run(self) -> None:
-        """Parse, build and run."""
+        """Parse the command line, build what it names and run the verb."""
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -79,34 +79,34 @@ class CLI(LightningCLI):
             "--allow_any_class",
             type=bool,
             default=False,
-            help="let a config name classes of other libraries too; only on the command line",
+            help="let a config name classes of any library; only on the command line",
         )
         parser.link_arguments("seed_everything", "data.init_args.seed")
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
 
     def _parse_ckpt_path(self) -> None:
-        """Nothing: a checkpoint's hyper-parameters must not override what the user asked for."""
+        """Do nothing: a checkpoint's hyper-parameters must not override what the user asked for."""
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         check_class_rights(config)
-        self.fill_in(config)
-        self.leave_out(config)
+        self.resolve_auto_options(config)
+        self.drop_unwanted(config)
         if self.subcommand in FOLDERLESS:
-            self.run_alone(config.trainer)
+            self.use_one_process(config.trainer)
         else:
             check_started_by_srun()
             self.open_run_folder(config)
 
-    def fill_in(self, config: Any) -> None:
-        """Put what is used in the place of what says that launch is to find it."""
+    def resolve_auto_options(self, config: Any) -> None:
+        """Replace `precision: auto` by this machine's, and a missing experiment name by the config file's."""
         if config.trainer.precision == "auto":
             config.trainer.precision = fast_precision()
         stem = Path(str(config.config[0])).stem if config.config else "unnamed"
         config.experiment = config.experiment or stem
 
-    def leave_out(self, config: Any) -> None:
-        """Take out callbacks and loggers that `without` names, and those given twice."""
+    def drop_unwanted(self, config: Any) -> None:
+        """Drop callbacks and loggers that `without` names, and all but the last of those given twice."""
         trainer = config.trainer
         loggers = trainer.logger if isinstance(trainer.logger, list) else []
         without = current_names(config.without, [*(trainer.callbacks or []), *loggers])
@@ -114,10 +114,10 @@ class CLI(LightningCLI):
         trainer.callbacks = drop_by_name(trainer.callbacks or [], without + no_bar)
         if loggers:
             trainer.logger = drop_by_name(loggers, without)
-        config.without = []  # done: the stored config has what is left
+        config.without = []  # the stored config lists only what stayed
 
-    def run_alone(self, trainer: Any) -> None:
-        """One process without loggers, and without callbacks but for the progress bar."""
+    def use_one_process(self, trainer: Any) -> None:
+        """Set the trainer to one process, without loggers and with no callback but the progress bar."""
         bar = [item for item in trainer.callbacks if short_class_name(item) == "TQDMProgressBar"]
         trainer.callbacks, trainer.logger = bar, False
         trainer.devices, trainer.num_nodes, trainer.strategy = 1, 1, "auto"
@@ -126,11 +126,11 @@ class CLI(LightningCLI):
 
     def open_run_folder(self, config: Any) -> None:
         """Choose and lock the run folder, and point Trainer and loggers to it."""
-        stored, trainer = config.clone(), config.trainer
+        trainer, stored = config.trainer, config.clone()
         if stored.ckpt_path == "last":
-            stored.ckpt_path = None  # the stored config makes the whole run again
-        text = self._parser(self.subcommand).dump(stored, skip_none=False)
-        folder = self.run_folder(config)
+            stored.ckpt_path = None  # the stored config repeats the run from its start
+        config_yaml = self._parser(self.subcommand).dump(stored, skip_none=False)
+        folder = self.choose_run_folder(config)
         if self.subcommand == "fit" and not _get_rank():
             self.lock = lock_run(folder)
         trainer.default_root_dir = str(folder)
@@ -140,21 +140,24 @@ class CLI(LightningCLI):
                 logger.init_args.id = find_wandb_id(config.ckpt_path, folder)
             if "name" in logger.init_args and logger.init_args.name is None:
                 logger.init_args.name = f"{folder.parent.name}/{folder.name}"
-        self.run = RunFolder(folder, text, yaml.safe_load(text))
+        self.run = RunFolder(folder, config_yaml, yaml.safe_load(config_yaml))
 
-    def run_folder(self, config: Any) -> Path:
-        """A new version, with `ckpt_path: last` the newest unfinished one, or the one that this job began before Slurm
-        queued it again. Only the first rank makes folders."""
+    def choose_run_folder(self, config: Any) -> Path:
+        """Return the folder to write to, and set `ckpt_path` to the checkpoint to resume from.
+
+        It is the folder that this job began before Slurm requeued it, with `ckpt_path: last` that of the newest
+        unfinished run, and otherwise a new version. Only the first rank makes folders.
+        """
         experiment = Path(config.runs_dir) / config.experiment
-        if self.subcommand == "fit" and (begun := find_requeued_run(experiment)):
-            folder, saved = begun
-            if saved or config.ckpt_path != "last":
-                config.ckpt_path = saved or config.ckpt_path
+        if self.subcommand == "fit" and (requeued := find_requeued_run(experiment)):
+            folder, checkpoint = requeued
+            if checkpoint or config.ckpt_path != "last":
+                config.ckpt_path = checkpoint or config.ckpt_path
                 return folder
         if config.ckpt_path == "last":
             if self.subcommand != "fit":
                 raise MisconfigurationException(
-                    f"--ckpt_path last goes on with a training: give {self.subcommand} RUN/checkpoints/last.ckpt"
+                    f"only fit takes --ckpt_path last: give {self.subcommand} RUN/checkpoints/last.ckpt"
                 )
             folder, config.ckpt_path = find_latest_unfinished(experiment, config.seed_everything)
             return folder
@@ -166,12 +169,14 @@ class CLI(LightningCLI):
                 )
         elif config.ckpt_path:
             read_checkpoint(Path(config.ckpt_path))
-        return make_new_version(experiment) if not _get_rank() else experiment / "of_rank_0"
+        if _get_rank():
+            return experiment / "of_rank_0"  # other ranks write nothing, so the name does not matter
+        return make_new_version(experiment)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         try:
             trainer = super().instantiate_trainer(**kwargs)
-        except (ValueError, RuntimeError) as error:  # what Lightning says of options that do not go together
+        except (ValueError, RuntimeError) as error:  # Lightning refuses options that contradict each other
             raise MisconfigurationException(join_lines(str(error))) from error
         if self.subcommand not in FOLDERLESS:
             trainer.callbacks[:0] = [self.run, Preflight(), EpochMeans()]
@@ -201,10 +206,10 @@ class CLI(LightningCLI):
 
 
 def run_verb(args: list[str]) -> int:
-    """Exit status; what a user can put right is said in one line."""
+    """Run the command line of one verb and return its exit status; a user's mistake is explained in one line."""
     quiet_lightning()
     args = [rename_argument(arg) for arg in args]
-    sys.argv[1:] = args  # LightningCLI reads them there, and so do the processes that Lightning starts
+    sys.argv[1:] = args  # LightningCLI and the processes that Lightning starts read them there
     restrict_classes(ROOT, args)
     cli = CLI()
     try:
@@ -227,25 +232,26 @@ def run_verb(args: list[str]) -> int:
 
 
 def close_run_folder(folder: Path) -> None:
-    """The last look at a run folder, however the run ended: write the report, or remove a folder that stayed empty."""
+    """Write the report, however the run ended, or remove the folder if it is still empty."""
     try:
         if not any(folder.iterdir()):
             folder.rmdir()
         elif (folder / "metrics.csv").is_file():
             print(f"run folder: {folder}\nreport: {write_report(folder)}")
     except (OSError, ValueError) as error:
-        print(
-            f"error: no report of {folder}: {error}; python cli.py report {folder} tries again",
-            file=sys.stderr,
-        )
+        advice = f"try again with: python cli.py report {folder}"
+        print(f"error: no report of {folder}: {error}; {advice}", file=sys.stderr)
 
 
 def quiet_lightning() -> None:
-    """Leave out advertisements, warnings of what is meant, and one that Lightning 2.6 gets from torch 2.14."""
+    """Silence Lightning's advertisements, and its warnings of what is intended here."""
     rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     rank_zero.addFilter(lambda record: "Tip:" not in record.msg)
+    # Lightning 2.6 calls what torch 2.14 deprecates
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
+    # a frozen encoder
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
-    # launch.slurm says where it is needed
+    # launch.slurm asks for srun where a job needs it
     warnings.filterwarnings("ignore", message="The `srun` command is available")
-    warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # no val split
+    # data without a validation split
+    warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")

@@ -1,4 +1,4 @@
-"""What the run was: config.yaml and provenance.json in the run folder, from the first second to the last."""
+"""The record of a run in its folder, kept from its start to its end: config.yaml and provenance.json."""
 
 import json
 import os
@@ -25,8 +25,10 @@ PACKAGES = ("torch", "lightning", "torchvision", "torchmetrics", "numpy", "sciki
 
 
 def read_commit() -> tuple[str | None, bool | None]:
-    """Of the project's checkout, and whether files differ from it; (None, None) outside git, also in the packages of
-    somebody else's checkout."""
+    """Read the commit of the project's checkout, and whether tracked files differ from it.
+
+    Both are None outside git, and where the project is installed inside another project's checkout.
+    """
     here = Path(__file__).parent
 
     def git(*args: str) -> str:
@@ -41,17 +43,19 @@ def read_commit() -> tuple[str | None, bool | None]:
         return None, None
 
 
-def cpu_name() -> str:
+def read_cpu_name() -> str:
     info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
-    return names[0].split(":")[1].strip() if names else platform.processor() or platform.machine()
+    for line in info.read_text().splitlines() if info.exists() else []:
+        if "model name" in line:
+            return line.split(":")[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def list_hardware() -> dict:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
-        "cpu": cpu_name(),
+        "cpu": read_cpu_name(),
         "cores": len(os.sched_getaffinity(0)),
         "gpus": gpus,
         "memory_gb": round(memory, 1),
@@ -59,11 +63,11 @@ def list_hardware() -> dict:
 
 
 def read_lineage(ckpt: str | None) -> list[dict]:
-    """What led to the encoder of a checkpoint in a run folder, oldest first: each run's name, config and provenance.
+    """List the runs that led to a checkpoint's encoder, oldest first: each one's name, config and provenance.
 
-    Nothing where its folder does not say, or not any more.
+    The list is empty without a checkpoint, or where its run folder has no such files.
     """
-    run = Path(ckpt or "").absolute().parent.parent
+    run = Path(ckpt or "").absolute().parent.parent  # RUN/checkpoints/last.ckpt
     try:
         config = yaml.safe_load((run / "config.yaml").read_text())
         provenance = json.loads((run / "provenance.json").read_text())
@@ -71,19 +75,21 @@ def read_lineage(ckpt: str | None) -> list[dict]:
         return []
     config = {key: config.get(key) for key in ("seed_everything", "trainer", "model", "data")}
     config["trainer"] = {key: (config["trainer"] or {}).get(key) for key in ("max_epochs", "max_steps")}
-    facts = {
-        key: provenance.get(key) for key in ("method", "data", "class_names", "commit", "epochs", "state")
-    }
+    facts = ("method", "data", "class_names", "commit", "epochs", "state")
+    provenance_facts = {key: provenance.get(key) for key in facts}
     name = "/".join(run.parts[-2:])
-    return [*(provenance.get("stages") or []), {"run": name, "config": config, "provenance": facts}]
+    return [
+        *(provenance.get("stages") or []),
+        {"run": name, "config": config, "provenance": provenance_facts},
+    ]
 
 
 class RunFolder(Callback):
-    """Writes config.yaml and provenance.json, gives the full config to every logger, and collects warnings.
+    """Writes config.yaml and provenance.json, gives the full config to every logger, and counts warnings.
 
     Args:
-        folder: the run's; only the first rank writes there.
-        config: the complete configuration, as YAML.
+        folder: the run folder; only the first rank writes there.
+        config: the full config, as YAML.
         hparams: the same as a dict, for the loggers.
     """
 
@@ -91,18 +97,19 @@ class RunFolder(Callback):
         self.folder, self.config, self.hparams = folder, config, hparams
         self.warnings: Counter[str] = Counter()
         self.facts: dict = {}
-        self.began = perf_counter()
-        self.wall_before = 0.0
+        self.start_s = perf_counter()
+        self.earlier_wall_s = 0.0  # of a resumed run, until it stopped
         self.exception: BaseException | None = None  # what ended the run
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         if self.facts or not trainer.is_global_zero:
             return
-        with suppress(FileNotFoundError, ValueError):  # new, or cut short by a crash of the system
-            before = json.loads((self.folder / "provenance.json").read_text())  # of a run that goes on
-            self.wall_before = before.get("wall_s") or 0.0
+        # a new run has no provenance yet, and a crash of the system may have left half of it
+        with suppress(FileNotFoundError, ValueError):
+            earlier = json.loads((self.folder / "provenance.json").read_text())
+            self.earlier_wall_s = earlier.get("wall_s") or 0.0
         (self.folder / "config.yaml").write_text(self.config)
-        self.collect_warnings()
+        self.count_warnings()
         sha, dirty = read_commit()
         self.facts = {
             "verb": trainer.state.fn.value,
@@ -124,9 +131,9 @@ class RunFolder(Callback):
             "class_names": trainer.datamodule.class_names,
             "examples": {name: len(split) for name, split in trainer.datamodule.datasets.items()},
         }
-        rows = trainer.datamodule.datasets["train"]
-        if hasattr(rows, "images"):
-            self.facts |= {"unit": "images", "image_size": list(rows.images.shape[1:])}
+        dataset = trainer.datamodule.datasets["train"]
+        if hasattr(dataset, "images"):
+            self.facts |= {"unit": "images", "image_size": list(dataset.images.shape[1:])}
         else:
             self.facts["unit"] = "examples"
         if stages := read_lineage(self.hparams["model"]["init_args"].get("ckpt")):
@@ -135,14 +142,15 @@ class RunFolder(Callback):
             logger.log_hyperparams(self.hparams | {"commit": sha, "uncommitted_changes": dirty})
         self.write_provenance(trainer, "running")
 
-    def collect_warnings(self) -> None:
-        show = warnings.showwarning
+    def count_warnings(self) -> None:
+        """Count each warning that is shown from now on."""
+        show_warning = warnings.showwarning
 
-        def keep(message, category, *where, **more) -> None:
+        def count_and_show(message, category, *args, **kwargs) -> None:
             self.warnings[str(message)] += 1
-            show(message, category, *where, **more)
+            show_warning(message, category, *args, **kwargs)
 
-        warnings.showwarning = keep
+        warnings.showwarning = count_and_show
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.write_provenance(trainer, "running")
@@ -150,7 +158,7 @@ class RunFolder(Callback):
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         self.exception = exception
         state = "interrupted" if isinstance(exception, KeyboardInterrupt | SystemExit) else "failed"
-        with suppress(OSError):  # a disk that is full may be what ended the run
+        with suppress(OSError):  # a full disk may be what ended the run
             self.write_provenance(trainer, state, error=f"{type(exception).__name__}: {exception}")
 
     @rank_zero_only
@@ -161,7 +169,7 @@ class RunFolder(Callback):
             "state": state,
             "error": error,
             "ended": datetime.now().isoformat(timespec="seconds"),
-            "wall_s": round(self.wall_before + perf_counter() - self.began, 1),
+            "wall_s": round(self.earlier_wall_s + perf_counter() - self.start_s, 1),
             "epochs": trainer.current_epoch,
             "max_epochs": trainer.max_epochs,
             "steps": trainer.global_step,

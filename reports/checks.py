@@ -1,4 +1,4 @@
-"""Four questions that every run is asked, each with an answer in a word and the evidence."""
+"""Four checks of every run: a question each, its answer in a word, and the evidence."""
 
 from typing import NamedTuple
 
@@ -11,11 +11,11 @@ from reports.formatting import format_points
 from reports.run import Run
 from reports.thresholds import PAR, detect_collapse, find_trend
 
-FINE, LOOK, UNKNOWN = "fine", "look", "unknown"  # states of an answer
+FINE, LOOK, UNKNOWN = "fine", "look", "unknown"  # states of a check: `look` asks the reader to look closer
 
 
 class Check(NamedTuple):
-    """An answer: whether it is fine, calls for a look or is unknown; in a word; and why."""
+    """One question with the state of its answer, the answer in a word, and the evidence for it."""
 
     question: str
     state: str
@@ -41,12 +41,13 @@ def check_floor(run: Run) -> tuple[str, str, str]:
     evidence += f"untrained ({SPLITS[main.split]})."
     if main.gain("untrained") > PAR:
         return FINE, "Yes", evidence
-    return LOOK, "No" if main.gain("untrained") < -PAR else "Hardly", evidence
+    answer = "No" if main.gain("untrained") < -PAR else "Hardly"
+    return LOOK, answer, evidence
 
 
 def check_collapse(run: Run) -> tuple[str, str, str]:
     if (collapse := detect_collapse(run)) is None:
-        return UNKNOWN, "Not known", "Nobody measured the spread of features."
+        return UNKNOWN, "Not known", "The spread of the features was not measured."
     has_collapsed, evidence = collapse
     state, answer = (LOOK, "Yes") if has_collapsed else (FINE, "No")
     return state, answer, f"{evidence.capitalize()}."
@@ -65,17 +66,22 @@ def check_convergence(run: Run) -> tuple[str, str, str]:
 
 
 def check_overfitting(run: Run) -> tuple[str, str, str]:
-    """By the classifier's accuracies, else by the losses, on training and on validation at the end."""
+    """Compare training and validation at the end: the classifier's accuracies or, without them, the losses."""
     if pair := read_pair(run, "train/top1", "val/top1"):
-        (train, val), best = pair[0], pair[1].max()
+        (train, val), val_accuracies = pair
+        best = val_accuracies.max()
         evidence = f"Accuracy {100 * train:.1f} % on training, {100 * val:.1f} % on validation"
         if best - val > PAR / 100:
             return LOOK, "Past its best", f"{evidence}, {100 * best:.1f} % at best."
-        return (LOOK, "Some", f"{evidence}.") if train - val > 0.1 else (FINE, "No", f"{evidence}.")
+        if train - val > 0.1:
+            return LOOK, "Some", f"{evidence}."
+        return FINE, "No", f"{evidence}."
     if pair := read_pair(run, "train/loss", "val/loss"):
-        (train, val), best = pair[0], pair[1].min()
+        (train, val), val_losses = pair
+        best = val_losses.min()
         evidence = f"Loss {train:.3g} on training, {val:.3g} on validation"
         if val - best > 0.05 * abs(best):
             return LOOK, "Past its best", f"{evidence}, {best:.3g} at best."
-        return FINE, "No", f"{evidence}, lowest at the end." if np.isclose(val, best) else f"{evidence}."
+        at_lowest = ", lowest at the end" if np.isclose(val, best) else ""
+        return FINE, "No", f"{evidence}{at_lowest}."
     return UNKNOWN, "Not known", "The method has no loss on validation to compare."

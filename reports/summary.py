@@ -1,6 +1,6 @@
 """The sentences at the top of a report, computed from its numbers.
 
-What is unknown is left out; *stars* mark what is bold.
+They leave out what is unknown; *stars* mark bold words.
 """
 
 import numpy as np
@@ -18,12 +18,13 @@ STATES = {"interrupted": "was interrupted", "failed": "failed", "running": "has 
 
 
 def summarize_run(run: Run, ceiling: Run | None = None) -> list[str]:
-    """Whether it ended, and what it learned; `check_run` asks whether it collapsed, converged and overfitted."""
+    """Say whether the run finished and what it learned; `check_run` tells if it collapsed, converged and overfitted."""
     return [sentence for sentence in (describe_end(run), describe_learning(run, ceiling)) if sentence]
 
 
 def describe_end(run: Run) -> str:
-    state, sentence = run.provenance.get("state"), ""
+    state = run.provenance.get("state")
+    sentence = ""
     if state in STATES:
         progress = format_progress(run)
         sentence = f"The run *{STATES[state]}*" + (f" ({progress})." if progress else ".")
@@ -38,20 +39,27 @@ def describe_end(run: Run) -> str:
 def describe_learning(run: Run, ceiling: Run | None = None) -> str:
     accuracies = [accuracy for accuracy in read_accuracies(run) if accuracy.percent() is not None]
     if not accuracies:
-        return "No accuracy of a fixed protocol is known, so what it learned cannot be said."
-    accuracies.sort(key=lambda accuracy: accuracy.gain("untrained") is None)  # what has a floor says most
-    main, *others = accuracies
-    others = [accuracy for accuracy in others if accuracy.split == main.split]
-    gains = [gain for accuracy in (main, *others) if (gain := accuracy.gain("untrained")) is not None]
-    sentence = f"{_judge_gains(gains)}{_name_protocol(main)} is right on *{main.percent():.1f} %* of the "
-    sentence += f"{SPLITS[main.split]} split{_compare_floors(main, compute_chance(run))}"
-    sentence += f"{_compare_ceiling(run, main, ceiling)}."
+        return "No accuracy of a fixed protocol is known, so it is unknown what the run learned."
+    accuracies.sort(key=lambda accuracy: accuracy.gain("untrained") is None)  # those with a floor first
+    main = accuracies[0]
+    others = [accuracy for accuracy in accuracies[1:] if accuracy.split == main.split]
+    gains = [accuracy.gain("untrained") for accuracy in (main, *others)]
+    sentence = _judge_gains([gain for gain in gains if gain is not None]) + _name_protocol(main)
+    sentence += f" is right on *{main.percent():.1f} %* of the {SPLITS[main.split]} split"
+    sentence += f"{_compare_floors(main, compute_chance(run))}{_compare_ceiling(run, main, ceiling)}."
+    text = _capitalize_first(sentence)
     if others:
-        sentence += f" {'; '.join(_describe_other(a, is_first=a is others[0]) for a in others)}."
+        text += f" {_capitalize_first('; '.join(map(_describe_other, others)))}."
+    return text
+
+
+def _capitalize_first(sentence: str) -> str:
+    """Capitalize the first letter and, unlike `str.capitalize`, keep the others."""
     return sentence[0].upper() + sentence[1:]
 
 
 def _judge_gains(gains: list[float]) -> str:
+    """Start the sentence with a judgement of the gains over the untrained encoder; empty where there are none."""
     if not gains:
         return ""
     if min(gains) > PAR:
@@ -66,28 +74,35 @@ def _name_protocol(accuracy: Accuracy) -> str:
     if accuracy.kind == "head":
         return "its own classifier"
     if accuracy.kind == "knn":
-        return f"a vote of the {f'{number} ' if number else ''}nearest neighbors"
+        return f"a vote of the {_name_neighbors(number)}"
     if number:
         return f"a linear probe with {plural(number, 'label')} a class"
     return "a linear probe on the frozen features"
 
 
+def _name_neighbors(number: int | None) -> str:
+    return f"{number} nearest neighbors" if number else "nearest neighbors"
+
+
 def _compare_floors(accuracy: Accuracy, chance: float | None) -> str:
-    """', 28.3 points above the untrained encoder and ...'; without a floor, chance and what is missing."""
-    clauses = []
+    """Write ', 28.3 points above the untrained encoder and ...'; without a floor, compare with chance."""
+    clauses, signs = [], set()
     for floor, name in FLOORS.items():
-        if (gain := accuracy.gain(floor)) is not None:
-            clauses.append((compare_sides(gain), describe_gain(gain, name, accuracy.percent(floor))))
+        gain = accuracy.gain(floor)
+        if gain is not None:
+            clauses.append(describe_gain(gain, name, accuracy.percent(floor)))
+            signs.add(gain_sign(gain))
     if clauses:
-        joint = " and " if len({side for side, _ in clauses}) == 1 else ", but "
-        return ", " + joint.join(text for _, text in clauses)
+        conjunction = " and " if len(signs) == 1 else ", but "
+        return ", " + conjunction.join(clauses)
     above = ""
     if chance is not None:
         above = ", " + describe_gain(round(accuracy.percent() - chance, 1), "chance", chance)
-    return f"{above}; no floor was measured, so how much of that is learned cannot be said"
+    return f"{above}; no floor was measured, so it is unknown how much of that was learned"
 
 
 def _compare_ceiling(run: Run, accuracy: Accuracy, ceiling: Run | None) -> str:
+    """Write '; 5.2 points below supervised, the ceiling'; empty where its accuracy is unknown."""
     level = read_ceilings(run, ceiling).get(accuracy.key) if ceiling else None
     if level is None:
         return ""
@@ -95,29 +110,27 @@ def _compare_ceiling(run: Run, accuracy: Accuracy, ceiling: Run | None) -> str:
     return f"; {describe_gain(gain, f'{ceiling.experiment}, the ceiling', level)}"
 
 
-def compare_sides(gain: float) -> int:
-    """1 above, 0 on a par, -1 below."""
+def gain_sign(gain: float) -> int:
+    """Return 1 for a gain, -1 for a loss and 0 for what is too small to count."""
     return int(gain > PAR) - int(gain < -PAR)
 
 
 def describe_gain(gain: float, name: str, level: float) -> str:
-    if compare_sides(gain) == 0:
+    if gain_sign(gain) == 0:
         return f"on a par with {name} ({level:.1f} %)"
     return f"{abs(gain):.1f} points {'above' if gain > 0 else 'below'} {name}"
 
 
-def _describe_other(accuracy: Accuracy, is_first: bool) -> str:
-    """A clause on one more protocol; the first one starts a sentence."""
+def _describe_other(accuracy: Accuracy) -> str:
+    """Write a clause on one more protocol."""
     number, gain = accuracy.number, accuracy.gain("untrained")
     if accuracy.kind == "knn":
-        subject = f"the {f'{number} ' if number else ''}nearest neighbors reach"
+        subject = f"the {_name_neighbors(number)} reach"
     elif accuracy.kind == "head":
         subject = "its own classifier reaches"
     elif number is None:
         subject = "a linear probe reaches"
     else:
         subject = f"with {plural(number, 'label')} a class the probe reaches"
-    if is_first:
-        subject = subject[0].upper() + subject[1:]
     change = "" if gain is None else f" ({format_points(gain)} against untrained)"
     return f"{subject} {accuracy.percent():.1f} %{change}"

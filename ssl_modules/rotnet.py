@@ -13,10 +13,10 @@ from ssl_modules.rotation import rotate_four_ways
 
 
 class RotNet(SSLModule):
-    """A linear head on the features names the turn, of four; a batch holds all four turns of each image.
+    """Predicts which of four turns an image was given, by a linear head on the features; a step sees all four turns.
 
-    Logs `rotation_top1` beside the loss, for each split. The step's features are the upright images', its losses the
-    mean over the four turns of an image.
+    Logs `rotation_top1` beside the loss, for each split. A step returns the features of the upright images, and as
+    `losses` the mean over the four turns of each image.
     """
 
     def __init__(self, **shared):
@@ -25,16 +25,16 @@ class RotNet(SSLModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict:
         copies, targets = rotate_four_ways(batch.views[0])  # (4B, C, S, S), (4B,)
-        return self.classify(self.encode(copies), targets)
+        return self.classify_turns(self.encode(copies), targets)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict:
         copies, targets = rotate_four_ways(batch.views[0])
-        # a call each, so that the upright ones' features are those of `encode(view)`
+        # one turn at a time, so that the upright images' features are exactly those of `encode(view)`
         features = [self.encode(turned) for turned in copies.chunk(4)]
-        return self.classify(torch.cat(features), targets)
+        return self.classify_turns(torch.cat(features), targets)
 
-    def classify(self, features: Tensor, targets: Tensor) -> dict:
-        """Features (4B, D) of all turns and which turn each is -> the step output."""
+    def classify_turns(self, features: Tensor, targets: Tensor) -> dict:
+        """Compute the step output from the features (4B, D) of all turns and the number (4B,) of each turn."""
         logits = self.turn_head(features).float()  # (4B, 4)
         losses = F.cross_entropy(logits, targets, reduction="none").view(4, -1).mean(0)  # (B,)
         correct = (logits.argmax(1) == targets).float().mean()

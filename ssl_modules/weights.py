@@ -1,4 +1,4 @@
-"""Weights that move between methods: any checkpoint's encoder into any module with the same encoder."""
+"""Loading of an encoder from the checkpoint of any method."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from common.checkpoint import encoder_weights, read_checkpoint
 
 
 def state_dict_mismatch(expected: dict[str, Tensor], weights: dict[str, Tensor]) -> str:
-    """How two sets of weights differ, naming up to three keys of each kind; empty where they fit."""
+    """Describe how two sets of weights differ, with up to three keys of each kind; empty where they fit."""
     mismatches = {
         "missing": expected.keys() - weights.keys(),
         "unknown": weights.keys() - expected.keys(),
@@ -33,7 +33,7 @@ def check_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def format_options(options: dict[str, Any]) -> str:
-    """'mean [0.5] and std [0.25]'"""
+    """Format options as 'mean [0.5] and std [0.25]'."""
     return " and ".join(f"{name} {value}" for name, value in options.items())
 
 
@@ -41,13 +41,13 @@ def load_encoder(encoder: nn.Module, path: str, data_state: dict[str, Any]) -> N
     """Load a checkpoint's encoder, in place.
 
     Args:
-        encoder: built like the one in the checkpoint.
-        path: of a checkpoint of any method.
-        data_state: the present data module's `state_dict()`, which must be the one that the encoder was trained with.
+        encoder: an encoder like the one in the checkpoint.
+        path: path of a checkpoint of any method.
+        data_state: `state_dict()` of this run's data module; the encoder must have been trained with the same.
 
     Raises:
-        MisconfigurationException: no such file, not plain tensors, other weights (which), or data that are presented
-            otherwise.
+        MisconfigurationException: the file does not exist or is no checkpoint, its encoder has other weights, or it
+            was trained on data prepared in another way.
     """
     checkpoint = read_checkpoint(Path(path), "cpu", option="model.init_args.ckpt")
     weights = encoder_weights(checkpoint)
@@ -55,10 +55,10 @@ def load_encoder(encoder: nn.Module, path: str, data_state: dict[str, Any]) -> N
         raise MisconfigurationException(
             f"{path}: its encoder does not fit this one: {mismatch}. Use the encoder block of its run's config.yaml"
         )
-    for state in checkpoint.values():
+    for state in checkpoint.values():  # the data module's is under its class name, which may be another one
         if isinstance(state, dict) and state.keys() == data_state.keys() and state != data_state:
             raise MisconfigurationException(
                 f"{path}: its encoder was trained with {format_options(state)}, this run has "
-                f"{format_options(data_state)}: set these options of data.init_args alike"
+                f"{format_options(data_state)}: set these options of data.init_args to the same values"
             )
     encoder.load_state_dict(weights)

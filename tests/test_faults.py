@@ -107,7 +107,7 @@ FAULTS = {  # name: (exit status, what the line says, options of the run)
     "FullDisk": (2, "last.ckpt: File too large: raise the limit", ()),
     "NaNBatch": (2, "the loss was not finite in step 9: training stopped", ()),
     "KillWorker": (2, "a data worker was killed", ("--data.init_args.num_workers", "2")),
-    "CutFile": (2, "train_images.npy: 36928 bytes, it had 73856 when the run began", ()),
+    "CutFile": (2, "train_images.npy has 36928 bytes, but had 73856 when the run began", ()),
     "CtrlCTwice": (130, "stopped by Ctrl-C", ()),
     "Terminate": (143, "stopped by SIGTERM", ()),
 }

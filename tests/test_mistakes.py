@@ -96,7 +96,7 @@ def test_a_job_requeued_before_a_checkpoint_keeps_its_ckpt_path(tmp_path, monkey
     run = tmp_path / "x" / "version_0"
     given = SimpleNamespace(runs_dir=tmp_path, experiment="x", ckpt_path="a/checkpoints/last.ckpt")
     monkeypatch.setattr("launch.lightning_cli.find_requeued_run", lambda experiment: (run, None))
-    assert CLI.run_folder(SimpleNamespace(subcommand="fit"), given) == run
+    assert CLI.choose_run_folder(SimpleNamespace(subcommand="fit"), given) == run
     assert given.ckpt_path == "a/checkpoints/last.ckpt"
 
 

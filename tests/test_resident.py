@@ -80,7 +80,7 @@ def test_images_without_labels_and_the_bank_are_kept_too(tmp_path, gpu):
 
 
 def test_what_is_kept_is_read_once_and_in_parts(data_dir, gpu, monkeypatch):
-    monkeypatch.setattr(loader, "PART", 16 * 16 * 3 * 10)
+    monkeypatch.setattr(loader, "COPY_BYTES", 16 * 16 * 3 * 10)
     read, real = [], RowsDataset.load_images
     monkeypatch.setattr(RowsDataset, "load_images", lambda rows, at: read.append(len(at)) or real(rows, at))
     ours = module(data_dir, resident=True)

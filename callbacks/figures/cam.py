@@ -19,19 +19,20 @@ from common.splits import SPLITS
 
 
 class CAM(FigureCallback):
-    """Draws light on what speaks for a class, for the surest right answers and the surest mistakes.
+    """Draws the evidence for a class as light on the image, for the surest right answers and the surest mistakes.
 
-    Class activation maps where features are the mean of maps, Grad-CAM where maps are read otherwise. Classes are
-    scored by the method's own classifier, or by a probe. Beside `figures/cam/epoch=N.png`, an `.npz` has of each image
-    `index`, `labels`, `predicted`, `original`, and for K `classes` (n, K) raw `maps` (n, K, h, w) and `prob` (n, K).
-    The last `same` of them are chosen by class alone: every run on these data shows them.
+    The maps are class activation maps if the features are the mean of the encoder's maps, else Grad-CAM. The method's
+    own classifier scores the classes, or a probe does. Beside `figures/cam/epoch=N.png`, an `.npz` has for each of n
+    images its `index`, `labels`, `predicted` and `original`, K `classes` (n, K), and their raw `maps` (n, K, h, w) and
+    `prob` (n, K). The last `same` images are picked by class alone, so every run on these data shows them.
 
-    Cost: 4 s, of drawing; without an online probe or classifier also a probe on the bank, see Confusion.
+    Cost: 4 s to draw; a probe on the bank where there is no online probe or classifier, see Confusion.
 
     Args:
-        classes: whose surest images are shown, with evidence for each of them; names or numbers, three if None.
-        per_class: right answers for each.
-        mistakes: of any classes, no two of which confuse the same pair; with evidence for the answer and for the truth.
+        classes: names or numbers of the classes whose surest right answers are drawn, with evidence for each of these
+            classes; three classes if None.
+        per_class: right answers for each class.
+        mistakes: mistakes to draw, one for each pair of true and predicted class, with evidence for both.
         same: images of different classes that are the same in every run.
         every_n_epochs: 0 for the last epoch only.
     """
@@ -71,31 +72,33 @@ class CAM(FigureCallback):
         same = pick_evenly(labels, self.same)
         rows = torch.cat([right, wrong, same])
         images = load_examples(trainer, split, index[rows].cpu())
-        classes = list_classes_to_explain(
-            prob[rows].argmax(1), images.labels, main_classes, len(names)
-        )  # (n, K)
+        predicted = prob[rows].argmax(1)
+        classes = list_classes_to_explain(predicted, images.labels, main_classes, len(names))  # (n, K)
         maps_and_kind = compute_evidence(trainer, module, images.view, scored.head, classes)
         if maps_and_kind is None:
-            self.skip_figure(f"no layer of {type(module.encoder).__name__} puts out its maps (B, C, h, w)")
+            self.skip_figure(f"no layer of {type(module.encoder).__name__} returns its maps (B, C, h, w)")
             return
         maps, kind = maps_and_kind
         prob = prob[rows].gather(1, classes).float()
         figure = draw_activations(images, maps, classes, prob, len(right), len(wrong), names)
         size = " x ".join(map(str, maps.shape[2:]))
-        under = f"{SPLITS[split].capitalize()} images. The light falls where the evidence is, each on its own scale; "
-        under += f"the contour is at half of the maximum. Maps of {size} cells, enlarged."
-        write_title(figure, f"Where it looks: {kind} through the {scored.head_name}", under)
-        columns = {"index": images.index, "labels": images.labels, "predicted": classes[:, 0]}
-        columns |= {"maps": maps, "classes": classes, "prob": prob}
-        arrays = {key: column.cpu().numpy() for key, column in columns.items()}
+        subtitle = f"{SPLITS[split].capitalize()} images. Light marks the evidence, scaled for each map; "
+        subtitle += f"the contour is at half of the maximum. Maps of {size} cells, enlarged."
+        write_title(figure, f"Where it looks: {kind} through the {scored.head_name}", subtitle)
+        tensors = {"index": images.index, "labels": images.labels, "predicted": classes[:, 0]}
+        tensors |= {"maps": maps, "classes": classes, "prob": prob}
+        arrays = {key: tensor.cpu().numpy() for key, tensor in tensors.items()}
         arrays |= {"original": images.display, "same": np.array(len(same))}
         facts = {"split": split, "evidence": kind, "head": scored.head_name, "classes": names}
         save_figure(trainer, "cam", figure, facts=facts, **arrays)
 
 
 def resolve_classes(classes: list[str | int] | None, names: list[str]) -> list[int]:
-    """Turn names or numbers of classes into numbers; three that are far apart if None. Raises where there is no such
-    class."""
+    """Turn names or numbers of classes into numbers; three that are far apart if None.
+
+    Raises:
+        MisconfigurationException: a class that the data do not have.
+    """
     if classes is None:
         return sorted({k * len(names) // 3 for k in range(3)})
     for name in classes:
@@ -109,18 +112,17 @@ def resolve_classes(classes: list[str | int] | None, names: list[str]) -> list[i
 def select_surest(
     prob: Tensor, labels: Tensor, classes: list[int], per_class: int, mistakes: int
 ) -> tuple[Tensor, Tensor]:
-    """Select the surest right answers, class by class, and the surest mistakes, each pair of true and predicted class
-    once.
+    """Select the surest right answers of each class, and the surest mistake of each pair of true and predicted class.
 
     Args:
         prob: probabilities (N, K).
         labels: (N,).
-        classes: of the right answers.
-        per_class: right answers for each, at most.
-        mistakes: at most.
+        classes: classes of the right answers.
+        per_class: the most right answers of a class.
+        mistakes: the most mistakes.
 
     Returns:
-        Positions of the right answers and of the mistakes, the surest first.
+        Positions of the right answers, class by class, and of the mistakes, the surest first.
     """
     confidence, predicted = prob.max(1)
     order = confidence.argsort(descending=True, stable=True)
@@ -129,34 +131,35 @@ def select_surest(
     first_of_pair = {}
     for position in wrong.tolist():
         first_of_pair.setdefault((int(labels[position]), int(predicted[position])), position)
-    of_classes = [right[labels[right] == k][:per_class] for k in classes]
-    return torch.cat(of_classes), right.new_tensor(list(first_of_pair.values())[:mistakes])
+    right_by_class = [right[labels[right] == k][:per_class] for k in classes]
+    return torch.cat(right_by_class), right.new_tensor(list(first_of_pair.values())[:mistakes])
 
 
 def list_classes_to_explain(
     predicted: Tensor, labels: Tensor, classes: list[int], num_classes: int
 ) -> Tensor:
-    """List the classes to show evidence for (n, K): the predicted one, the true one, then `classes`, each once."""
+    """List the classes (n, K) to explain for each image: the predicted one, the true one, then `classes`, each once."""
     count = min(max(2, len(classes)), num_classes)
-    others = [*classes, *range(num_classes)]
-    rows = zip(predicted.tolist(), labels.tolist(), strict=True)
-    return predicted.new_tensor([list(dict.fromkeys([*row, *others]))[:count] for row in rows])
+    pairs = zip(predicted.tolist(), labels.tolist(), strict=True)
+    # a dict drops repeated classes and keeps the order; the range fills up what is missing
+    ranked = [dict.fromkeys([*pair, *classes, *range(num_classes)]) for pair in pairs]
+    return predicted.new_tensor([list(row)[:count] for row in ranked])
 
 
 def compute_evidence(
     trainer: Trainer, module: LightningModule, view: Tensor, head: LinearProbe, classes: Tensor
 ) -> tuple[Tensor, str] | None:
-    """Compute maps (n, K, h, w) of the evidence for `classes` (n, K), and say what they are called.
+    """Compute maps (n, K, h, w) of the evidence for `classes` (n, K), and name their kind.
 
-    None where no layer puts out the encoder's maps.
+    Returns None where no layer returns the encoder's maps.
     """
     encoder = module.encoder
     if encoder.pooled:
         with eval_mode(trainer, module):
             maps = encoder.maps(view).float()
-        of_all_classes = class_activation(maps, head.weight)
-        columns = classes[..., None, None].expand(-1, -1, *maps.shape[2:])
-        return of_all_classes.gather(1, columns), "class activation"
+        maps_of_all_classes = class_activation(maps, head.weight)
+        index = classes[..., None, None].expand(-1, -1, *maps.shape[2:])
+        return maps_of_all_classes.gather(1, index), "class activation"
     with eval_mode(trainer, module):
         maps_with_gradients = maps_and_gradients(encoder, view, head.weight, classes)
     return None if maps_with_gradients is None else (grad_cam(*maps_with_gradients), "Grad-CAM")
