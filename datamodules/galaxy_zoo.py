@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.images import ImageDataModule
 from datamodules.storage.disk import missing_data_error, readable_disk_errors
 from datamodules.storage.galaxy_labels import SPLITS, Solutions, read_solutions
 from datamodules.storage.galaxy_tree import COLUMNS
-from datamodules.storage.image_files import OnBadImage, list_images, pack_images, read_manifest
+from datamodules.storage.image_files import OnBadImage, pack_images, read_manifest
+from datamodules.storage.image_listing import JPG, FileListing
 from datamodules.storage.layout import read_images
 from datamodules.storage.splits import ArraySplit, stratified_split
 
@@ -118,10 +120,24 @@ class GalaxyZoo(ImageDataModule):
                 if not self.packed.is_file():
                     raise missing_data_error(self.source, self.how_to_get)
                 return
-            files = {path.stem: path for path in list_images(self.source, (".jpg", ".jpeg"))}
+            files = self.files
+        pack_images(files, self.packed, self.crop, self.stored, self.on_bad_image)
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """The JPG of each id, listed once; a line says how many, and what is left out."""
+        listing = FileListing(self.source, JPG)
+        files = {}
+        for path in listing.list_images(self.source):
+            if path.stem in files:
+                raise MisconfigurationException(
+                    f"{path.absolute()} and {files[path.stem].name} have the same id: keep one of them"
+                )
+            files[path.stem] = path
         if not files:
             raise MisconfigurationException(f"there are no JPGs in {self.source.absolute()}")
-        pack_images(files, self.packed, self.crop, self.stored, self.on_bad_image)
+        rank_zero_info(listing.describe({"": len(files)}))
+        return files
 
     def read_arrays(self) -> dict[str, ArraySplit]:
         """Read the rows of the images of each split; test and validation are held out where the CSV has none."""

@@ -23,10 +23,10 @@ from datamodules.augmentation.recipe import Recipe, check_recipe
 from datamodules.augmentation.views import list_copies, make_views
 from datamodules.base import DataModule
 from datamodules.loading.resident import keep_resident
-from datamodules.storage.array_files import check_array_splits, open_array_splits
+from datamodules.storage.array_files import check_array_splits, describe_arrays, open_array_splits
 from datamodules.storage.disk import missing_data_error, readable_disk_errors
 from datamodules.storage.groups import Groups, merge_classes
-from datamodules.storage.image_files import OnBadImage, read_image_names
+from datamodules.storage.image_files import OnBadImage, read_array_manifest, read_image_names
 from datamodules.storage.labels import name_labels
 from datamodules.storage.loose_images import LooseImages
 from datamodules.storage.splits import ArraySplit, make_splits
@@ -40,7 +40,8 @@ class ImageDataModule(DataModule):
         data_dir: where the data sets live.
         views: recipes of the views of an image that a training batch holds, one or several `copies` each; one view
             without augmentation if None.
-        size: side in pixels of square views whose recipe has no size; the crop's or else the stored height if None.
+        size: side in pixels of square views whose recipe has no size; the crop's, or else the stored images' if None.
+            Of images that are not square it is the shorter side, and views that do not crop are of the central square.
         center_crop: side in pixels of the central part that all but training sees; the whole image if None.
         mean, std: of each channel, subtracted and divided after scaling to [0, 1]; the data set's own if None.
         train_on: `labeled` trains on the training split; `unlabeled` on images without labels of their own file, while
@@ -108,7 +109,7 @@ class ImageDataModule(DataModule):
     @property
     def recipes(self) -> list[Recipe]:
         """The recipe of each view of a training batch, with its size, once `setup` has run."""
-        stored = self.rows_of("train").images.shape[1]
+        stored = min(self.rows_of("train").images.shape[1:3])
         return [
             replace(recipe, size=recipe.size or self.size or recipe.crop or stored)
             for recipe in list_copies(self.views)
@@ -141,6 +142,10 @@ class ImageDataModule(DataModule):
         self.num_classes = len(self.class_names) if self.class_names else None
         budget = self.fraction, self.labels_per_class
         self.datasets = make_splits(arrays, self.val_size, self.split_seed, self.unlabeled, *budget)
+        uncropped = not self.center_crop or not all(recipe.crops for recipe in self.views)
+        notes = describe_arrays([split.images for split in arrays.values()], uncropped)
+        if notes:
+            rank_zero_info(f"{self.folder}: {'; '.join(notes)}")
         if "val" not in self.datasets:
             rank_zero_info(f"val_size {self.val_size:g}: no validation images, their numbers are skipped")
 
@@ -193,8 +198,10 @@ class ImageDataModule(DataModule):
 
     def loose_images(self, folder: Path, on_bad_image: OnBadImage) -> LooseImages:
         """Other images, in a folder and those in it, decoded to the size of the stored ones."""
-        _, side, _, channels = self.datasets["train"].images.shape
-        return LooseImages(folder, self.crop, side, channels, on_bad_image)
+        images = self.datasets["train"].images
+        side, channels = min(images.shape[1:3]), images.shape[3]
+        bits = read_array_manifest(images).get("bits")
+        return LooseImages(folder, self.crop, side, channels, on_bad_image, bits)
 
     def state_dict(self) -> dict:
         return {"mean": self.mean, "std": self.std}
