@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
 
 from datamodules.storage.image_files import read_manifest, read_survey
 from datamodules.storage.labels import check_labels, read_labels
@@ -44,6 +45,13 @@ def check_array_splits(
         check_images(locate_file(split, "images"), images, channels, center_crop)
         if labels is not None:
             check_labels(locate_file(split, "labels"), labels, class_names, target_names)
+    labels = arrays["train"].labels
+    if class_names and labels is not None:
+        present = set(np.unique(labels).tolist())
+        absent = [name for k, name in enumerate(class_names) if k not in present]
+        if absent:
+            some = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
+            rank_zero_info(f"{len(absent)} of {len(class_names)} classes have no training image: {some}")
 
 
 def describe_arrays(arrays: Iterable[np.ndarray], uncropped: bool) -> list[str]:

@@ -73,8 +73,8 @@ def parse_numbers(cells: list[str]) -> np.ndarray:
 
 
 def parse_classes(cells: list[str]) -> tuple[np.ndarray, list[str]]:
-    """Parse cells as classes int64 (N,), -1 where a cell is empty or -1; and the name of each class, in order."""
-    names = set(cells) - {"", "-1"}
+    """Parse cells as classes int64 (N,), -1 where a cell is empty, NaN or -1; and the name of each class, in order."""
+    names = {cell for cell in cells if cell.lower() not in ("", "nan", "-1")}
     names = sorted(names, key=int if all(name.isdecimal() for name in names) else None)
     class_of = {name: k for k, name in enumerate(names)}
     return np.array([class_of.get(cell, -1) for cell in cells], np.int64), names
