@@ -29,7 +29,7 @@ from datamodules.storage.groups import Groups, merge_classes
 from datamodules.storage.image_files import OnBadImage, read_array_manifest, read_image_names
 from datamodules.storage.labels import name_labels
 from datamodules.storage.loose_images import LooseImages
-from datamodules.storage.splits import ArraySplit, make_splits
+from datamodules.storage.splits import TEST_SEED, ArraySplit, hold_out_split, make_splits
 
 
 class ImageDataModule(DataModule):
@@ -47,8 +47,9 @@ class ImageDataModule(DataModule):
         train_on: `labeled` trains on the training split; `unlabeled` on images without labels of their own file, while
             validation, kNN and probes keep to the training split.
         unlabeled: how many of those, always the same; all if None.
-        val_size: share of each class that is carved from the training split where there is no val split, or from 1 a
-            number of images, as many of each class; 0 for no validation.
+        val_size: share of each class that is carved from the training split where there is no val split, and at least
+            one image of each class that has two; or from 1 a number of images, as many of each class; 0 for none.
+        test_size: the same for a test split, which is carved before it and always the same; 0 for none.
         fraction: share of each class of the training split (with `train_on: unlabeled`, of the bank) that is kept,
             once validation is carved. The other images are gone, for methods without labels too: to learn from all
             images and few labels, pretrain without a budget and give it to what starts from the checkpoint.
@@ -80,6 +81,7 @@ class ImageDataModule(DataModule):
         train_on: Literal["labeled", "unlabeled"] = "labeled",
         unlabeled: int | None = None,
         val_size: int | float = 0.1,
+        test_size: int | float = 0,
         fraction: float = 1.0,
         labels_per_class: int | None = None,
         split_seed: int = 0,
@@ -94,7 +96,7 @@ class ImageDataModule(DataModule):
         self.size, self.center_crop, self.color = size, center_crop, color
         self.mean, self.std = mean or list(self.default_mean), std or list(self.default_std)
         self.sources = ["train", "unlabeled"] if train_on == "unlabeled" else ["train"]
-        self.val_size, self.split_seed = val_size, split_seed
+        self.val_size, self.test_size, self.split_seed = val_size, test_size, split_seed
         self.unlabeled, self.fraction, self.labels_per_class = unlabeled, fraction, labels_per_class
         self.groups, self.resident = groups, resident
         if groups:
@@ -136,12 +138,17 @@ class ImageDataModule(DataModule):
                 arrays, self.folder, self.class_names, num_classes, self.target_names
             )
         self.check_arrays(arrays)
+        if "test" not in arrays and self.test_size:  # before classes are merged: the same for any groups
+            classes = arrays["train"].row_classes()
+            arrays = hold_out_split(arrays, "test", classes, self.test_size, TEST_SEED, self.class_names)
         if self.groups:
             arrays = merge_classes(arrays, self.class_names, self.groups)
             self.class_names = list(self.groups)
         self.num_classes = len(self.class_names) if self.class_names else None
         budget = self.fraction, self.labels_per_class
-        self.datasets = make_splits(arrays, self.val_size, self.split_seed, self.unlabeled, *budget)
+        self.datasets = make_splits(
+            arrays, self.val_size, self.split_seed, self.unlabeled, *budget, self.class_names
+        )
         uncropped = not self.center_crop or not all(recipe.crops for recipe in self.views)
         notes = describe_arrays([split.images for split in arrays.values()], uncropped)
         if notes:
