@@ -45,6 +45,8 @@ def read_columns(path: Path, text: list[str], numbers: list[str]) -> Columns:
             raise MisconfigurationException(
                 f"{path.absolute()} has no column {name!r}; its columns are {names}: set id_column or target_columns"
             )
+        if header.count(name) > 1:
+            raise MisconfigurationException(f"{path.absolute()} has two columns {name!r}: rename one of them")
     columns, table = Columns({name: [] for name in text}, np.empty(0), []), []
     text_places, number_places = ([header.index(name) for name in names] for names in (text, numbers))
     with open(path, **OPEN) as file:
