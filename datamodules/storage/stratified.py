@@ -79,7 +79,7 @@ def describe_held_out(
     """
     notes, classes = [], np.unique(labels[labels >= 0])
     asked = size * len(labels)
-    if size < 1 and abs(len(held_out) - asked) > max(1, 0.05 * asked):
+    if size < 1 and abs(len(held_out) - asked) > max(1, TOLERANCE * asked):
         notes.append(f"{len(held_out):,} of {len(labels):,} examples, since each class gives whole ones")
     without = np.setdiff1d(classes, labels[held_out])
     if len(without) and len(held_out):
