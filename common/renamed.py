@@ -39,7 +39,10 @@ CLASSES = {"Map": "FeatureMap", "WatchTest": "MonitorTestSplit"}  # in these mod
 # class today -> its options then and today
 OPTIONS = {"ssl_modules.barlow_twins.BarlowTwins": {"centre": "center"}}
 # options that came since, of all classes of a kind, with the value that runs before them had
-ADDED = {"model": {"schedule": "cosine", "layer_decay": 1.0, "weight_decay_end": None}}
+ADDED = {
+    "model": {"schedule": "cosine", "layer_decay": 1.0, "weight_decay_end": None},
+    "data": {"test_size": 0},
+}
 # options that are gone, by class, with the value that the code still means
 REMOVED = {
     "callbacks.evaluation.collapse.Collapse": {"min_spread": 0.02, "min_rank": 1.2},

@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from datamodules.images import ImageDataModule
-from datamodules.storage.splits import ArraySplit, stratified_split
+from datamodules.storage.splits import ArraySplit
+from datamodules.storage.stratified import stratified_split
 
 
 class Digits(ImageDataModule):

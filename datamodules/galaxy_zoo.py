@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.images import ImageDataModule
 from datamodules.storage.disk import missing_data_error, readable_disk_errors
 from datamodules.storage.galaxy_labels import SPLITS, Solutions, read_solutions
 from datamodules.storage.galaxy_tree import COLUMNS
-from datamodules.storage.image_files import OnBadImage, list_images, pack_images, read_manifest
+from datamodules.storage.image_files import OnBadImage, pack_images, read_manifest
+from datamodules.storage.image_listing import JPG, FileListing
 from datamodules.storage.layout import read_images
-from datamodules.storage.splits import ArraySplit, stratified_split
+from datamodules.storage.splits import TEST_SEED, ArraySplit
+from datamodules.storage.stratified import stratified_split
 
 Target = Literal[
     *("regression", "class", "path", "question 1", "question 2", "question 3", "question 4", "question 5"),
@@ -46,7 +49,8 @@ class GalaxyZoo(ImageDataModule):
             validation and for test.
         crop: side in pixels of the central square of a JPG that is kept; all of a smaller one.
         stored: side in pixels to which it is resized.
-        test_size: share of the images held out as the test split, the same for all seeds and targets.
+        test_size: share of the images held out as the test split where the CSV names no splits, the same for all seeds
+            and targets.
         on_bad_image: what to do about JPGs that cannot be decoded: `error` names them, `skip` leaves them out and says
             how many.
     """
@@ -76,7 +80,7 @@ class GalaxyZoo(ImageDataModule):
         self.source, self.csv = self.folder / images, self.folder / solutions
         self.packed = self.folder / f"{images}_{crop}to{stored}.npy"
         self.id_column, self.target, self.target_columns = id_column, target, target_columns
-        self.min_examples, self.test_size = min_examples, test_size
+        self.min_examples, self.held_out = min_examples, test_size
         self.crop, self.stored, self.on_bad_image = crop, stored, on_bad_image
         if target == "class" and len(target_columns or ()) != 1:
             raise MisconfigurationException(
@@ -118,10 +122,24 @@ class GalaxyZoo(ImageDataModule):
                 if not self.packed.is_file():
                     raise missing_data_error(self.source, self.how_to_get)
                 return
-            files = {path.stem: path for path in list_images(self.source, (".jpg", ".jpeg"))}
+            files = self.files
+        pack_images(files, self.packed, self.crop, self.stored, self.on_bad_image)
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """The JPG of each id, listed once; a line says how many, and what is left out."""
+        listing = FileListing(self.source, JPG)
+        files = {}
+        for path in listing.list_images(self.source):
+            if path.stem in files:
+                raise MisconfigurationException(
+                    f"{path.absolute()} and {files[path.stem].name} have the same id: keep one of them"
+                )
+            files[path.stem] = path
         if not files:
             raise MisconfigurationException(f"there are no JPGs in {self.source.absolute()}")
-        pack_images(files, self.packed, self.crop, self.stored, self.on_bad_image)
+        rank_zero_info(listing.describe({"": len(files)}))
+        return files
 
     def read_arrays(self) -> dict[str, ArraySplit]:
         """Read the rows of the images of each split; test and validation are held out where the CSV has none."""
@@ -129,7 +147,9 @@ class GalaxyZoo(ImageDataModule):
         labels, splits = self.solutions.match_images(manifest["ids"], manifest["unreadable"])
         rows = {name: np.flatnonzero(splits == name) for name in SPLITS}
         if self.solutions.splits is None:
-            train, test = stratified_split(np.zeros(len(rows["train"])), self.test_size, 0, "test_size")
+            train, test = stratified_split(
+                np.zeros(len(rows["train"])), self.held_out, TEST_SEED, "test_size", stay=1
+            )
             rows |= {"train": rows["train"][train], "test": rows["train"][test]}
         if not len(rows["train"]):
             raise MisconfigurationException(f"{self.csv.absolute()}: no row with an image is of split train")

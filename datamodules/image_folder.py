@@ -5,24 +5,33 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from common.hints import nearest_hint
 from datamodules.images import ImageDataModule
 from datamodules.storage.disk import exclusive_lock, missing_data_error, readable_disk_errors
-from datamodules.storage.image_files import OnBadImage, list_images, pack_images, read_manifest
+from datamodules.storage.image_files import OnBadImage, pack_images, read_manifest
+from datamodules.storage.image_listing import JPG_OR_PNG, FileListing
 from datamodules.storage.labels import read_names
 from datamodules.storage.layout import write_arrays
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+SPLIT_NAMES = {  # what folders of splits are called, in upper or lower case
+    **{"train": "train", "training": "train"},
+    **{"val": "val", "valid": "val", "validation": "val"},
+    **{"test": "test", "testing": "test"},
+}
 
 
 class ImageFolder(ImageDataModule):
     """JPGs and PNGs in `data_dir/name/CLASS/`, or in `data_dir/name/{train,val,test}/CLASS/`.
 
-    They are decoded once, on all cores, into the array layout in `data_dir/NAME_SIZE`, which Arrays also reads: RGB,
-    the shorter side resized to `size`, the center cropped. `train_on: unlabeled` trains on the images that lie
-    directly in `data_dir/name/unlabeled/`.
+    A split may also be called training, valid, validation or testing. A line says what is left out: other files and
+    folders, and what is hidden.
+
+    Images are decoded once, on all cores, into the array layout in `data_dir/NAME_SIZE`, which Arrays also reads: RGB,
+    turned as EXIF says, the shorter side resized to `size`, the center cropped. `train_on: unlabeled` trains on the
+    images that lie directly in `data_dir/name/unlabeled/`.
 
     Args:
         name: subfolder of `data_dir`.
@@ -59,48 +68,66 @@ class ImageFolder(ImageDataModule):
                 if not self.locate_file("train", "images").is_file():
                     raise missing_data_error(self.root, self.how_to_get)
                 return
-            splits = self.list_splits()
+            splits = self.files_of_splits
             for split in {"val", "test"} - splits.keys():  # it may have been there when others were decoded
                 self.locate_file(split, "images").unlink(missing_ok=True)
+        bits = None  # those of the training images are all images'
         for split, files in splits.items():
-            pack_images(files, self.locate_file(split, "images"), None, self.stored, self.on_bad_image)
+            out = self.locate_file(split, "images")
+            bits = pack_images(files, out, None, self.stored, self.on_bad_image, bits).bits or bits
         self.write_labels([split for split in splits if split != "unlabeled"])
 
     def split_folders(self) -> dict[str, Path]:
-        """Find the folder that holds the class folders of each split."""
-        folders = {split: self.root / split for split in ("train", "val", "test")}
-        folders = {split: folder for split, folder in folders.items() if folder.is_dir()}
+        """Find the folder that holds the class folders of each split, `train` first."""
+        folders = {}
+        for folder in sorted(self.root.iterdir()):
+            split = SPLIT_NAMES.get(folder.name.lower())
+            if split is None or not folder.is_dir():
+                continue
+            if split in folders:
+                raise MisconfigurationException(
+                    f"{self.root.absolute()}: {folders[split].name} and {folder.name} are one split: keep one of them"
+                )
+            folders[split] = folder
         if folders and "train" not in folders:
             raise MisconfigurationException(
-                f"{self.root.absolute()} has a folder {next(iter(folders))} and none called train: "
+                f"{self.root.absolute()} has a folder {next(iter(folders.values())).name} and none called train: "
                 "put class folders into train, or directly there"
             )
-        return folders or {"train": self.root}
+        return {split: folders[split] for split in ("train", "val", "test") if split in folders} or {
+            "train": self.root
+        }
 
-    def list_splits(self) -> dict[str, dict[str, Path]]:
-        """List the images of each split, by their paths inside the folder."""
-        splits = {}
-        for split, split_folder in self.split_folders().items():
+    @cached_property
+    def files_of_splits(self) -> dict[str, dict[str, Path]]:
+        """The images of each split by their paths inside the folder, listed once; a line says what is left out."""
+        listing, splits, split_folders = FileListing(self.root, JPG_OR_PNG), {}, self.split_folders()
+        for split, split_folder in split_folders.items():
             folders = list_class_folders(split_folder)
             for folder in folders:
                 if folder.name not in self.names:
                     hint = nearest_hint(folder.name, self.names, "class")
                     raise MisconfigurationException(f"{folder.absolute()}: train has no such class{hint}")
-            splits[split] = self.list_files(folders, f"no class folders in {split_folder.absolute()}")
+            if not folders:
+                raise MisconfigurationException(
+                    f"no class folders in {split_folder.absolute()}: {self.how_to_get}"
+                )
+            splits[split] = self.list_files(folders, listing)
         if "unlabeled" in self.sources:
             folder = self.root / "unlabeled"
             if not folder.is_dir():
                 raise missing_data_error(folder, self.how_to_get)
-            splits["unlabeled"] = self.list_files([folder], "")
+            splits["unlabeled"] = self.list_files([folder], listing)
+        for folder in dict.fromkeys([self.root, *split_folders.values()]):
+            listing.leave_out_rest(folder)
+        rank_zero_info(listing.describe({split: len(files) for split, files in splits.items()}))
         return splits
 
-    def list_files(self, folders: list[Path], if_none: str) -> dict[str, Path]:
-        """List images by their paths inside the root. Raise where there are no folders, or no images in one."""
-        if not folders:
-            raise MisconfigurationException(f"{if_none}: {self.how_to_get}")
+    def list_files(self, folders: list[Path], listing: FileListing) -> dict[str, Path]:
+        """List images by their paths inside the root. Raise where a folder has none."""
         files = {}
         for folder in folders:
-            images = list_images(folder, SUFFIXES)
+            images = listing.list_images(folder)
             if not images:
                 raise MisconfigurationException(f"no JPGs or PNGs in {folder.absolute()}")
             files |= {path.relative_to(self.root).as_posix(): path for path in images}

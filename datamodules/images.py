@@ -23,13 +23,13 @@ from datamodules.augmentation.recipe import Recipe, check_recipe
 from datamodules.augmentation.views import list_copies, make_views
 from datamodules.base import DataModule
 from datamodules.loading.resident import keep_resident
-from datamodules.storage.array_files import check_array_splits, open_array_splits
+from datamodules.storage.array_files import check_array_splits, describe_arrays, open_array_splits
 from datamodules.storage.disk import missing_data_error, readable_disk_errors
 from datamodules.storage.groups import Groups, merge_classes
-from datamodules.storage.image_files import OnBadImage, read_image_names
+from datamodules.storage.image_files import OnBadImage, read_array_manifest, read_image_names
 from datamodules.storage.labels import name_labels
 from datamodules.storage.loose_images import LooseImages
-from datamodules.storage.splits import ArraySplit, make_splits
+from datamodules.storage.splits import TEST_SEED, ArraySplit, hold_out_split, make_splits
 
 
 class ImageDataModule(DataModule):
@@ -40,14 +40,16 @@ class ImageDataModule(DataModule):
         data_dir: where the data sets live.
         views: recipes of the views of an image that a training batch holds, one or several `copies` each; one view
             without augmentation if None.
-        size: side in pixels of square views whose recipe has no size; the crop's or else the stored height if None.
+        size: side in pixels of square views whose recipe has no size; the crop's, or else the stored images' if None.
+            Of images that are not square it is the shorter side, and views that do not crop are of the central square.
         center_crop: side in pixels of the central part that all but training sees; the whole image if None.
         mean, std: of each channel, subtracted and divided after scaling to [0, 1]; the data set's own if None.
         train_on: `labeled` trains on the training split; `unlabeled` on images without labels of their own file, while
             validation, kNN and probes keep to the training split.
         unlabeled: how many of those, always the same; all if None.
-        val_size: share of each class that is carved from the training split where there is no val split, or from 1 a
-            number of images, as many of each class; 0 for no validation.
+        val_size: share of each class that is carved from the training split where there is no val split, and at least
+            one image of each class that has two; or from 1 a number of images, as many of each class; 0 for none.
+        test_size: the same for a test split, which is carved before it and always the same; 0 for none.
         fraction: share of each class of the training split (with `train_on: unlabeled`, of the bank) that is kept,
             once validation is carved. The other images are gone, for methods without labels too: to learn from all
             images and few labels, pretrain without a budget and give it to what starts from the checkpoint.
@@ -79,6 +81,7 @@ class ImageDataModule(DataModule):
         train_on: Literal["labeled", "unlabeled"] = "labeled",
         unlabeled: int | None = None,
         val_size: int | float = 0.1,
+        test_size: int | float = 0,
         fraction: float = 1.0,
         labels_per_class: int | None = None,
         split_seed: int = 0,
@@ -93,7 +96,7 @@ class ImageDataModule(DataModule):
         self.size, self.center_crop, self.color = size, center_crop, color
         self.mean, self.std = mean or list(self.default_mean), std or list(self.default_std)
         self.sources = ["train", "unlabeled"] if train_on == "unlabeled" else ["train"]
-        self.val_size, self.split_seed = val_size, split_seed
+        self.val_size, self.test_size, self.split_seed = val_size, test_size, split_seed
         self.unlabeled, self.fraction, self.labels_per_class = unlabeled, fraction, labels_per_class
         self.groups, self.resident = groups, resident
         if groups:
@@ -108,7 +111,7 @@ class ImageDataModule(DataModule):
     @property
     def recipes(self) -> list[Recipe]:
         """The recipe of each view of a training batch, with its size, once `setup` has run."""
-        stored = self.rows_of("train").images.shape[1]
+        stored = min(self.rows_of("train").images.shape[1:3])
         return [
             replace(recipe, size=recipe.size or self.size or recipe.crop or stored)
             for recipe in list_copies(self.views)
@@ -135,12 +138,21 @@ class ImageDataModule(DataModule):
                 arrays, self.folder, self.class_names, num_classes, self.target_names
             )
         self.check_arrays(arrays)
+        if "test" not in arrays and self.test_size:  # before classes are merged: the same for any groups
+            classes = arrays["train"].row_classes()
+            arrays = hold_out_split(arrays, "test", classes, self.test_size, TEST_SEED, self.class_names)
         if self.groups:
             arrays = merge_classes(arrays, self.class_names, self.groups)
             self.class_names = list(self.groups)
         self.num_classes = len(self.class_names) if self.class_names else None
         budget = self.fraction, self.labels_per_class
-        self.datasets = make_splits(arrays, self.val_size, self.split_seed, self.unlabeled, *budget)
+        self.datasets = make_splits(
+            arrays, self.val_size, self.split_seed, self.unlabeled, *budget, self.class_names
+        )
+        uncropped = not self.center_crop or not all(recipe.crops for recipe in self.views)
+        notes = describe_arrays([split.images for split in arrays.values()], uncropped)
+        if notes:
+            rank_zero_info(f"{self.folder}: {'; '.join(notes)}")
         if "val" not in self.datasets:
             rank_zero_info(f"val_size {self.val_size:g}: no validation images, their numbers are skipped")
 
@@ -193,8 +205,10 @@ class ImageDataModule(DataModule):
 
     def loose_images(self, folder: Path, on_bad_image: OnBadImage) -> LooseImages:
         """Other images, in a folder and those in it, decoded to the size of the stored ones."""
-        _, side, _, channels = self.datasets["train"].images.shape
-        return LooseImages(folder, self.crop, side, channels, on_bad_image)
+        images = self.datasets["train"].images
+        side, channels = min(images.shape[1:3]), images.shape[3]
+        bits = read_array_manifest(images).get("bits")
+        return LooseImages(folder, self.crop, side, channels, on_bad_image, bits)
 
     def state_dict(self) -> dict:
         return {"mean": self.mean, "std": self.std}

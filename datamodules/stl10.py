@@ -63,7 +63,9 @@ class STL10(ImageDataModule):
             raise MisconfigurationException(
                 f"fold: there is no {path.absolute()}: put STL-10's own there, or set fold to null"
             )
-        folds = [np.array(line.split(), np.int64) for line in path.read_text().splitlines()]
+        folds = [
+            np.array(line.split(), np.int64) for line in path.read_text(encoding="utf-8-sig").splitlines()
+        ]
         if not 0 <= self.fold < len(folds):
             raise MisconfigurationException(
                 f"fold: {self.fold} is none of {path}: give 0 ... {len(folds) - 1}"

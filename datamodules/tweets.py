@@ -11,7 +11,7 @@ from torch import Tensor
 from common.batch import Batch
 from common.files import readable_os_errors
 from datamodules.base import DataModule
-from datamodules.storage.splits import stratified_split
+from datamodules.storage.splits import TEST_SEED, hold_out_split
 from datamodules.storage.tweet_files import read_tweets, read_unlabeled, to_ascii
 from datamodules.texts import TextRows
 
@@ -37,6 +37,7 @@ class Tweets(DataModule):
         max_length: in characters; a longer tweet is cut there.
         val_size: share of each class that is held out of the training split where there is no val split; from 1 a
             number of tweets, as many of each class; none with 0.
+        test_size: the same for a test split, which is held out before it and always the same.
         split_seed: seed of that split, apart from the run's seed.
     """
 
@@ -53,6 +54,7 @@ class Tweets(DataModule):
         non_ascii: Literal["transliterate", "drop"] = "transliterate",
         max_length: int = 280,
         val_size: float = 0.1,
+        test_size: float = 0,
         split_seed: int = 0,
         **shared,
     ):
@@ -61,7 +63,7 @@ class Tweets(DataModule):
             raise MisconfigurationException(f"max_length: {max_length}: a tweet has at least 1 character")
         self.folder = Path(data_dir) / name
         self.train_on, self.non_ascii, self.max_length = train_on, non_ascii, max_length
-        self.val_size, self.split_seed = val_size, split_seed
+        self.val_size, self.test_size, self.split_seed = val_size, test_size, split_seed
 
     def setup(self, stage: str) -> None:
         if not self.datasets:
@@ -77,9 +79,13 @@ class Tweets(DataModule):
                 texts, labels, sources = read_tweets(path)
                 groups = sources if any(sources) else None
                 splits[split] = TextRows(self.encode_texts(path, texts), labels, groups)
-        if "val" not in splits and self.val_size:
-            rows_of_splits = stratified_split(splits["train"].labels.numpy(), self.val_size, self.split_seed)
-            splits["train"], splits["val"] = (splits["train"].select_rows(rows) for rows in rows_of_splits)
+        for split, size, seed in (
+            ("test", self.test_size, TEST_SEED),
+            ("val", self.val_size, self.split_seed),
+        ):
+            if split not in splits and size:
+                classes = splits["train"].labels.numpy()
+                splits = hold_out_split(splits, split, classes, size, seed, self.class_names)
         if "unlabeled" in splits:
             splits["bank"], splits["train"] = splits["train"], splits.pop("unlabeled")
         self.datasets = splits

@@ -13,7 +13,7 @@ from datamodules.digits import Digits
 from datamodules.image_folder import ImageFolder
 from datamodules.mnist import MNIST
 from datamodules.stl10 import STL10
-from datamodules.storage.splits import stratified_split
+from datamodules.storage.stratified import stratified_split
 from tests.conftest import random_split, write_random
 from tests.data_modules import CPU, CROP, make_galaxies, set_up_data, setup_error, transfer_batch
 from tests.errors import refused_in_one_line

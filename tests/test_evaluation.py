@@ -82,7 +82,7 @@ def test_a_run_with_monitors_logs_their_numbers(tmp_path):
 
 def test_views_show_color_as_color():
     original = np.zeros((2, 4, 4, 3), np.uint8)
-    figure = draw_views(original, np.stack([original] * 3, 1))
+    figure = draw_views(original, [original] * 3)
     assert len(figure.axes) == 2 * (1 + 3)
 
 

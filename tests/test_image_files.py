@@ -18,7 +18,8 @@ from PIL import Image
 from common.files import atomic_write
 from datamodules.storage import image_files
 from datamodules.storage.disk import readable_disk_errors
-from datamodules.storage.image_files import decode_square, list_images, pack_images, read_manifest
+from datamodules.storage.image_files import decode_square, pack_images, read_manifest
+from datamodules.storage.image_listing import JPG, FileListing
 from datamodules.storage.layout import write_arrays, write_header
 from tests.errors import refused_in_one_line
 
@@ -132,7 +133,7 @@ def folder(tmp_path):
 
 
 def files_by_stem(folder):
-    return {path.stem: path for path in list_images(folder, (".jpg", ".jpeg"))}
+    return {path.stem: path for path in FileListing(folder, JPG).list_images(folder)}
 
 
 def test_a_folder_is_decoded_once(folder, tmp_path, monkeypatch):
@@ -140,7 +141,8 @@ def test_a_folder_is_decoded_once(folder, tmp_path, monkeypatch):
     pack_images(files_by_stem(folder), out, 32, 16)
     images = np.load(out)
     assert images.shape == (7, 16, 16, 3) and images.dtype == np.uint8
-    assert read_manifest(out) == {"ids": list("0123456"), "unreadable": {}}
+    survey = {"turned": 0, "deep": 0, "bits": None, "clipped": 0}
+    assert read_manifest(out) == {"ids": list("0123456"), "unreadable": {}} | survey
     for k in range(7):
         path = next(folder.glob(f"{k}.*"))
         assert np.array_equal(images[k], decode_square(path.read_bytes(), 32, 16))
@@ -209,14 +211,15 @@ def test_a_png_named_jpg_is_decoded(tmp_path):
 PACK = """
 import sys, time
 from pathlib import Path
-from datamodules.storage import image_files
+from datamodules.storage import image_files, image_listing
 original = image_files.decode_square
 def slow(*args):
     time.sleep(float(sys.argv[3]))
     return original(*args)
 image_files.decode_square = slow
 image_files.CHUNK = 1
-files = {path.stem: path for path in image_files.list_images(Path(sys.argv[1]), (".jpg", ".jpeg"))}
+folder = Path(sys.argv[1])
+files = {path.stem: path for path in image_listing.FileListing(folder, image_listing.JPG).list_images(folder)}
 image_files.pack_images(files, Path(sys.argv[2]), None, 16)
 """
 

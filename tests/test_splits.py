@@ -16,7 +16,7 @@ from callbacks.loggers.csv import CSVLogger
 from datamodules.arrays import Arrays
 from datamodules.cifar10 import CIFAR10
 from datamodules.digits import Digits
-from datamodules.storage.splits import stratified_split
+from datamodules.storage.stratified import stratified_split
 from ssl_modules.classifier import Classifier
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.simclr import SimCLR

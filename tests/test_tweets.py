@@ -100,6 +100,65 @@ def test_columns_are_found_by_name_and_others_are_left_out(tmp_path):
     assert read_tweets(path) == (["a, b", "c, d"], [1, 0], ["airline", "vader"])
 
 
+SENTIMENT140 = """"0","1467810369","Mon Apr 06 22:19:45 PDT 2009","NO_QUERY","_TheSpecial_","@switchfoot - Awww, no, :("
+"1","1467810672","Mon Apr 06 22:19:49 PDT 2009","NO_QUERY","scotthamilton","is glad, really"
+"0","1467810917","Mon Apr 06 22:19:53 PDT 2009","NO_QUERY","mattycus","@Kenichan I dived"
+"""
+
+
+@pytest.mark.parametrize("table", [
+    SENTIMENT140,
+    SENTIMENT140.replace('"', ""),  # the commas of the text are more columns
+    "".join(f"{k % 2}, {k}, the flight is late\n" for k in range(12)),
+    "17,the flight, late,0\n18,thanks,1\n19,great crew,1\n",
+    "the flight is late,airline,0\nthanks,vader,1\n",
+    "0,2009-04-06,late again\n1,2009-04-07,great, thanks\n",
+])  # fmt: skip
+def test_a_table_without_a_header_is_refused(tmp_path, table):
+    path = tmp_path / "tweets" / "train.csv"
+    path.parent.mkdir()
+    path.write_text(table)
+    text = tweets_error(data_dir=tmp_path)
+    assert f"{path}, line 1: " in text and "columns without a header that names them" in text
+    assert "a header names the columns: text or tweet, label or sentiment, and source" in text
+
+
+def test_a_table_with_a_header_is_read_by_its_names(tmp_path):
+    path = tmp_path / "train.csv"
+    path.write_text(f"sentiment,id,date,query,user,text\n{SENTIMENT140}")
+    texts = ["@switchfoot - Awww, no, :(", "is glad, really", "@Kenichan I dived"]
+    assert read_tweets(path)[:2] == (texts, [0, 1, 0])
+
+
+def test_tweets_with_commas_in_every_line_are_no_table(tmp_path):
+    path = tmp_path / "train.csv"
+    path.write_text("so late, again,0\nthanks, really, all,1\nwell, 1,2,3,1\n")
+    assert read_tweets(path)[:2] == (["so late, again", "thanks, really, all", "well, 1,2,3"], [0, 1, 1])
+    path.write_text("0,one,two\n1,none\n0,a,b,c\n")
+    assert read_tweets(path).texts == ["one,two", "none", "a,b,c"]
+
+
+@pytest.mark.parametrize("header, says", [
+    ("text,tweet,label", "2 columns for the text, text and tweet: keep one of them"),
+    ("text,label,sentiment", "2 columns for the label, label and sentiment"),
+    ("text,label,Label", "2 columns for the label, label and Label"),
+    ("source,text,label,source", "2 columns for the source"),
+    ("tweet_text,target", "label 'target'"),
+])  # fmt: skip
+def test_a_header_that_is_not_understood_is_refused(tmp_path, header, says):
+    path = tmp_path / "tweets" / "train.csv"
+    path.parent.mkdir()
+    path.write_text(f"{header}\na,b,1,0\n")
+    text = tweets_error(data_dir=tmp_path)
+    assert f"{path}, line 1: " in text and says in text and "a header names the columns" in text
+
+
+def test_a_table_as_unlabeled_tweets_is_refused(tmp_path):
+    write_tweets(tmp_path / "tweets")
+    (tmp_path / "tweets" / "unlabeled.txt").write_text("7,so late\n8,thanks, all\n")
+    assert "unlabeled.txt looks like a table" in tweets_error(data_dir=tmp_path, train_on="unlabeled")
+
+
 def test_lines_in_different_encodings_are_read_each_in_its_own(tmp_path):
     path = tmp_path / "train.csv"
     path.write_bytes(

@@ -184,7 +184,7 @@ def draw_extremes(
             axis = place_axes(figure, *corner, width, height)
             if are_texts:
                 axis.set_axis_off()
-                axis.text(0, 1, textwrap.fill(example, 78), fontsize=7, color=INK, va="top", parse_math=False)
+                axis.text(0, 1, textwrap.fill(example, 78), fontsize=7, color=INK, va="top")
             else:
                 show_example(axis, example)
             for number, (text, color) in enumerate(write_caption(entry, names)):

@@ -7,8 +7,7 @@ from matplotlib import image
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from callbacks.plotting.save import DPI
-from callbacks.plotting.style import FAINT, INK, place_axes, write_title
+from callbacks.plotting.style import DPI, FAINT, INK, place_axes, write_title
 
 MAX_CHANNELS = 16  # that stand side by side in a tile
 

@@ -87,7 +87,7 @@ def fit_on_line(text: str, most: int) -> str:
 
 
 def write_text(figure: Figure, left: float, top: float, text: str, **style) -> None:
-    """Write at a place in inches from the figure's left and top; `$` is a dollar sign."""
+    """Write at a place in inches from the figure's left and top."""
     width, height = figure.get_size_inches()
-    style = {"fontsize": 8, "color": INK, "va": "top", "parse_math": False} | style
+    style = {"fontsize": 8, "color": INK, "va": "top"} | style
     figure.text(left / width, 1 - top / height, text, **style)

@@ -12,10 +12,10 @@ from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 
+from callbacks.plotting.style import DPI
 from common.files import atomic_write
 
 matplotlib.use("Agg")
-DPI = 150
 
 
 def figure_path(trainer: Trainer, name: str) -> Path:

@@ -3,11 +3,15 @@
 import textwrap
 from collections.abc import Sequence
 
+import matplotlib
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+# a dollar sign in the name of a class, a group or a file, or in a tweet, begins no formula
+matplotlib.rcParams["text.parse_math"] = False
+DPI = 150
 # Petroff 2021, ten colors that color-blind people tell apart, https://arxiv.org/abs/2107.02270
 PALETTE = (
     "#3f90da",
@@ -46,7 +50,7 @@ def show_example(axis: Axes, image: np.ndarray | str, title: str = "", frame: st
     axis.set_yticks([])
     if isinstance(image, str):
         text = textwrap.fill(image, 28)
-        axis.text(0.03, 0.5, text, fontsize=7, va="center", transform=axis.transAxes, parse_math=False)
+        axis.text(0.03, 0.5, text, fontsize=7, va="center", transform=axis.transAxes)
     else:
         axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     for spine in axis.spines.values():

@@ -104,14 +104,14 @@ def augment_images(
     Args:
         images: uint8 (B, H, W, C), on any device.
         params: the rows of `draw_params` for these images, (B, 15).
-        size: S, the side of a view whose recipe has none; the crop's or else the images' height if None.
+        size: S, the side of a view whose recipe has none; the crop's or else the images' shorter side if None.
         color: "exact" is torchvision's, in a fixed order; "fast" is one affine map an image, with the blur in the crop.
         mean, std: one number a channel, to normalize with.
 
     Returns:
         float32 (B, C, S, S), in [0, 1] before it is normalized.
     """
-    size = recipe.size or size or recipe.crop or images.shape[1]
+    size = recipe.size or size or recipe.crop or min(images.shape[1:3])
     params = params.to(images.device, non_blocking=True)
     if images.device.type != "cpu" or torch.compiler.is_compiling():
         return augment_chunk(images, recipe, params, size, color, mean, std)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from common.batch import BatchKey
 from datamodules.augmentation.augment import draw_params
+from datamodules.augmentation.geometry import crop_center
 from datamodules.augmentation.recipe import Recipe
 
 
@@ -21,7 +22,8 @@ def make_views(
 ) -> list[Tensor]:
     """Make a view (B, C, S, S) of every image for each recipe.
 
-    The parameters are drawn for the batch of all processes; this process takes its rows of them.
+    The parameters are drawn for the batch of all processes; this process takes its rows of them. Of images that are not
+    square, a recipe that does not crop gets the central square, as of torchvision's Resize and CenterCrop.
 
     Args:
         images: uint8 (B, H, W, C), on the device where the views are wanted.
@@ -31,6 +33,7 @@ def make_views(
     # colors are float32, also where a callback computes in bf16
     with torch.autocast(device.type, enabled=False):
         for recipe in recipes:
-            params = draw_params(recipe, key.rows, images.shape[1:3], generator, key.local)
-            views.append(augment(images, recipe, params.to(device, non_blocking=True)))
+            source = images if recipe.crops else crop_center(images, min(images.shape[1:3]))
+            params = draw_params(recipe, key.rows, source.shape[1:3], generator, key.local)
+            views.append(augment(source, recipe, params.to(device, non_blocking=True)))
     return views

@@ -45,6 +45,8 @@ def read_columns(path: Path, text: list[str], numbers: list[str]) -> Columns:
             raise MisconfigurationException(
                 f"{path.absolute()} has no column {name!r}; its columns are {names}: set id_column or target_columns"
             )
+        if header.count(name) > 1:
+            raise MisconfigurationException(f"{path.absolute()} has two columns {name!r}: rename one of them")
     columns, table = Columns({name: [] for name in text}, np.empty(0), []), []
     text_places, number_places = ([header.index(name) for name in names] for names in (text, numbers))
     with open(path, **OPEN) as file:
@@ -73,8 +75,8 @@ def parse_numbers(cells: list[str]) -> np.ndarray:
 
 
 def parse_classes(cells: list[str]) -> tuple[np.ndarray, list[str]]:
-    """Parse cells as classes int64 (N,), -1 where a cell is empty or -1; and the name of each class, in order."""
-    names = set(cells) - {"", "-1"}
+    """Parse cells as classes int64 (N,), -1 where a cell is empty, NaN or -1; and the name of each class, in order."""
+    names = {cell for cell in cells if cell.lower() not in ("", "nan", "-1")}
     names = sorted(names, key=int if all(name.isdecimal() for name in names) else None)
     class_of = {name: k for k, name in enumerate(names)}
     return np.array([class_of.get(cell, -1) for cell in cells], np.int64), names

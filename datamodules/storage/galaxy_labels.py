@@ -75,7 +75,9 @@ def read_solutions(
     ids, splits = columns.text[id_column], columns.text.get("split")
     check_ids(path, id_column, ids, splits, columns.lines)
     if target == "class":
-        return Solutions(path, ids, splits, *parse_classes(columns.text[targets[0]]))
+        labels, class_names = parse_classes(columns.text[targets[0]])
+        check_class_names(path, targets[0], class_names)
+        return Solutions(path, ids, splits, labels, class_names)
     if target_columns is None:
         check_fractions(path, columns)
     if target == "regression":
@@ -104,6 +106,20 @@ def check_ids(path: Path, id_column: str, ids: list[str], splits: list[str] | No
                 f"{path.absolute()}, line {line}: split {split!r} is none of {', '.join(SPLITS)}"
             )
         earlier_ids.add(image)
+
+
+def check_class_names(path: Path, column: str, class_names: list[str]) -> None:
+    """Raise where the classes of a column are numbers, and one of them is not whole."""
+    try:
+        numbers = [float(name) for name in class_names]
+    except ValueError:
+        return
+    fractions = [name for name, number in zip(class_names, numbers, strict=True) if not number.is_integer()]
+    if fractions:
+        raise MisconfigurationException(
+            f"{path.absolute()}: target class, and column {column} holds numbers such as {fractions[0]}, which would "
+            f"be {len(class_names)} classes: set target to regression"
+        )
 
 
 def check_fractions(path: Path, columns: Columns) -> None:

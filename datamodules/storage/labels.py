@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from datamodules.storage.label_forms import explain_gaps, looks_like_classes, suggest_form
 from datamodules.storage.layout import open_array
 from datamodules.storage.splits import ArraySplit
 
@@ -14,8 +15,10 @@ def read_labels(path: Path, count: int) -> np.ndarray:
     labels = open_array(path)
     classes = np.issubdtype(labels.dtype, np.integer) and labels.ndim == 1
     if not classes and not (np.issubdtype(labels.dtype, np.floating) and labels.ndim == 2 and labels.size):
+        suggestion = suggest_form(labels)
         raise MisconfigurationException(
             f"{path}: expected labels as int64 (N,), or as float32 (N, T), found {labels.dtype} {labels.shape}"
+            f"{suggestion and '; '}{suggestion}"
         )
     if len(labels) != count:
         raise MisconfigurationException(f"{path}: {len(labels)} labels for {count} images")
@@ -27,7 +30,11 @@ def read_names(path: Path) -> list[str] | None:
     """Read the names of classes or targets, one a line; None where there is no such file."""
     if not path.is_file():
         return None
-    names = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise MisconfigurationException(f"{path} is not UTF-8 ({error.reason}): save it as UTF-8") from error
+    names = text.removesuffix("\n").split("\n")
     for line, name in enumerate(names, start=1):
         if not name.strip() or name in names[: line - 1]:
             reason = f"{name!r} is there twice" if name.strip() else "there is no name"
@@ -48,13 +55,28 @@ def name_labels(
 
     Returns:
         Names of classes and of targets; None for the kind that the labels are not of.
+
+    Raises:
+        MisconfigurationException: without names, numbers look like classes, or classes do not count 0 ... K - 1.
     """
-    labels_of_splits = (arrays[split].labels for split in ("train", "val", "test") if split in arrays)
-    labels = next((labels for labels in labels_of_splits if labels is not None), None)
+    labels_of_splits = [arrays[split].labels for split in ("train", "val", "test") if split in arrays]
+    labels_of_splits = [labels for labels in labels_of_splits if labels is not None]
+    labels = labels_of_splits[0] if labels_of_splits else None
     class_names = class_names or read_names(folder / "classes.txt")
     if labels is not None and labels.ndim == 2:
         names = target_names or read_names(folder / "targets.txt")
+        if names is None and looks_like_classes(labels):
+            raise MisconfigurationException(
+                f"{folder}: the labels are float {labels.shape}, and {suggest_form(labels)}; or name the "
+                f"{labels.shape[1]} numbers in targets.txt, if they are numbers to be predicted"
+            )
         return class_names, names or [str(t) for t in range(labels.shape[1])]
+    if labels is not None and not class_names and not num_classes:
+        # other splits may have classes that train has none of
+        below = [part[part <= labels.max()] for part in labels_of_splits if part.ndim == 1]
+        gaps = explain_gaps(np.concatenate(below))
+        if gaps:
+            raise MisconfigurationException(f"{folder}: {gaps}")
     count = num_classes or (0 if labels is None else labels.max() + 1)
     return class_names or [str(k) for k in range(count)] or None, None
 
@@ -80,6 +102,8 @@ def check_labels(
     else:
         last = len(classes or ()) - 1
         invalid, allowed = (labels < -1) | (labels > last), f"0 ... {last}, or -1 where unknown"
+        if invalid.any() and (labels.min(), labels.max()) == (1, last + 1):
+            allowed += "; these count from 1: write labels - 1"
     if invalid.any():
         first = tuple(np.argwhere(invalid)[0])
         raise MisconfigurationException(

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from datamodules.storage.image_files import OnBadImage, decode_square
-
-SUFFIXES = (".jpg", ".jpeg", ".png")
+from datamodules.storage.image_listing import JPG_OR_PNG, FileListing
+from datamodules.storage.pixels import describe_surveys, survey_images
 
 
 class LooseImages:
@@ -23,9 +24,18 @@ class LooseImages:
         side: side in pixels to which it is resized.
         channels: 3, or 1 for gray.
         on_bad_image: `error` names an image that cannot be decoded, `skip` leaves it out of its batch.
+        bits: of the training images of 16 bits; as many as the brightest pixel here has if None.
     """
 
-    def __init__(self, folder: Path, crop: int | None, side: int, channels: int, on_bad_image: OnBadImage):
+    def __init__(
+        self,
+        folder: Path,
+        crop: int | None,
+        side: int,
+        channels: int,
+        on_bad_image: OnBadImage,
+        bits: int | None = None,
+    ):
         if not folder.is_dir():
             raise MisconfigurationException(f"there is no folder {folder.absolute()}")
         if channels not in (1, 3):
@@ -34,12 +44,14 @@ class LooseImages:
             )
         self.folder, self.crop, self.side, self.channels = folder, crop, side, channels
         self.on_bad_image = on_bad_image
-        paths = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-        self.names = sorted(
-            path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts)
-        )
+        listing = FileListing(folder, JPG_OR_PNG)
+        self.names = listing.walk_images()
         if not self.names:
             raise MisconfigurationException(f"no JPGs or PNGs in {folder.absolute()}")
+        survey = survey_images([folder / name for name in self.names], bits)
+        self.bits = survey.bits or 16
+        notes = [listing.describe({"": len(self.names)}), *describe_surveys(len(self.names), [survey])]
+        rank_zero_info("; ".join(notes))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -59,7 +71,7 @@ class LooseImages:
         """Decode one image, uint8 (side, side, channels); None where it is to be skipped."""
         path = self.folder / self.names[position]
         try:
-            square = decode_square(path.read_bytes(), self.crop, self.side)
+            square = decode_square(path.read_bytes(), self.crop, self.side, self.bits)
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             if self.on_bad_image == "skip":
                 return None

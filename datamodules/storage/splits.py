@@ -1,11 +1,15 @@
 """The rows of arrays that make up each split, chosen by seeds of their own and never by the run's."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.loading.loader import RowsDataset
+from datamodules.storage.stratified import describe_held_out, stratified_split
+
+TEST_SEED = 0  # of test splits, which no option changes
 
 
 class ArraySplit(NamedTuple):
@@ -31,40 +35,6 @@ class ArraySplit(NamedTuple):
         if self.labels is None or self.labels.ndim == 2:
             return np.zeros(len(rows), np.int64)
         return self.labels[rows]
-
-
-def stratified_split(
-    labels: np.ndarray, size: float, seed: int, option: str = "val_size"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Split rows in two, class by class: (rows that stay, rows that are held out), both ascending.
-
-    The result depends on labels, size and seed alone. What a smaller size holds out is part of what a larger one does.
-
-    Args:
-        labels: classes (N,), -1 where unknown.
-        size: below 1 the fraction of each class, and of the unknown, that is held out; from 1 a number of rows, as many
-            of each class.
-        option: the name of the size in the config.
-
-    Raises:
-        MisconfigurationException: a class has fewer rows.
-    """
-    rng = np.random.default_rng(seed)
-    classes = np.unique(labels)
-    orders = [rng.permutation(np.flatnonzero(labels == k)) for k in classes]
-    if size < 1:
-        counts = [round(size * len(order)) for order in orders]
-    else:
-        is_class = classes >= 0
-        per_class, remainder = divmod(int(size), max(1, is_class.sum()))
-        counts = np.where(is_class, per_class + (np.cumsum(is_class) <= remainder), 0)
-    for k, order, count in zip(classes, orders, counts, strict=True):
-        if not 0 <= count <= len(order):
-            raise MisconfigurationException(
-                f"{option} asks for {count} images of class {k}, and {len(order)} are there: ask for fewer"
-            )
-    held_out = np.sort(np.concatenate([order[:count] for order, count in zip(orders, counts, strict=True)]))
-    return np.setdiff1d(np.arange(len(labels)), held_out), held_out
 
 
 def subsample_rows(count: int, size: int | None) -> np.ndarray:
@@ -95,6 +65,31 @@ def limit_labels(split: ArraySplit, fraction: float, labels_per_class: int | Non
     return split.select_rows(stratified_split(classes, fraction, seed)[1]) if fraction < 1 else split
 
 
+def hold_out_split(
+    splits: dict[str, Any],
+    split: str,
+    classes: np.ndarray,
+    size: float,
+    seed: int,
+    class_names: list[str] | None = None,
+) -> dict[str, Any]:
+    """Hold a split out of `train`, of which each class keeps an example; say where that is not as asked for.
+
+    Args:
+        splits: with `select_rows`, images or texts.
+        classes: of the examples of `train` (N,), -1 where unknown.
+    """
+    option = f"{split}_size"
+    train_rows, held_out = stratified_split(classes, size, seed, option, stay=1)
+    note = describe_held_out(classes, held_out, size, option, class_names)
+    if note:
+        rank_zero_info(note)
+    if not len(held_out):
+        return splits
+    rows = {"train": train_rows, split: held_out}
+    return splits | {name: splits["train"].select_rows(rows[name]) for name in rows}
+
+
 def make_splits(
     arrays: dict[str, ArraySplit],
     val_size: float,
@@ -102,27 +97,24 @@ def make_splits(
     unlabeled: int | None = None,
     fraction: float = 1.0,
     labels_per_class: int | None = None,
+    class_names: list[str] | None = None,
 ) -> dict[str, RowsDataset]:
     """Make the data set of each split from the arrays that there are.
 
     Without a `val` of its own, validation is held out of `train`; then `train` is cut to the budget of labels. Where
     there are `unlabeled` images, that many of them become `train`, and the labeled training images `bank`; rows that
-    validation has, in one array with them, are left out.
+    validation or test has, in one array with them, are left out.
     """
-    arrays = dict(arrays)
     if "val" not in arrays and val_size:
-        train_rows, val_rows = stratified_split(arrays["train"].row_classes(), val_size, seed)
-        if len(val_rows):
-            arrays |= {
-                "val": arrays["train"].select_rows(val_rows),
-                "train": arrays["train"].select_rows(train_rows),
-            }
-    arrays["train"] = limit_labels(arrays["train"], fraction, labels_per_class, seed)
+        classes = arrays["train"].row_classes()
+        arrays = hold_out_split(arrays, "val", classes, val_size, seed, class_names)
+    arrays = arrays | {"train": limit_labels(arrays["train"], fraction, labels_per_class, seed)}
     if "unlabeled" in arrays:
-        stream, val = arrays.pop("unlabeled"), arrays.get("val")
-        if val and val.images is stream.images:
-            rows = np.arange(len(stream.images)) if stream.rows is None else stream.rows
-            stream = stream._replace(rows=np.setdiff1d(rows, val.rows))
+        stream = arrays.pop("unlabeled")
+        for split in (arrays[name] for name in ("val", "test") if name in arrays):
+            if split.images is stream.images and split.rows is not None:
+                rows = np.arange(len(stream.images)) if stream.rows is None else stream.rows
+                stream = stream._replace(rows=np.setdiff1d(rows, split.rows))
         count = len(stream.row_classes())
         arrays |= {"bank": arrays["train"], "train": stream.select_rows(subsample_rows(count, unlabeled))}
     return {name: RowsDataset(*split) for name, split in arrays.items()}

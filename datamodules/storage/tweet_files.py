@@ -13,6 +13,10 @@ from common.files import readable_os_errors
 
 COLUMNS = {"text": "text", "tweet": "text", "label": "label", "sentiment": "label", "source": "source"}
 LABELS = ("0", "1")
+FORMS = (
+    "a line is a tweet, a comma and its label, 0 or 1, or the label first; of a table, a header names the columns: "
+    "text or tweet, label or sentiment, and source if there is one"
+)
 # what typographers and phones write, where Unicode knows no ASCII for it
 PUNCTUATION = str.maketrans(
     {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "-", "\u2014": "-", "\u2022": "*"}
@@ -69,16 +73,19 @@ def decode_line(line: bytes) -> str:
 def read_tweets(path: Path) -> LabeledTweets:
     """Read a CSV file: each line a tweet and 0 or 1, in either order, or columns `text`, `label`, `source` of a header.
 
-    A tweet in quotes may go over several lines; without quotes, a line's surplus commas belong to the tweet.
+    A tweet in quotes may go over several lines; without quotes, a line's surplus commas belong to the tweet, unless
+    they divide all lines as those of a table do. Other columns of a header are left out.
 
     Raises:
-        MisconfigurationException: no tweets, or a line that is none, or that can be read in two ways; says which.
+        MisconfigurationException: no tweets, or a line that is none, or that can be read in two ways; says which. A
+            table without a header, or with two columns of one meaning.
     """
     try:
         return parse_tweets(read_lines(path))
     except BadLine as bad:
         raise MisconfigurationException(
-            f"{path.absolute()}, line {bad.line}: expected a tweet, a comma and its label, 0 or 1, found {bad.content}"
+            f"{path.absolute()}, line {bad.line}: expected a tweet, a comma and its label, 0 or 1, "
+            f"found {bad.content}; what is understood: {FORMS}"
         ) from None
 
 
@@ -130,10 +137,15 @@ def label_rows(rows: list[tuple[int, list[str]]]) -> LabeledTweets:
     """Turn (number, fields) of each row into tweets."""
     columns = [COLUMNS.get(field.strip().lower(), "") for field in rows[0][1]] if rows else []
     if {"text", "label"} <= set(columns):
+        check_header(*rows[0], columns)
         rows = rows[1:]
     else:
         first, last = (sum(row[place].strip() in LABELS for _, row in rows) for place in (0, -1))
         columns = ["label", "text"] if first > last else ["text", "label"]
+        if is_table([row[1:] if first > last else row[:-1] for _, row in rows]):
+            raise BadLine(
+                rows[0][0], f"a table of {len(rows[0][1])} columns without a header that names them"
+            )
     if not rows:
         raise BadLine(1, "no tweets")
     tweets = LabeledTweets([], [], [])
@@ -148,6 +160,28 @@ def label_rows(rows: list[tuple[int, list[str]]]) -> LabeledTweets:
     return tweets
 
 
+def check_header(line: int, names: list[str], columns: list[str]) -> None:
+    """Raise where two columns of a header have one meaning."""
+    for meaning in ("text", "label", "source"):
+        same = [name.strip() for name, column in zip(names, columns, strict=True) if column == meaning]
+        if len(same) > 1:
+            raise BadLine(
+                line, f"{len(same)} columns for the {meaning}, {' and '.join(same)}: keep one of them"
+            )
+
+
+def is_table(texts: list[list[str]]) -> bool:
+    """Check whether commas divide the texts of all lines, each given as its parts, as they divide columns.
+
+    In prose a space follows a comma, and some texts have no comma. In a table each line has one without a space, in
+    the same place from the left or from the right; or ten lines or more have all equally many.
+    """
+    if len(texts) < 2 or min(map(len, texts)) < 2:
+        return False
+    without_space = (all(not parts[place].startswith(" ") for parts in texts) for place in (1, -1))
+    return any(without_space) or (len(texts) >= 10 and len(set(map(len, texts))) == 1)
+
+
 def match_cells(row: list[str], columns: list[str]) -> dict[str, str]:
     """Match fields to columns; empty where the row is too short."""
     surplus, at = len(row) - len(columns), columns.index("text")
@@ -160,6 +194,11 @@ def match_cells(row: list[str], columns: list[str]) -> dict[str, str]:
 def read_unlabeled(path: Path) -> list[str]:
     """Read one tweet a line, blank ones left out. Raise where there is none."""
     tweets = [line for line in read_lines(path) if line.strip()]
+    if is_table([line.split(",") for line in tweets]):
+        raise MisconfigurationException(
+            f"{path.absolute()} looks like a table: all lines have commas without a space, as columns have; expected a "
+            "tweet a line, and nothing else"
+        )
     if not tweets:
         raise MisconfigurationException(f"{path.absolute()} has no tweets: expected one a line")
     return tweets
