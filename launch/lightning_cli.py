@@ -23,6 +23,7 @@ from launch.allowed_classes import check_class_rights, restrict_classes
 from launch.examples import format_examples
 from launch.exit_messages import explain_exit
 from launch.folders import find_latest_unfinished, find_wandb_id, lock_run, make_new_version
+from launch.judged_encoder import JudgedEncoder
 from launch.parser import Help, Parser, join_lines
 from launch.preflight import Preflight
 from launch.requeue import Requeued
@@ -167,6 +168,11 @@ class CLI(LightningCLI):
         elif config.ckpt_path:
             read_checkpoint(Path(config.ckpt_path))
         return make_new_version(experiment) if not _get_rank() else experiment / "of_rank_0"
+
+    def instantiate_classes(self) -> None:
+        super().instantiate_classes()
+        if self.subcommand in ("validate", "test") and not self.config[self.subcommand].ckpt_path:
+            self.model = JudgedEncoder(self.model, self.subcommand)
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         try:
