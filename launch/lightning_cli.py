@@ -24,6 +24,7 @@ from launch.examples import format_examples
 from launch.exit_messages import explain_exit
 from launch.folders import find_latest_unfinished, find_wandb_id, lock_run, make_new_version
 from launch.judged_encoder import JudgedEncoder
+from launch.monitors import Monitors
 from launch.parser import Help, Parser, join_lines
 from launch.preflight import Preflight
 from launch.requeue import Requeued
@@ -180,7 +181,7 @@ class CLI(LightningCLI):
         except (ValueError, RuntimeError) as error:  # what Lightning says of options that do not go together
             raise MisconfigurationException(join_lines(str(error))) from error
         if self.subcommand not in FOLDERLESS:
-            trainer.callbacks[:0] = [self.run, Preflight(), EpochMeans()]
+            trainer.callbacks[:0] = [self.run, Preflight(), Monitors(), EpochMeans()]
         if self.subcommand == "fit":
             install_requeue_handler(trainer)
         return trainer

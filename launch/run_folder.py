@@ -147,6 +147,11 @@ class RunFolder(Callback):
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.write_provenance(trainer, "running")
 
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self.write_provenance(
+            trainer, "running"
+        )  # what callbacks logged when the last epoch ended is known now
+
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         self.exception = exception
         state = "interrupted" if isinstance(exception, KeyboardInterrupt | SystemExit) else "failed"

@@ -105,6 +105,7 @@ class BatchLoader:
         pin_memory: read into page-locked memory, for faster copies to a GPU.
         split: name of what is read, for the batches' keys.
         key_seed: of the batches' keys, with epoch and batch number; `seed` if None.
+        reshuffle: whether each epoch has an order of its own, or all that of the first.
     """
 
     def __init__(
@@ -118,10 +119,12 @@ class BatchLoader:
         pin_memory: bool = False,
         split: str = "",
         key_seed: int | None = None,
+        reshuffle: bool = True,
     ):
         self.split, self.key_seed = split, (seed or 0) if key_seed is None else key_seed
         self.dataset, self.batch_size, self.seed, self.place = dataset, batch_size, seed, place
         (self.rank, self.world), self.num_workers, self.pin_memory = shard, num_workers, pin_memory
+        self.reshuffle = reshuffle
 
     def __len__(self) -> int:
         if self.seed is not None:
@@ -146,7 +149,7 @@ class BatchLoader:
     def __iter__(self) -> Iterator[tuple]:
         # a generator: nothing is read before the Trainer knows its epoch, also after a resume
         epoch, first = self.place()
-        batches = self.list_batches(epoch)[first:]
+        batches = self.list_batches(epoch if self.reshuffle else 0)[first:]
         if self.num_workers:
             rows = iter(
                 DataLoader(
