@@ -21,18 +21,18 @@ from common.checkpoint import read_checkpoint
 from common.renamed import rename_argument
 from launch.allowed_classes import check_class_rights, restrict_classes
 from launch.examples import format_examples
-from launch.exit_messages import explain_exit
+from launch.exit_messages import close_run_folder, explain_exit
 from launch.folders import find_latest_unfinished, find_wandb_id, lock_run, make_new_version
 from launch.judged_encoder import JudgedEncoder
 from launch.monitors import Monitors
 from launch.parser import Help, Parser, join_lines
 from launch.preflight import Preflight
 from launch.requeue import Requeued
+from launch.resume import Resume
 from launch.run_folder import RunFolder
 from launch.slurm import check_started_by_srun, find_requeued_run, install_requeue_handler, requeue_job
 from launch.trainer import Trainer, fast_precision
 from launch.without import current_names, drop_by_name, short_class_name
-from reports.report import write_report
 
 ROOT = Path(__file__).parent.parent
 VERBS = ("fit", "validate", "test", "predict", "inspect")
@@ -133,6 +133,7 @@ class CLI(LightningCLI):
             stored.ckpt_path = None  # the stored config makes the whole run again
         text = self._parser(self.subcommand).dump(stored, skip_none=False)
         folder = self.run_folder(config)
+        is_new = folder.is_dir() and not any(folder.iterdir())
         if self.subcommand == "fit" and not _get_rank():
             self.lock = lock_run(folder)
         trainer.default_root_dir = str(folder)
@@ -142,7 +143,7 @@ class CLI(LightningCLI):
                 logger.init_args.id = find_wandb_id(config.ckpt_path, folder)
             if "name" in logger.init_args and logger.init_args.name is None:
                 logger.init_args.name = f"{folder.parent.name}/{folder.name}"
-        self.run = RunFolder(folder, text, yaml.safe_load(text))
+        self.run = RunFolder(folder, text, yaml.safe_load(text), is_new)
 
     def run_folder(self, config: Any) -> Path:
         """A new version, with `ckpt_path: last` the newest unfinished one, or the one that this job began before Slurm
@@ -183,6 +184,7 @@ class CLI(LightningCLI):
         if self.subcommand not in FOLDERLESS:
             trainer.callbacks[:0] = [self.run, Preflight(), Monitors(), EpochMeans()]
         if self.subcommand == "fit":
+            trainer.callbacks.append(Resume(self.run.hparams))
             install_requeue_handler(trainer)
         return trainer
 
@@ -227,24 +229,10 @@ def run_verb(args: list[str]) -> int:
         if cli.lock:
             cli.lock.release()
         if cli.run and not _get_rank():
-            close_run_folder(cli.run.folder)
+            close_run_folder(cli.run)
             if isinstance(cli.run.exception, Requeued):
                 requeue_job()
     return 0
-
-
-def close_run_folder(folder: Path) -> None:
-    """The last look at a run folder, however the run ended: write the report, or remove a folder that stayed empty."""
-    try:
-        if not any(folder.iterdir()):
-            folder.rmdir()
-        elif (folder / "metrics.csv").is_file():
-            print(f"run folder: {folder}\nreport: {write_report(folder)}")
-    except (OSError, ValueError) as error:
-        print(
-            f"error: no report of {folder}: {error}; python cli.py report {folder} tries again",
-            file=sys.stderr,
-        )
 
 
 def quiet_lightning() -> None:
