@@ -107,8 +107,9 @@ def close_run_folder(run: RunFolder) -> None:
     """The last look at a run folder, however the run ended: write the report, or remove a new one without any work."""
     folder = run.folder
     try:
-        if run.is_new and not run.has_worked:
-            remove_run(folder)
+        if not run.has_worked:
+            if run.is_new:
+                remove_run(folder)
         elif (folder / "metrics.csv").is_file():
             print(f"run folder: {folder}\nreport: {write_report(folder)}")
     except (OSError, ValueError) as error:

@@ -20,6 +20,7 @@ from callbacks.evaluation.epoch_means import EpochMeans
 from common.checkpoint import read_checkpoint
 from common.renamed import rename_argument
 from launch.allowed_classes import check_class_rights, restrict_classes
+from launch.callback_options import check_callback_options
 from launch.examples import format_examples
 from launch.exit_messages import close_run_folder, explain_exit
 from launch.folders import find_latest_unfinished, find_wandb_id, lock_run, make_new_version
@@ -94,6 +95,7 @@ class CLI(LightningCLI):
         check_class_rights(config)
         self.fill_in(config)
         self.leave_out(config)
+        check_callback_options(config.trainer.callbacks)
         if self.subcommand in FOLDERLESS:
             self.run_alone(config.trainer)
         else:

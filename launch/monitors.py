@@ -50,7 +50,7 @@ class Monitors(Callback):
         """Raise where a whole epoch has not logged what a callback follows, unless it may wait (`strict: false`)."""
         if follower.monitor in self.logged or not getattr(follower, "strict", True):
             return
-        hint = nearest_hint(follower.monitor, self.logged, "nearest")
+        hint = nearest_hint(follower.monitor, self.logged, "metric")
         raise MisconfigurationException(
             f"{type(follower).__name__} follows {follower.monitor}, which a whole epoch did not log{hint}; "
             f"logged were {', '.join(sorted(self.logged))}"
