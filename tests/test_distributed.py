@@ -132,8 +132,8 @@ def of_process(rank: int, world: int, **more) -> SimpleNamespace:
     [
         (SIMCLR, "38 negatives an anchor (accumulation adds none)"),
         (3, "correlations over 20 images (accumulation adds none)"),
-        (6, "19 negatives an anchor, from the batch (accumulation adds none)"),
-        (7, "16 negatives an anchor, from the memory bank"),
+        (9, "19 negatives an anchor, from the batch (accumulation adds none)"),
+        (10, "16 negatives an anchor, from the memory bank"),
     ],
 )
 def test_the_summary_line_says_that_accumulation_adds_no_negatives(row, words, tmp_path):

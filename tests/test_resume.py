@@ -4,11 +4,16 @@ import shutil
 
 import pytest
 import yaml
+from lightning.pytorch.callbacks import EarlyStopping
 
-from launch.resume import move_place
+from callbacks.evaluation.features import Features
+from callbacks.evaluation.online_probe import OnlineProbe
+from launch.resume import Resume, move_place
 from tests.conftest import PICTURES
 from tests.errors import read_error, refused_in_one_line
+from tests.methods import METHODS, build, train
 from tests.small_runs import newest_run, read_facts, run_small, write_small_config
+from tests.test_methods import tiny
 
 pytestmark = pytest.mark.usefixtures("untouched_process")
 MODEL, OPTIMIZER = "--model.init_args.", "--model.init_args.optimizer.init_args."
@@ -90,6 +95,16 @@ def test_the_same_batch_in_smaller_parts_goes_on_at_its_place():
     assert progress["current"]["processed"] == 6
     with refused_in_one_line("16 examples .batch_size 16, 1 accum", "8 examples"):
         move_place(checkpoint, (8, 1, 1), (16, 1, 1), "x.ckpt")
+
+
+def test_patience_and_the_probes_rate_are_those_that_are_given(data_dir, tmp_path):
+    for patience, rate, resume_from in ((1, 0.1, None), (7, 0.2, tmp_path / "x.ckpt")):
+        stop, probe = EarlyStopping("train/loss", patience=patience), OnlineProbe(rate)
+        callbacks = [Resume({}), Features(), probe, stop]
+        options = {"callbacks": callbacks, "max_epochs": 2 if resume_from else 1}
+        trainer = train(build(METHODS[0]), tiny(data_dir, METHODS[0]), tmp_path, resume_from, **options)
+        trainer.save_checkpoint(tmp_path / "x.ckpt", weights_only=False)
+        assert stop.patience == patience and probe.optimizer.param_groups[0]["lr"] == rate
 
 
 @pytest.mark.parametrize(
