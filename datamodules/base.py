@@ -113,6 +113,7 @@ class DataModule(LightningDataModule):
             else (lambda: (0, 0)),
             num_workers=self.num_workers if training else 0,
             pin_memory=torch.cuda.is_available(),
+            reshuffle=not getattr(trainer, "overfit_batches", 0),
         )
 
     def get_shard(self) -> tuple[int, int]:

@@ -2,11 +2,17 @@
 
 import errno
 import re
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+import wandb
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+
+from launch.run_folder import RunFolder
+from reports.report import write_report
 
 FULL = {
     errno.ENOSPC: "free some space",
@@ -95,3 +101,26 @@ def advise_resume(folder: Path) -> str:
         if (path := folder / "checkpoints" / name).is_file():
             return f"{path} is kept, the same command with --ckpt_path last goes on"
     return "no checkpoint was written yet"
+
+
+def close_run_folder(run: RunFolder) -> None:
+    """The last look at a run folder, however the run ended: write the report, or remove a new one without any work."""
+    folder = run.folder
+    try:
+        if not run.has_worked:
+            if run.is_new:
+                remove_run(folder)
+        elif (folder / "metrics.csv").is_file():
+            print(f"run folder: {folder}\nreport: {write_report(folder)}")
+    except (OSError, ValueError) as error:
+        print(
+            f"error: no report of {folder}: {error}; python cli.py report {folder} tries again",
+            file=sys.stderr,
+        )
+
+
+def remove_run(folder: Path) -> None:
+    """Remove the folder of a run that failed at its start, so that it does not count as a version."""
+    if wandb.run:  # writes there
+        wandb.finish(exit_code=1)
+    shutil.rmtree(folder)

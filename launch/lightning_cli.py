@@ -20,17 +20,20 @@ from callbacks.evaluation.epoch_means import EpochMeans
 from common.checkpoint import read_checkpoint
 from common.renamed import rename_argument
 from launch.allowed_classes import check_class_rights, restrict_classes
+from launch.callback_options import check_callback_options
 from launch.examples import format_examples
-from launch.exit_messages import explain_exit
+from launch.exit_messages import close_run_folder, explain_exit
 from launch.folders import find_latest_unfinished, find_wandb_id, lock_run, make_new_version
+from launch.judged_encoder import JudgedEncoder
+from launch.monitors import Monitors
 from launch.parser import Help, Parser, join_lines
 from launch.preflight import Preflight
 from launch.requeue import Requeued
+from launch.resume import Resume
 from launch.run_folder import RunFolder
 from launch.slurm import check_started_by_srun, find_requeued_run, install_requeue_handler, requeue_job
 from launch.trainer import Trainer, fast_precision
 from launch.without import current_names, drop_by_name, short_class_name
-from reports.report import write_report
 
 ROOT = Path(__file__).parent.parent
 VERBS = ("fit", "validate", "test", "predict", "inspect")
@@ -92,6 +95,7 @@ class CLI(LightningCLI):
         check_class_rights(config)
         self.resolve_auto_options(config)
         self.drop_unwanted(config)
+        check_callback_options(config.trainer.callbacks)
         if self.subcommand in FOLDERLESS:
             self.use_one_process(config.trainer)
         else:
@@ -131,6 +135,7 @@ class CLI(LightningCLI):
             stored.ckpt_path = None  # the stored config repeats the run from its start
         config_yaml = self._parser(self.subcommand).dump(stored, skip_none=False)
         folder = self.choose_run_folder(config)
+        is_new = folder.is_dir() and not any(folder.iterdir())
         if self.subcommand == "fit" and not _get_rank():
             self.lock = lock_run(folder)
         trainer.default_root_dir = str(folder)
@@ -140,7 +145,7 @@ class CLI(LightningCLI):
                 logger.init_args.id = find_wandb_id(config.ckpt_path, folder)
             if "name" in logger.init_args and logger.init_args.name is None:
                 logger.init_args.name = f"{folder.parent.name}/{folder.name}"
-        self.run = RunFolder(folder, config_yaml, yaml.safe_load(config_yaml))
+        self.run = RunFolder(folder, config_yaml, yaml.safe_load(config_yaml), is_new)
 
     def choose_run_folder(self, config: Any) -> Path:
         """Return the folder to write to, and set `ckpt_path` to the checkpoint to resume from.
@@ -173,14 +178,20 @@ class CLI(LightningCLI):
             return experiment / "of_rank_0"  # other ranks write nothing, so the name does not matter
         return make_new_version(experiment)
 
+    def instantiate_classes(self) -> None:
+        super().instantiate_classes()
+        if self.subcommand in ("validate", "test") and not self.config[self.subcommand].ckpt_path:
+            self.model = JudgedEncoder(self.model, self.subcommand)
+
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (ValueError, RuntimeError) as error:  # Lightning refuses options that contradict each other
             raise MisconfigurationException(join_lines(str(error))) from error
         if self.subcommand not in FOLDERLESS:
-            trainer.callbacks[:0] = [self.run, Preflight(), EpochMeans()]
+            trainer.callbacks[:0] = [self.run, Preflight(), Monitors(), EpochMeans()]
         if self.subcommand == "fit":
+            trainer.callbacks.append(Resume(self.run.hparams))
             install_requeue_handler(trainer)
         return trainer
 
@@ -225,22 +236,10 @@ def run_verb(args: list[str]) -> int:
         if cli.lock:
             cli.lock.release()
         if cli.run and not _get_rank():
-            close_run_folder(cli.run.folder)
+            close_run_folder(cli.run)
             if isinstance(cli.run.exception, Requeued):
                 requeue_job()
     return 0
-
-
-def close_run_folder(folder: Path) -> None:
-    """Write the report, however the run ended, or remove the folder if it is still empty."""
-    try:
-        if not any(folder.iterdir()):
-            folder.rmdir()
-        elif (folder / "metrics.csv").is_file():
-            print(f"run folder: {folder}\nreport: {write_report(folder)}")
-    except (OSError, ValueError) as error:
-        advice = f"try again with: python cli.py report {folder}"
-        print(f"error: no report of {folder}: {error}; {advice}", file=sys.stderr)
 
 
 def quiet_lightning() -> None:

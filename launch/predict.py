@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import nn
 
 from common.batch import BatchKey
 from common.checkpoint import read_checkpoint
@@ -33,24 +34,23 @@ def write_features(
     """Write features (N, D) float32, labels, index and, where images come from files, their names to `output`.
 
     Rows are in the order of the split, or of the names. Until all are there they are in parts, in a folder beside it.
+    Without `ckpt_path` the weights are those of the model's `ckpt` or, without one, those that its encoder has.
     """
-    if not ckpt_path or not Path(ckpt_path).is_file():
-        what = f"--ckpt_path {ckpt_path}: no such file" if ckpt_path else "predict needs a checkpoint"
-        raise MisconfigurationException(f"{what}: give --ckpt_path RUN/checkpoints/last.ckpt")
-    ckpt = Path(ckpt_path)
-    read_checkpoint(ckpt)
+    source = ckpt_path or model.ckpt
+    if source:
+        read_checkpoint(Path(source), option="--ckpt_path" if ckpt_path else "model.init_args.ckpt")
     data.prepare_data()
     data.setup("predict")
     loader, names = open_source(data, split, Path(images) if images else None, on_bad_image)
     what = Path(images).absolute().name if images else split
-    target = Path(output) if output else ckpt.with_name(f"{ckpt.stem}_{what}.npz")
+    if not (output or source):
+        raise MisconfigurationException("predict with pretrained weights: give --output FEATURES.npz")
+    target = Path(output or Path(source).with_name(f"{Path(source).stem}_{what}.npz"))
     if target.suffix != ".npz":
         raise MisconfigurationException(f"--output {target}: give a name that ends in .npz")
-    with open(ckpt, "rb") as file:
-        weights = hashlib.file_digest(file, "sha256").hexdigest()
     about = {
-        "path": str(ckpt.absolute()),
-        "checkpoint": weights,
+        "path": str(Path(source).absolute()) if source else "pretrained weights",
+        "checkpoint": fingerprint_weights(model.encoder, source),
         "data": type(data).__name__,
         "split": str(Path(images).absolute()) if images else split,
         "examples": len(loader.dataset),
@@ -68,7 +68,7 @@ def write_features(
     if parts.done < len(loader):
         data.predict_dataloader = lambda: RemainingBatches(loader, parts.done)
         trainer.callbacks.append(parts)
-        weights = {"ckpt_path": ckpt, "weights_only": True}
+        weights = {"ckpt_path": ckpt_path, "weights_only": True}
         with warnings.catch_warnings():  # no callback of the training is needed
             warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
             pl.Trainer.predict(trainer, model, datamodule=data, return_predictions=False, **weights)
@@ -93,6 +93,17 @@ def open_source(
         raise MisconfigurationException(f"--images: {type(data).__name__} reads no images")
     files = data.loose_images(images, on_bad_image)
     return BatchLoader(files, data.batch_size, num_workers=data.num_workers), files.names
+
+
+def fingerprint_weights(encoder: nn.Module, ckpt: str | None) -> str:
+    """A fingerprint of a checkpoint's file or, without one, of an encoder's weights."""
+    if ckpt:
+        with open(ckpt, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    weights = hashlib.sha256()
+    for name, value in encoder.state_dict().items():
+        weights.update(name.encode() + value.contiguous().view(-1).view(torch.uint8).cpu().numpy().tobytes())
+    return weights.hexdigest()
 
 
 def fingerprint_views(data: DataModule, loader: BatchLoader) -> str:

@@ -2,6 +2,7 @@
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import BatchSizeFinder, GradientAccumulationScheduler, LearningRateFinder
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
@@ -10,6 +11,7 @@ from common.batch import Batch
 from common.text import plural
 from ssl_modules.base import SSLModule
 from ssl_modules.compiled import compile_requested
+from ssl_modules.schedules import find_accumulation
 
 
 class Preflight(Callback):
@@ -17,6 +19,8 @@ class Preflight(Callback):
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         check_encode(module)
+        if stage == "fit":
+            check_changes(trainer)
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         check_views(module, trainer.datamodule.recipes)
@@ -26,6 +30,8 @@ class Preflight(Callback):
         rank_zero_info(summary_line(trainer, module))
 
     def on_train_batch_start(self, trainer, module, batch: Batch, batch_idx: int) -> None:
+        # Lightning's callback forgets to where a run goes on in mid-epoch
+        trainer.accumulate_grad_batches = find_accumulation(trainer)(trainer.current_epoch)
         if module.value_range and trainer.current_epoch == batch_idx == 0:
             check_value_range(module, batch.views[0])
 
@@ -37,6 +43,22 @@ def check_encode(module: LightningModule) -> None:
             f"{type(module).__name__} overrides encode, and what is judged and exported is its encoder: "
             "put what encode does into the forward of model.init_args.encoder"
         )
+
+
+def check_changes(trainer: Trainer) -> None:
+    """Raises where a callback would change what the schedule is made from and config.yaml says."""
+    for callback in trainer.callbacks:
+        name = type(callback).__name__
+        if isinstance(callback, BatchSizeFinder | LearningRateFinder):
+            raise MisconfigurationException(
+                f"{name} changes the run once its schedule is made and its config.yaml written: leave it out, and give "
+                "data.init_args.batch_size and the optimizer's lr"
+            )
+        if isinstance(callback, GradientAccumulationScheduler) and trainer.accumulate_grad_batches != 1:
+            raise MisconfigurationException(
+                f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches} and {name} sets it, too: "
+                "leave one of them out"
+            )
 
 
 def check_views(module: LightningModule, recipes: list) -> None:
@@ -72,7 +94,7 @@ def check_value_range(module: LightningModule, view: torch.Tensor) -> None:
 
 def summary_line(trainer: Trainer, module: LightningModule) -> str:
     """What the run's numbers come to: batch, optimizer, learning rate, batch norm, and what the method adds."""
-    world, accumulated = trainer.world_size, trainer.accumulate_grad_batches
+    world, accumulated = trainer.world_size, find_accumulation(trainer)(trainer.current_epoch)
     batch, optimizer = trainer.datamodule.batch_size, trainer.optimizers[0]
     note = " (accumulation adds none)" if accumulated > 1 else ""
     parts = [

@@ -87,18 +87,22 @@ def read_lineage(ckpt: str | None) -> list[dict]:
 class RunFolder(Callback):
     """Writes config.yaml and provenance.json, gives the full config to every logger, and counts warnings.
 
+    Nothing is written before the work begins: what fails at its start leaves no trace, also not in a run that goes on.
+
     Args:
         folder: the run folder; only the first rank writes there.
         config: the full config, as YAML.
         hparams: the same as a dict, for the loggers.
+        is_new: whether the folder was made for this run, and not for one that goes on.
     """
 
-    def __init__(self, folder: Path, config: str, hparams: dict):
-        self.folder, self.config, self.hparams = folder, config, hparams
+    def __init__(self, folder: Path, config: str, hparams: dict, is_new: bool = False):
+        self.folder, self.config, self.hparams, self.is_new = folder, config, hparams, is_new
         self.warnings: Counter[str] = Counter()
         self.facts: dict = {}
         self.start_s = perf_counter()
         self.earlier_wall_s = 0.0  # of a resumed run, until it stopped
+        self.has_begun = False
         self.exception: BaseException | None = None  # what ended the run
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
@@ -108,7 +112,6 @@ class RunFolder(Callback):
         with suppress(FileNotFoundError, ValueError):
             earlier = json.loads((self.folder / "provenance.json").read_text())
             self.earlier_wall_s = earlier.get("wall_s") or 0.0
-        (self.folder / "config.yaml").write_text(self.config)
         self.count_warnings()
         sha, dirty = read_commit()
         self.facts = {
@@ -138,9 +141,24 @@ class RunFolder(Callback):
             self.facts["unit"] = "examples"
         if stages := read_lineage(self.hparams["model"]["init_args"].get("ckpt")):
             self.facts["stages"] = stages
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.has_begun or not trainer.is_global_zero:
+            return
+        self.has_begun = True
+        (self.folder / "config.yaml").write_text(self.config)
         for logger in trainer.loggers:
-            logger.log_hyperparams(self.hparams | {"commit": sha, "uncommitted_changes": dirty})
+            commit = {"commit": self.facts["commit"], "uncommitted_changes": self.facts["dirty"]}
+            logger.log_hyperparams(self.hparams | commit)
         self.write_provenance(trainer, "running")
+
+    on_validation_start = on_test_start = on_train_start
+
+    @property
+    def has_worked(self) -> bool:
+        """Whether there is anything to keep: a training that failed before its first step was a failed start."""
+        failed = self.facts.get("verb") == "fit" and self.facts.get("state") == "failed"
+        return self.has_begun and not (failed and not self.facts["steps"])
 
     def count_warnings(self) -> None:
         """Count each warning that is shown from now on."""
@@ -155,6 +173,11 @@ class RunFolder(Callback):
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.write_provenance(trainer, "running")
 
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self.write_provenance(
+            trainer, "running"
+        )  # what callbacks logged when the last epoch ended is known now
+
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         self.exception = exception
         state = "interrupted" if isinstance(exception, KeyboardInterrupt | SystemExit) else "failed"
@@ -163,7 +186,9 @@ class RunFolder(Callback):
 
     @rank_zero_only
     def write_provenance(self, trainer: Trainer, state: str, error: str | None = None) -> None:
-        """Rewrite provenance.json. States: running, finished, interrupted, failed."""
+        """Rewrite provenance.json, once there is one. States: running, finished, interrupted, failed."""
+        if not self.has_begun:
+            return
         metrics = trainer.callback_metrics
         self.facts |= {
             "state": state,

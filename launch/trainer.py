@@ -11,6 +11,7 @@ from lightning.pytorch.trainer.connectors.accelerator_connector import _PRECISIO
 
 from callbacks.checkpointing.checkpoints import list_kept_checkpoints
 from common.checkpoint import read_checkpoint
+from launch.judged_encoder import JudgedEncoder
 from launch.predict import write_features
 from model_summary.summary import format_summary, trace_layers
 
@@ -104,13 +105,14 @@ class Trainer(pl.Trainer):
         """Write the features of a split, or of a folder of images, to an .npz file, which goes on where it was cut off.
 
         Args:
-            ckpt_path: the checkpoint.
+            ckpt_path: the checkpoint; the encoder of model.init_args.ckpt, or a pretrained one, if not given.
             weights_only: of no effect, it is read so anyway; but a run's config.yaml has it.
             split: whose examples; `bank` are the labeled training examples.
             images: a folder of JPGs and PNGs, also in folders in it, in place of a split.
             output: the file; CHECKPOINT_SPLIT.npz beside the checkpoint if not given.
             on_bad_image: what to do about images of the folder that cannot be decoded.
         """
+        model = model if ckpt_path else JudgedEncoder(model, "predict")
         write_features(self, model, datamodule, ckpt_path, split, images, output, on_bad_image)
 
     def go_to(self, ckpt_path: str | Path | None) -> None:

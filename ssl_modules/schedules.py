@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -14,6 +15,31 @@ def move_by_cosine(start: float, end: float, progress: float) -> float:
     """Half a cosine from `start`, at progress 0, to `end`, at 1 and beyond."""
     rest = (1 + math.cos(math.pi * min(1.0, progress))) / 2
     return start * rest + end * (1 - rest)
+
+
+def find_accumulation(trainer: Trainer) -> Callable[[int], int]:
+    """Epoch -> how many batches an optimizer step is of, which Lightning's callback may change."""
+    for callback in trainer.callbacks:
+        if isinstance(callback, GradientAccumulationScheduler):
+            return callback.get_accumulate_grad_batches
+    return lambda epoch: trainer.accumulate_grad_batches
+
+
+def count_steps(trainer: Trainer, epochs: float) -> float:
+    """Optimizer steps of the first `epochs` epochs: one for each group of accumulated batches, and one for what is left
+    at the end of an epoch."""
+    batches, accumulation = trainer.num_training_batches, find_accumulation(trainer)
+    if not any(isinstance(callback, GradientAccumulationScheduler) for callback in trainer.callbacks):
+        return epochs * math.ceil(batches / accumulation(0))
+    whole = int(epochs)
+    lengths = [math.ceil(batches / accumulation(epoch)) for epoch in range(whole + 1)]
+    return sum(lengths[:whole]) + (epochs - whole) * lengths[whole]
+
+
+def count_all_steps(trainer: Trainer) -> float:
+    """Optimizer steps of a whole fit; infinite where neither epochs nor steps are limited."""
+    steps = math.inf if trainer.max_epochs == -1 else count_steps(trainer, max(trainer.max_epochs, 1))
+    return steps if trainer.max_steps == -1 else min(steps, trainer.max_steps)
 
 
 def scheduled_value(
@@ -29,9 +55,16 @@ def scheduled_value(
     if trainer is None:
         return start
     if linear_epochs is None:
-        return move_by_cosine(start, end, trainer.global_step / trainer.estimated_stepping_batches)
-    steps = linear_epochs * trainer.num_training_batches / trainer.accumulate_grad_batches
+        return move_by_cosine(start, end, trainer.global_step / count_all_steps(trainer))
+    check_epochs("the epochs of a moving value", linear_epochs)
+    steps = count_steps(trainer, linear_epochs)
     return end if trainer.global_step >= steps else start + (end - start) * trainer.global_step / steps
+
+
+def check_epochs(name: str, epochs: float) -> None:
+    """Raise where a length in epochs is below 0, or not a number."""
+    if not 0 <= epochs < math.inf:
+        raise MisconfigurationException(f"{name}: {epochs:g} is no number of epochs, give one from 0 up")
 
 
 def warmup_constant(step: int, warmup: int, total: float) -> float:
@@ -100,8 +133,8 @@ def make_schedule(
 ) -> LambdaLR:
     """The schedule of a fit, a factor for each optimizer step; weight decay stays as it is where its end is None."""
     trainer.fit_loop.setup_data()  # else num_training_batches is unknown where max_epochs is -1
-    batches = trainer.num_training_batches / trainer.accumulate_grad_batches
-    steps = {"warmup": round(warmup_epochs * batches), "total": trainer.estimated_stepping_batches}
+    check_epochs("model.init_args.warmup_epochs", warmup_epochs)
+    steps = {"warmup": round(count_steps(trainer, warmup_epochs)), "total": count_all_steps(trainer)}
     factor = partial(SCHEDULES[name], **steps)
     if weight_decay_end is None:
         return LambdaLR(optimizer, factor)

@@ -193,7 +193,7 @@ def test_an_image_that_cannot_be_decoded_is_named_or_left_out(ckpts, data_dir, t
         ({"split": "bank", "output": "features.txt"}, "ends in .npz"),
         ({"images": "nowhere"}, "no folder"),
         ({"ckpt": "nowhere.ckpt"}, "nowhere.ckpt: no such file"),
-        ({"ckpt": ""}, "needs a checkpoint"),
+        ({"ckpt": ""}, "needs weights"),
         ({"text": True, "images": "nowhere"}, "Tweets reads no images"),
         ({"text": True, "split": "unlabeled"}, "Tweets has bank, test, train, val"),
     ],
@@ -216,4 +216,4 @@ def test_predict_writes_beside_the_checkpoint_without_a_run_folder(
     assert np.load(ckpt.with_name("last_bank.npz"))["features"].shape[1] == 8
     assert not (tmp_path / "runs").exists()
     assert command_line("predict", *args) == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("error: predict needs a checkpoint")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: predict needs weights")

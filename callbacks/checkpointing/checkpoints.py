@@ -1,5 +1,6 @@
 """The callback that writes checkpoints/{last,previous,best}.ckpt, each at once or not at all."""
 
+import math
 import os
 import shutil
 from contextlib import nullcontext
@@ -10,7 +11,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from callbacks.checkpointing.checkpoint_file import DirectCheckpointIO, link_or_rename
@@ -37,6 +38,7 @@ class Checkpoints(Checkpoint):
     def __init__(self, every_n_steps: int = 500, keep_every_n_epochs: int | None = None):
         self.every_n_steps, self.keep_every_n_epochs = every_n_steps, keep_every_n_epochs
         self.best: float | None = None
+        self.has_told = False
         self.saved_step = -1
         self.folder = Path("checkpoints")
         self.loggers: list[Logger] = []
@@ -75,14 +77,23 @@ class Checkpoints(Checkpoint):
             self.stop_if_not_finite(trainer)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        name, mode = module.monitor
-        value = trainer.callback_metrics.get(name)
-        if trainer.state.fn != "fit" or value is None:
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
-        value = float(value)
+        name, mode = module.monitor
+        value = float(trainer.callback_metrics.get(name, math.nan))
+        if not math.isfinite(value):
+            self.tell_unmeasured(trainer, name)
+            return
         if self.best is None or (value > self.best if mode == "max" else value < self.best):
             self.best = value
             self.write_checkpoint(trainer, "best.ckpt")
+
+    def tell_unmeasured(self, trainer: Trainer, name: str) -> None:
+        """Say in the first validation that there is nothing to choose the best by."""
+        if self.best is None and not self.has_told:
+            reason = "is not finite" if name in trainer.callback_metrics else "was not measured"
+            rank_zero_info(f"no best.ckpt yet, since {name} {reason}; last.ckpt is kept")
+            self.has_told = True
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.save_last(trainer)

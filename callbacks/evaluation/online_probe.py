@@ -48,6 +48,7 @@ class OnlineProbe(Callback):
         if self.resume_state:
             self.probe.load_state_dict(self.resume_state["probe"])
             self.optimizer.load_state_dict(self.resume_state["optimizer"])
+            self.optimizer.param_groups[0]["lr"] = self.lr  # the one that is given now
             self.counts.copy_(self.resume_state.get("seen", self.counts))
 
     @torch.no_grad()

@@ -110,6 +110,7 @@ class BatchLoader:
         pin_memory: read into page-locked memory, for faster copies to a GPU.
         split: name of the split, for the batches' keys.
         key_seed: seed of the batches' keys; `seed` if None.
+        reshuffle: whether each epoch has an order of its own, or all that of the first.
     """
 
     def __init__(
@@ -123,11 +124,13 @@ class BatchLoader:
         pin_memory: bool = False,
         split: str = "",
         key_seed: int | None = None,
+        reshuffle: bool = True,
     ):
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self.rank, self.world = shard
         self.place, self.num_workers, self.pin_memory, self.split = place, num_workers, pin_memory, split
         self.key_seed = (seed or 0) if key_seed is None else key_seed
+        self.reshuffle = reshuffle
 
     def __len__(self) -> int:
         if self.seed is not None:
@@ -154,7 +157,7 @@ class BatchLoader:
     def __iter__(self) -> Iterator[tuple]:
         # a generator starts to run at its first batch: by then the Trainer knows its epoch, even after a resume
         epoch, first = self.place()
-        positions = self.list_batches(epoch)[first:]
+        positions = self.list_batches(epoch if self.reshuffle else 0)[first:]
         if self.num_workers:
             batches = DataLoader(
                 self.dataset,

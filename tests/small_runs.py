@@ -1,0 +1,26 @@
+"""Trainings of a few seconds by the command line, of SimCLR on `tiny`: five steps an epoch."""
+
+import json
+from pathlib import Path
+
+from tests.conftest import PICTURES, command_line
+from tests.test_faults import CONFIG
+
+
+def write_small_config(folder: Path, data_dir: Path) -> Path:
+    path = folder / "small.yaml"
+    path.write_text(CONFIG.format(data=data_dir, pictures=PICTURES))
+    return path
+
+
+def run_small(verb: str, config: Path, runs: Path, *more: object) -> int:
+    """Exit status."""
+    return command_line(verb, "--config", config, "--runs_dir", runs, *more)
+
+
+def newest_run(runs: Path) -> Path:
+    return max((runs / "small").iterdir(), key=lambda path: int(path.name.removeprefix("version_")))
+
+
+def read_facts(run: Path) -> dict:
+    return json.loads((run / "provenance.json").read_text())
