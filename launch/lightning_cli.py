@@ -24,11 +24,12 @@ from launch.examples import format_examples
 from launch.exit_messages import explain_exit
 from launch.folders import find_latest_unfinished, find_wandb_id, lock_run, make_new_version
 from launch.parser import Help, Parser, join_lines
+from launch.precision import fast_precision
 from launch.preflight import Preflight
 from launch.requeue import Requeued
 from launch.run_folder import RunFolder
 from launch.slurm import check_started_by_srun, find_requeued_run, install_requeue_handler, requeue_job
-from launch.trainer import Trainer, fast_precision
+from launch.trainer import Trainer
 from launch.without import current_names, drop_by_name, short_class_name
 from reports.report import write_report
 
@@ -46,6 +47,7 @@ class CLI(LightningCLI):
 
     lock: FileLock | None = None  # on the run folder of a training
     run: RunFolder | None = None
+    exit_status = 0
 
     def __init__(self):
         """Nothing yet."""
@@ -193,6 +195,9 @@ class CLI(LightningCLI):
 
     after_validate = after_test = mark_finished
 
+    def after_inspect(self) -> None:
+        self.exit_status = int(any(promise.kept is False for promise in self.trainer.promises))
+
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         verbs = LightningCLI.subcommands()
@@ -223,7 +228,7 @@ def run_verb(args: list[str]) -> int:
             close_run_folder(cli.run.folder)
             if isinstance(cli.run.exception, Requeued):
                 requeue_job()
-    return 0
+    return cli.exit_status
 
 
 def close_run_folder(folder: Path) -> None:
@@ -240,10 +245,15 @@ def close_run_folder(folder: Path) -> None:
         )
 
 
+def is_wanted(record: logging.LogRecord) -> bool:
+    """No advertisement, and no note of a loader that `inspect` never reads."""
+    return not any(text in record.msg for text in ("Tip:", "Loading `train_dataloader`"))
+
+
 def quiet_lightning() -> None:
     """Leave out advertisements, warnings of what is meant, and one that Lightning 2.6 gets from torch 2.14."""
     rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    rank_zero.addFilter(lambda record: "Tip:" not in record.msg)
+    rank_zero.addFilter(is_wanted)
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
     warnings.filterwarnings("ignore", message="Found .* in eval mode at the start of training")
     # launch.slurm says where it is needed
