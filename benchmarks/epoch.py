@@ -128,7 +128,7 @@ def main() -> None:
 
 
 def compare_epochs(args: argparse.Namespace) -> None:
-    from launch.trainer import fast_precision
+    from launch.precision import fast_precision
 
     precision, results = fast_precision(), {}
     if not find_spec("lightly"):

@@ -27,7 +27,7 @@ from benchmarks.memory import STATUS, call_in_fresh_process, measure_peak_mb, re
 from benchmarks.program import build_parser, count_cores, read_load, save_json
 from benchmarks.timing import time_call
 from datamodules.arrays import Arrays
-from launch.trainer import fast_precision
+from launch.precision import fast_precision
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.simclr import SimCLR
 

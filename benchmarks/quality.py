@@ -32,7 +32,7 @@ from benchmarks.program import (
 )
 from callbacks.measures.knn import score_by_neighbors
 from datamodules.cifar10 import CIFAR10
-from launch.trainer import fast_precision
+from launch.precision import fast_precision
 from ssl_modules.supervision import encode_split
 
 CONFIG = ROOT / "configs/simclr_cifar10.yaml"

@@ -55,6 +55,17 @@ class DataModule(LightningDataModule):
         """The recipe of each view of a training batch, once `setup` has run."""
         return self.views
 
+    def fill_with_noise(self, channels: int) -> None:
+        """Fill `datasets` with random rows, shaped as the config says, for checks that need no data.
+
+        This base knows no shape and reads the data.
+
+        Args:
+            channels: what an encoder reads, for images of which nothing says how many channels they have.
+        """
+        self.prepare_data()
+        self.setup("fit")
+
     def prepare_batch(self, stored: tuple, device: torch.device, augment: bool) -> Batch:
         """Stored rows and their key, as a loader yields them -> the batch that a step reads, on `device`."""
         raise NotImplementedError

@@ -17,6 +17,7 @@ class CIFAR10(ImageDataModule):
     """CIFAR-10, downloaded by torchvision and packed into the array layout once; files that exist are used."""
 
     num_classes = 10
+    stored, channels = 32, 3
     default_mean, default_std = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)
     class_names: ClassVar[list[str]] = [
         *("airplane", "automobile", "bird", "cat", "deer"),

@@ -16,6 +16,7 @@ class Digits(ImageDataModule):
     """Handwritten digits; a fifth of each class is the test split, always the same."""
 
     num_classes = 10
+    stored, channels = 8, 1
     class_names: ClassVar[list[str]] = list("0123456789")
     default_mean, default_std = (0.305,), (0.376,)
 

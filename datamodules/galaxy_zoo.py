@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from datamodules.images import ImageDataModule
 from datamodules.storage.disk import missing_data_error, readable_disk_errors
 from datamodules.storage.galaxy_labels import SPLITS, Solutions, read_solutions
-from datamodules.storage.galaxy_tree import COLUMNS
+from datamodules.storage.galaxy_tree import COLUMNS, TREE
 from datamodules.storage.image_files import OnBadImage, pack_images, read_manifest
 from datamodules.storage.image_listing import JPG, FileListing
 from datamodules.storage.layout import read_images
@@ -55,6 +55,7 @@ class GalaxyZoo(ImageDataModule):
             how many.
     """
 
+    channels = 3
     how_to_get: ClassVar[str] = (
         "unpack images_training_rev1.zip and training_solutions_rev1.zip of "
         "https://www.kaggle.com/c/galaxy-zoo-the-galaxy-challenge there, or name other files by "
@@ -103,11 +104,14 @@ class GalaxyZoo(ImageDataModule):
 
     @cached_property
     def class_names(self) -> list[str] | None:
+        """Those of a question are known without the CSV."""
+        if self.target.startswith("question "):
+            return list(TREE[int(self.target.removeprefix("question "))])
         return self.solutions.class_names
 
     @cached_property
     def num_classes(self) -> int | None:
-        return None if self.solutions.class_names is None else len(self.solutions.class_names)
+        return None if self.target == "regression" or not self.class_names else len(self.class_names)
 
     @cached_property
     def target_names(self) -> list[str] | None:

@@ -40,6 +40,7 @@ class ImageFolder(ImageDataModule):
             says how many.
     """
 
+    channels = 3
     how_to_get: ClassVar[str] = "put a folder of JPGs or PNGs for each class there"
 
     def __init__(self, name: str, size: int = 64, on_bad_image: OnBadImage = "error", **shared):

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from common.batch import Batch
@@ -29,6 +30,7 @@ from datamodules.storage.groups import Groups, merge_classes
 from datamodules.storage.image_files import OnBadImage, read_array_manifest, read_image_names
 from datamodules.storage.labels import name_labels
 from datamodules.storage.loose_images import LooseImages
+from datamodules.storage.noise import random_images, random_labels
 from datamodules.storage.splits import TEST_SEED, ArraySplit, hold_out_split, make_splits
 
 
@@ -67,6 +69,8 @@ class ImageDataModule(DataModule):
     default_std: ClassVar[tuple[float, ...]] = (0.5,)
     how_to_get: ClassVar[str] = "put the files of the array layout there (README, Data)"
     target_names: list[str] | None = None  # of labels that are numbers
+    channels: ClassVar[int | None] = None  # of all images of the data set, where they are known
+    stored: int | None = None  # side of the stored images, where it is known before they are read
     crop: int | None = None  # side of the central square that is kept of an image file; all of it if None
 
     def __init__(
@@ -155,6 +159,29 @@ class ImageDataModule(DataModule):
             rank_zero_info(f"{self.folder}: {'; '.join(notes)}")
         if "val" not in self.datasets:
             rank_zero_info(f"val_size {self.val_size:g}: no validation images, their numbers are skipped")
+
+    def fill_with_noise(self, channels: int) -> None:
+        """Fill `datasets` with random images, of the shape that the data set has or, where it is not known, files have.
+
+        Without either, the largest side in the config is taken for that of the images.
+        """
+        sides = [side for recipe in self.views for side in (recipe.size, recipe.crop)]
+        side = self.stored or max(self.size or 0, self.center_crop or 0, *sides)
+        shape = side, side, self.channels or (len(self.mean) if len(self.mean) > 1 else channels)
+        if not self.stored and self.locate_file("train", "images").is_file():
+            self.open_splits()
+            shape = self.rows_of("train").images.shape[1:]
+        if not shape[0]:
+            raise MisconfigurationException(
+                f"nothing says how large the images of {type(self).__name__} are: give their side as "
+                f"data.init_args.size, or {self.how_to_get}: {self.folder.absolute()}"
+            )
+        self.mean, self.std = fit_normalization(self.mean, self.std, shape[2], self.folder)
+        for recipe in self.views:
+            check_recipe(recipe, *shape)
+        labels = random_labels(8, self.num_classes, self.num_outputs)
+        rows = random_images(shape, labels, rows=max(8, self.batch_size))
+        self.datasets = {"train": rows, "val": rows}
 
     def read_arrays(self) -> dict[str, ArraySplit]:
         """Read images and labels of each split that exists."""

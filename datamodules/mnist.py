@@ -21,6 +21,7 @@ class MNIST(ImageDataModule):
     """
 
     num_classes = 10
+    stored, channels = 28, 1
     default_mean, default_std = (0.1307,), (0.3081,)
     class_names: ClassVar[list[str]] = list("0123456789")
 

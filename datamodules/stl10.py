@@ -26,6 +26,7 @@ class STL10(ImageDataModule):
     """
 
     num_classes = 10
+    stored, channels = 96, 3
     default_mean, default_std = (0.447, 0.440, 0.407), (0.260, 0.257, 0.271)
     class_names: ClassVar[list[str]] = [
         *("airplane", "bird", "car", "cat", "deer"),

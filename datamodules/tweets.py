@@ -11,6 +11,7 @@ from torch import Tensor
 from common.batch import Batch
 from common.files import readable_os_errors
 from datamodules.base import DataModule
+from datamodules.storage.noise import random_labels, random_texts
 from datamodules.storage.splits import TEST_SEED, hold_out_split
 from datamodules.storage.tweet_files import read_tweets, read_unlabeled, to_ascii
 from datamodules.texts import TextRows
@@ -68,6 +69,12 @@ class Tweets(DataModule):
     def setup(self, stage: str) -> None:
         if not self.datasets:
             self.open_splits()
+
+    def fill_with_noise(self, channels: int) -> None:
+        """Fill `datasets` with random texts of up to `max_length` characters."""
+        count = max(8, self.batch_size)
+        rows = random_texts(count, self.max_length, random_labels(count, self.num_classes, None))
+        self.datasets = {"train": rows, "val": rows}
 
     def open_splits(self) -> None:
         """Read the files into `datasets`, and hold out validation where no file has it."""

@@ -27,12 +27,13 @@ from launch.folders import find_latest_unfinished, find_wandb_id, lock_run, make
 from launch.judged_encoder import JudgedEncoder
 from launch.monitors import Monitors
 from launch.parser import Help, Parser, join_lines
+from launch.precision import fast_precision
 from launch.preflight import Preflight
 from launch.requeue import Requeued
 from launch.resume import Resume
 from launch.run_folder import RunFolder
 from launch.slurm import check_started_by_srun, find_requeued_run, install_requeue_handler, requeue_job
-from launch.trainer import Trainer, fast_precision
+from launch.trainer import Trainer
 from launch.without import current_names, drop_by_name, short_class_name
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +50,7 @@ class CLI(LightningCLI):
 
     lock: FileLock | None = None  # on the run folder of a fit
     run: RunFolder | None = None
+    exit_status = 0
 
     def __init__(self):
         """Do nothing: LightningCLI's constructor would parse and run."""
@@ -209,6 +211,9 @@ class CLI(LightningCLI):
 
     after_validate = after_test = mark_finished
 
+    def after_inspect(self) -> None:
+        self.exit_status = int(any(promise.kept is False for promise in self.trainer.promises))
+
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         verbs = LightningCLI.subcommands()
@@ -239,13 +244,18 @@ def run_verb(args: list[str]) -> int:
             close_run_folder(cli.run)
             if isinstance(cli.run.exception, Requeued):
                 requeue_job()
-    return 0
+    return cli.exit_status
+
+
+def is_wanted(record: logging.LogRecord) -> bool:
+    """No advertisement, and no note of a loader that `inspect` never reads."""
+    return not any(text in record.msg for text in ("Tip:", "Loading `train_dataloader`"))
 
 
 def quiet_lightning() -> None:
     """Silence Lightning's advertisements, and its warnings of what is intended here."""
     rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    rank_zero.addFilter(lambda record: "Tip:" not in record.msg)
+    rank_zero.addFilter(is_wanted)
     # Lightning 2.6 calls what torch 2.14 deprecates
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec")
     # a frozen encoder

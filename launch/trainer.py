@@ -1,11 +1,9 @@
-"""Lightning's Trainer with the verbs inspect and predict, and a precision that the hardware is fast in."""
+"""Lightning's Trainer with the verbs inspect and predict."""
 
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-import numpy as np
-import torch
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.trainer.connectors.accelerator_connector import _PRECISION_INPUT
 
@@ -13,16 +11,7 @@ from callbacks.checkpointing.checkpoints import list_kept_checkpoints
 from common.checkpoint import read_checkpoint
 from launch.judged_encoder import JudgedEncoder
 from launch.predict import write_features
-from model_summary.summary import format_summary, trace_layers
-
-
-def fast_precision() -> str:
-    """bf16-mixed where the hardware computes in it, else 32-true."""
-    if torch.cuda.is_available():
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:  # oneDNN may be told to do without what the processor has
-        fast = torch.cpu._is_avx512_bf16_supported() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return "bf16-mixed" if fast else "32-true"
+from launch.promises.inspection import inspect_module
 
 
 class Trainer(pl.Trainer):
@@ -76,20 +65,13 @@ class Trainer(pl.Trainer):
         ckpt_path: str | Path | None = None,
         weights_only: bool | None = None,
     ) -> None:
-        """Print the module layer by layer, for the data's views, of which it sees two examples.
+        """Print which promises of the contracts the classes keep, then the module layer by layer; no data are read.
 
         Args:
             ckpt_path, weights_only: of no effect, but a run's config.yaml has them.
         """
-        datamodule.prepare_data()
-        datamodule.setup("fit")
         model.trainer, self.datamodule = self, datamodule
-        model.setup("inspect")
-        batch = datamodule.read_batch("train", np.arange(2), torch.device("cpu"), augment=True)
-        view, views = batch.views[0], len(batch.views)
-        what = f"{type(model).__name__} on {type(datamodule).__name__}"
-        print(f"{what}; multiply-adds of one example, {views} view{'s' * (views > 1)}, forward with the loss")
-        print(format_summary(trace_layers(model, view, lambda: model.training_step(batch, 0)), view))
+        self.promises = inspect_module(model, datamodule)
 
     def predict(
         self,

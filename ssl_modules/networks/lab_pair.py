@@ -20,7 +20,7 @@ class LabPair(nn.Module):
         half_width: half of the channels in each, as the paper has it, so that both together are as wide as one ResNet.
     """
 
-    pooled = True
+    pooled, in_channels = True, 3
 
     def __init__(
         self,

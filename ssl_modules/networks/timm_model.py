@@ -1,5 +1,6 @@
 """Encoders of timm, by name."""
 
+import fnmatch
 from typing import Any
 
 import timm
@@ -84,8 +85,9 @@ class Timm(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that weight decay leaves alone, beside norms and biases."""
-        names = self.model.no_weight_decay() if hasattr(self.model, "no_weight_decay") else ()
-        return {f"model.{name}" for name in names}
+        patterns = self.model.no_weight_decay() if hasattr(self.model, "no_weight_decay") else ()
+        names = [name for name, _ in self.model.named_parameters()]  # timm also names what a model may lack
+        return {f"model.{pattern}" for pattern in patterns if fnmatch.filter(names, pattern)}
 
     def group_matcher(self, coarse: bool = False) -> Any:
         """A function that tells the layer of a parameter by its name, from 0 at the images, as timm has it."""

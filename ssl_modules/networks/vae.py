@@ -34,7 +34,7 @@ class GaussianEncoder(nn.Module):
 
     def __init__(self, size: int, in_channels: int, latent: int, width: int):
         super().__init__()
-        self.image_shape = (in_channels, size, size)
+        self.in_channels, self.image_shape = in_channels, (in_channels, size, size)
         self.dim = latent
         self.heads = nn.Linear(width, 2 * latent)  # mean and log-variance
 
