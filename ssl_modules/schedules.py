@@ -45,14 +45,14 @@ def count_all_steps(trainer: Trainer) -> float:
 def scheduled_value(
     module: LightningModule, start: float, end: float, linear_epochs: float | None = None
 ) -> float:
-    """The value of this optimizer step, the same for all its accumulated batches; `start` without a Trainer.
+    """The value of this optimizer step, the same for all its accumulated batches; `start` outside a fit.
 
     Args:
         start, end: at the first step, and after the last.
         linear_epochs: move linearly over so many epochs, and stay at `end`; by half a cosine over the run if None.
     """
     trainer = module._trainer
-    if trainer is None:
+    if trainer is None or not trainer.training:
         return start
     if linear_epochs is None:
         return move_by_cosine(start, end, trainer.global_step / count_all_steps(trainer))
