@@ -1,6 +1,7 @@
 """`cli.py inspect` without data: every method keeps its promises, and a broken one is named by its line alone."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ from launch.promises.promise import Promise
 from launch.trainer import Trainer
 from ssl_modules.base import SSLModule
 from tests.broken_classes import BROKEN, Encoder, Method
-from tests.conftest import command_line
+from tests.conftest import PICTURES, command_line
 from tests.errors import read_error
 from tests.test_house import ROOT
 from tests.test_methods import tiny
@@ -81,11 +82,33 @@ def test_images_of_unknown_size_are_one_line(tmp_path, capsys, untouched_process
     assert "give their side as data.init_args.size" in read_error(capsys, "inspect", *args)
 
 
-def run_inspect(folder, *args: str) -> subprocess.CompletedProcess:
-    """`python cli.py inspect ARGS` in a folder with files of its own."""
+def run_cli(folder, *args: str) -> subprocess.CompletedProcess:
+    """`python cli.py ARGS` in a folder with files of its own."""
     environment = os.environ | {"PYTHONPATH": str(folder)}
-    command = [sys.executable, str(ROOT / "cli.py"), "inspect", *args]
+    command = [sys.executable, str(ROOT / "cli.py"), *args]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def read_contracts() -> dict[str, str]:
+    """The examples of docs/contracts.md, by file name."""
+    text = (ROOT / "docs" / "contracts.md").read_text()
+    blocks = re.findall(r"```(?:python|yaml)\n(.*?)```", text, re.S)
+    return {re.match(r"# (\S+)", code)[1]: code for code in blocks}
+
+
+@pytest.mark.slow
+def test_the_examples_of_the_contracts_run(tmp_path):
+    for name, code in read_contracts().items():
+        (tmp_path / name).write_text(code)
+    done = run_cli(tmp_path, "inspect", "--config", "my_teacher.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "yes  on_encoder_loaded  teacher takes the weights" in done.stdout
+    short = ["--trainer.max_steps", "2", "--trainer.limit_val_batches", "0", "--test_after_fit", "false"]
+    short += ["--trainer.callbacks+", "my_spread.LossSpread", "--trainer.log_every_n_steps", "1"]
+    short += ["--without", f"[{PICTURES}, Protocol, Views]", "--trainer.accelerator", "cpu"]
+    done = run_cli(tmp_path, "fit", "--config", "my_teacher.yaml", *short)
+    assert done.returncode == 0, done.stderr
+    assert "train/loss_spread" in (tmp_path / "runs/my_teacher/version_0/metrics.csv").read_text()
 
 
 OWN_ENCODER = """
@@ -112,10 +135,11 @@ def test_files_of_ones_own_are_inspected(tmp_path):
     (tmp_path / "my_encoder.py").write_text(OWN_ENCODER)
     own = ["--config", "my_method.yaml", "--model.init_args.encoder", "my_encoder.Strips"]
     for args in (own, ["--config", "my_method.yaml", "--data", "my_data.Shapes"]):
-        done = run_inspect(tmp_path, *args)
+        done = run_cli(tmp_path, "inspect", *args)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "method AlignUniform" in done.stdout
-    (tmp_path / "my_encoder.py").write_text(OWN_ENCODER.replace("= 8, False", "= 8.0, False"))
-    done = run_inspect(tmp_path, *own)
+    noisy = OWN_ENCODER.replace("return self", "torch.rand(1)\n        return self")
+    (tmp_path / "my_encoder.py").write_text(noisy)
+    done = run_cli(tmp_path, "inspect", *own)
     assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr
-    assert "promises are broken: dim" in done.stdout.splitlines()[-1]
+    assert "promises is broken: eval mode" in done.stdout.splitlines()[-1]

@@ -3,22 +3,14 @@
 import fnmatch
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from launch.promises.promise import Check, Finding, Subject, format_tensor
+from launch.promises.promise import Finding, PromiseCheck, Subject, are_close, format_tensor
 from ssl_modules.optim import measure_depths
 
 
-def are_close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
-    """Whether two tensors have one shape and differ by little, measured by the largest entry."""
-    if a.shape != b.shape:
-        return False
-    scale = max(1.0, float(b.abs().max())) if b.numel() else 1.0
-    return bool((a.float() - b.float()).abs().max() <= tolerance * scale) if b.numel() else True
-
-
 @torch.no_grad()
-def check_dim(subject: Subject) -> Finding:
+def measure_dim(subject: Subject) -> Finding:
     encoder = subject.copy_encoder()
     features = encoder(subject.view)
     kept = type(encoder.dim) is int and features.shape == (len(subject.view), encoder.dim)
@@ -28,7 +20,7 @@ def check_dim(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def check_eval_mode(subject: Subject) -> Finding:
+def measure_eval_mode(subject: Subject) -> Finding:
     encoder = subject.copy_encoder()
     random_state = torch.get_rng_state()
     buffers = {name: buffer.clone() for name, buffer in encoder.named_buffers()}
@@ -42,7 +34,7 @@ def check_eval_mode(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def check_one_by_one(subject: Subject) -> Finding:
+def measure_one_by_one(subject: Subject) -> Finding:
     encoder, view = subject.copy_encoder(), subject.view
     together, alone = encoder(view)[:2], encoder(view[:2])
     gap = float((together - alone).abs().max())
@@ -51,7 +43,7 @@ def check_one_by_one(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def check_maps(subject: Subject) -> Finding:
+def measure_maps(subject: Subject) -> Finding:
     encoder = subject.copy_encoder()
     if not hasattr(encoder, "maps"):
         return None, "the encoder has none: no CAM, no clusters of maps"
@@ -61,7 +53,7 @@ def check_maps(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def check_pooled(subject: Subject) -> Finding:
+def measure_pooled(subject: Subject) -> Finding:
     encoder = subject.copy_encoder()
     if not hasattr(encoder, "maps"):
         return None, "there are no maps"
@@ -75,7 +67,7 @@ def check_pooled(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def check_posterior(subject: Subject) -> Finding:
+def measure_posterior(subject: Subject) -> Finding:
     encoder = subject.copy_encoder()
     if not hasattr(encoder, "posterior"):
         return None, "the encoder has none: no latents with a prior"
@@ -89,7 +81,7 @@ def check_posterior(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def check_decoder(subject: Subject) -> Finding:
+def measure_decoder(subject: Subject) -> Finding:
     encoder = subject.copy_encoder()
     if not hasattr(encoder, "decoder"):
         return None, "the encoder brings none"
@@ -98,7 +90,7 @@ def check_decoder(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def check_other_sizes(subject: Subject) -> Finding:
+def measure_other_sizes(subject: Subject) -> Finding:
     encoder, view = subject.copy_encoder(), subject.view[:2]
     larger = nn.functional.interpolate(view, scale_factor=2) if view.ndim == 4 else view.repeat(1, 2)
     sizes = " instead of ".join("x".join(map(str, v.shape[2:] or v.shape[1:])) for v in (larger, view))
@@ -110,7 +102,7 @@ def check_other_sizes(subject: Subject) -> Finding:
     return works or None, f"{sizes} {'works' if works else f'gives {tuple(shape)}'}"
 
 
-def check_no_weight_decay(subject: Subject) -> Finding:
+def measure_no_weight_decay(subject: Subject) -> Finding:
     encoder = subject.module.encoder
     if not hasattr(encoder, "no_weight_decay"):
         return None, "norms and biases alone"
@@ -121,7 +113,7 @@ def check_no_weight_decay(subject: Subject) -> Finding:
     return True, ", ".join(patterns) or "nothing beside norms and biases"
 
 
-def check_group_matcher(subject: Subject) -> Finding:
+def measure_group_matcher(subject: Subject) -> Finding:
     encoder = subject.module.encoder
     if not hasattr(encoder, "group_matcher"):
         return None, "layer_decay takes twelve parameters for a layer"
@@ -129,16 +121,30 @@ def check_group_matcher(subject: Subject) -> Finding:
 
 
 ENCODER_CHECKS = [
-    Check("dim", check_dim, "set self.dim to an int, the width of what forward returns, (B, dim), finite"),
-    Check("eval mode", check_eval_mode, "let forward ask self.training before it draws or counts"),
-    Check("one by one", check_one_by_one, "in eval mode take no mean over the batch: track it in a buffer"),
-    Check("maps", check_maps, "return (B, channels, h, w), channels first, before pooling"),
-    Check(
-        "pooled", check_pooled, "set pooled to true only where forward is maps(view).mean((2, 3)), else false"
+    PromiseCheck(
+        "dim", measure_dim, "set self.dim to an int, the width of what forward returns, (B, dim), finite"
     ),
-    Check("posterior", check_posterior, "return mean, log-variance, (B, dim) both, and the mean in forward"),
-    Check("decoder", check_decoder, "return a network from features (B, dim) to the view's (B, C, H, W)"),
-    Check("other sizes", check_other_sizes, ""),
-    Check("no_weight_decay", check_no_weight_decay, "name them as named_parameters() of the encoder does"),
-    Check("group_matcher", check_group_matcher, "give each parameter's name a layer, as timm's models do"),
+    PromiseCheck("eval mode", measure_eval_mode, "let forward ask self.training before it draws or counts"),
+    PromiseCheck(
+        "one by one", measure_one_by_one, "in eval mode take no mean over the batch: track it in a buffer"
+    ),
+    PromiseCheck("maps", measure_maps, "return (B, channels, h, w), channels first, before pooling"),
+    PromiseCheck(
+        "pooled",
+        measure_pooled,
+        "set pooled to true only where forward is maps(view).mean((2, 3)), else false",
+    ),
+    PromiseCheck(
+        "posterior", measure_posterior, "return mean, log-variance, (B, dim) both, and the mean in forward"
+    ),
+    PromiseCheck(
+        "decoder", measure_decoder, "return a network from features (B, dim) to the view's (B, C, H, W)"
+    ),
+    PromiseCheck("other sizes", measure_other_sizes, ""),
+    PromiseCheck(
+        "no_weight_decay", measure_no_weight_decay, "name them as named_parameters() of the encoder does"
+    ),
+    PromiseCheck(
+        "group_matcher", measure_group_matcher, "give each parameter's name a layer, as timm's models do"
+    ),
 ]

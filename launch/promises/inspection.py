@@ -8,6 +8,7 @@ from torch import nn
 from common.text import plural
 from launch.promises.encoder import ENCODER_CHECKS
 from launch.promises.method import METHOD_CHECKS
+from launch.promises.outputs import OUTPUT_CHECKS
 from launch.promises.promise import (
     Promise,
     Subject,
@@ -42,17 +43,17 @@ def inspect_module(module: LightningModule, data: LightningDataModule) -> list[P
     print(f"encoder {type(module.encoder).__name__}, on random examples shaped as those of the config")
     promises = run_checks([*ENCODER_CHECKS, *TOKEN_CHECKS], subject)
     print(format_promises(promises))
-    method_promises = run_checks([*METHOD_CHECKS, *STEP_CHECKS], subject)
+    method_promises = run_checks([*METHOD_CHECKS, *OUTPUT_CHECKS, *STEP_CHECKS], subject)
     print(f"\nmethod {type(module).__name__}")
     print(format_promises(method_promises), end="\n\n")
     promises += method_promises
-    print_layers(module, data)
+    print_module_layers(module, data)
     if any(promise.kept is False for promise in promises):
         print(f"\n{summarize_broken(promises)}")
     return promises
 
 
-def print_layers(module: LightningModule, data: LightningDataModule) -> None:
+def print_module_layers(module: LightningModule, data: LightningDataModule) -> None:
     """Print the module layer by layer, of which two examples pass; one line instead where its step raises."""
     batch = data.read_batch("train", np.arange(2), CPU, augment=True)
     view, views = batch.views[0], plural(len(batch.views), "view")

@@ -5,35 +5,33 @@ from collections import Counter
 import torch
 
 from common.text import plural
-from launch.preflight import check_encode as refuse_own_encode
-from launch.preflight import check_value_range as refuse_value_range
-from launch.preflight import check_views as refuse_views
-from launch.promises.promise import Check, Finding, Subject, format_tensor
+from launch.preflight import check_encode, check_value_range, check_views
+from launch.promises.promise import Finding, PromiseCheck, Subject, format_tensor
 
 
-def check_encode(subject: Subject) -> Finding:
-    refuse_own_encode(subject.module)
+def measure_encode(subject: Subject) -> Finding:
+    check_encode(subject.module)
     return True, "is the encoder's forward"
 
 
-def check_views(subject: Subject) -> Finding:
-    refuse_views(subject.module, subject.data.recipes)
+def measure_views(subject: Subject) -> Finding:
+    check_views(subject.module, subject.data.recipes)
     sizes = Counter("x".join(map(str, view.shape[1:])) for view in subject.batch.views)
     return True, ", ".join(f"{plural(count, 'view')} of {size}" for size, count in sizes.items())
 
 
-def check_value_range(subject: Subject) -> Finding:
+def measure_value_range(subject: Subject) -> Finding:
     if not subject.module.value_range:
         return None, "views of any range"
     low, high = subject.module.value_range
     views = [*subject.batch.views, subject.view]
     for view in views:
-        refuse_value_range(subject.module, view)
+        check_value_range(subject.module, view)
     smallest, largest = (f(torch.stack([f(view) for view in views])) for f in (torch.amin, torch.amax))
     return True, f"[{low:g}, {high:g}]: views are in [{smallest:.2f}, {largest:.2f}]"
 
 
-def check_monitor(subject: Subject) -> Finding:
+def measure_monitor(subject: Subject) -> Finding:
     monitor = subject.module.monitor
     name, mode = monitor
     kept = isinstance(name, str) and "/" in name and mode in ("min", "max")
@@ -41,7 +39,7 @@ def check_monitor(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def check_encoder_loaded(subject: Subject) -> Finding:
+def measure_encoder_loaded(subject: Subject) -> Finding:
     """Copies are the other parts with the encoder's class and weights; they must follow when weights are read."""
     module = subject.copy_module()
     encoder, weights = module.encoder, module.encoder.state_dict()
@@ -68,7 +66,7 @@ def has_weights(part: torch.nn.Module, weights: dict[str, torch.Tensor]) -> bool
 
 
 @torch.no_grad()
-def check_decode(subject: Subject) -> Finding:
+def measure_decode(subject: Subject) -> Finding:
     module = subject.copy_module().eval()
     if not hasattr(module, "decode") or not hasattr(module.encoder, "posterior"):
         return None, "the method has none: no traversals of latents"
@@ -77,7 +75,7 @@ def check_decode(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def check_reconstruct(subject: Subject) -> Finding:
+def measure_reconstruct(subject: Subject) -> Finding:
     module = subject.copy_module().eval()
     if not hasattr(module, "reconstruct"):
         return None, "the method has none: no pictures of reconstructions"
@@ -86,7 +84,7 @@ def check_reconstruct(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def check_hide(subject: Subject) -> Finding:
+def measure_hide(subject: Subject) -> Finding:
     module = subject.copy_module().eval()
     if not hasattr(module, "hide"):
         return None, "the method hides nothing"
@@ -95,7 +93,7 @@ def check_hide(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def check_generate(subject: Subject) -> Finding:
+def measure_generate(subject: Subject) -> Finding:
     module = subject.copy_module().eval()
     if not hasattr(module, "generate"):
         return None, "the method draws no images"
@@ -105,15 +103,21 @@ def check_generate(subject: Subject) -> Finding:
 
 
 METHOD_CHECKS = [
-    Check("encode", check_encode, "put what it does into the encoder's forward"),
-    Check("check_views", check_views, "return None, or in words what the method needs"),
-    Check("value_range", check_value_range, "set it to (low, high), or None"),
-    Check("monitor", check_monitor, 'set it to (name, mode), as ("val/loss", "min")'),
-    Check(
-        "on_encoder_loaded", check_encoder_loaded, "call copy_weights(copy, self.encoder) there, and no more"
+    PromiseCheck("encode", measure_encode, "put what it does into the encoder's forward"),
+    PromiseCheck("check_views", measure_views, "return None, or in words what the method needs"),
+    PromiseCheck("value_range", measure_value_range, "set it to (low, high), or None"),
+    PromiseCheck("monitor", measure_monitor, 'set it to (name, mode), as ("val/loss", "min")'),
+    PromiseCheck(
+        "on_encoder_loaded",
+        measure_encoder_loaded,
+        "call copy_weights(copy, self.encoder) there, and no more",
     ),
-    Check("decode", check_decode, "return the view's (B, C, H, W) from latents (B, dim) and labels"),
-    Check("reconstruct", check_reconstruct, "return the view's (B, C, H, W) from the view and labels"),
-    Check("hide", check_hide, "return the view's (B, C, H, W) with 0 in what is hidden"),
-    Check("generate", check_generate, "return (count, C, H, W) in [0, 1] from a count and a generator"),
+    PromiseCheck("decode", measure_decode, "return the view's (B, C, H, W) from latents (B, dim) and labels"),
+    PromiseCheck(
+        "reconstruct", measure_reconstruct, "return the view's (B, C, H, W) from the view and labels"
+    ),
+    PromiseCheck("hide", measure_hide, "return the view's (B, C, H, W) with 0 in what is hidden"),
+    PromiseCheck(
+        "generate", measure_generate, "return (count, C, H, W) in [0, 1] from a count and a generator"
+    ),
 ]

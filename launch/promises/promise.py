@@ -33,7 +33,7 @@ class Promise(NamedTuple):
     advice: str = ""
 
 
-class Check(NamedTuple):
+class PromiseCheck(NamedTuple):
     """How a promise is checked: `measure` runs what it checks, and may raise whatever the class raises."""
 
     name: str
@@ -82,12 +82,12 @@ class Subject:
         return self.run_step()
 
 
-def run_checks(checks: list[Check], subject: Subject) -> list[Promise]:
+def run_checks(checks: list[PromiseCheck], subject: Subject) -> list[Promise]:
     """Check one promise after the other. One whose check raises is broken, and the error is what was measured."""
     return [run_check(check, subject) for check in checks]
 
 
-def run_check(check: Check, subject: Subject) -> Promise:
+def run_check(check: PromiseCheck, subject: Subject) -> Promise:
     try:
         with torch.random.fork_rng(devices=[]):
             kept, measured = check.measure(subject)
@@ -102,6 +102,14 @@ def run_check(check: Check, subject: Subject) -> Promise:
 def join_words(text: str) -> str:
     """Put a text on one line."""
     return " ".join(text.split())
+
+
+def are_close(a: Tensor, b: Tensor, tolerance: float = 1e-4) -> bool:
+    """Whether two tensors have one shape and differ by little, measured by the largest entry."""
+    if a.shape != b.shape:
+        return False
+    scale = max(1.0, float(b.abs().max())) if b.numel() else 1.0
+    return bool((a.float() - b.float()).abs().max() <= tolerance * scale) if b.numel() else True
 
 
 def format_tensor(tensor: Tensor) -> str:

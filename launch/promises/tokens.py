@@ -5,8 +5,7 @@ import inspect
 import torch
 from torch import Tensor, nn
 
-from launch.promises.encoder import are_close
-from launch.promises.promise import Check, Finding, Subject, format_tensor
+from launch.promises.promise import Finding, PromiseCheck, Subject, are_close, format_tensor
 
 NO_TOKENS = "the encoder has no encode_tokens"
 
@@ -34,7 +33,7 @@ def draw_patches(encoder: nn.Module, view: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def check_encode_tokens(subject: Subject) -> Finding:
+def measure_encode_tokens(subject: Subject) -> Finding:
     encoder = subject.copy_encoder()
     if not hasattr(encoder, "encode_tokens"):
         return None, "the encoder has none: no methods that hide patches"
@@ -47,7 +46,7 @@ def check_encode_tokens(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def check_keep(subject: Subject) -> Finding:
+def measure_keep(subject: Subject) -> Finding:
     encoder = subject.copy_encoder()
     if not has_option(encoder, "keep"):
         return None, NO_TOKENS if not hasattr(encoder, "encode_tokens") else "encode_tokens has no keep"
@@ -64,7 +63,7 @@ def check_keep(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def check_mask(subject: Subject) -> Finding:
+def measure_mask(subject: Subject) -> Finding:
     encoder = subject.copy_encoder()
     if not has_option(encoder, "mask"):
         return None, NO_TOKENS if not hasattr(encoder, "encode_tokens") else "encode_tokens has no mask"
@@ -87,7 +86,7 @@ def check_mask(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def check_attention(subject: Subject) -> Finding:
+def measure_attention(subject: Subject) -> Finding:
     encoder = subject.copy_encoder()
     if not hasattr(encoder, "attention"):
         return None, "the encoder has none"
@@ -101,12 +100,18 @@ def check_attention(subject: Subject) -> Finding:
 
 
 TOKEN_CHECKS = [
-    Check(
+    PromiseCheck(
         "encode_tokens",
-        check_encode_tokens,
+        measure_encode_tokens,
         "return forward's features and tokens (B, N, D), N the cells of grid",
     ),
-    Check("keep", check_keep, "take the patches at keep (B, M), in its order, before the first block"),
-    Check("mask", check_mask, "put mask_token in the place of masked embeddings before the first block"),
-    Check("attention", check_attention, "return weights after the softmax, (layers, B, heads, T, T)"),
+    PromiseCheck(
+        "keep", measure_keep, "take the patches at keep (B, M), in its order, before the first block"
+    ),
+    PromiseCheck(
+        "mask", measure_mask, "put mask_token in the place of masked embeddings before the first block"
+    ),
+    PromiseCheck(
+        "attention", measure_attention, "return weights after the softmax, (layers, B, heads, T, T)"
+    ),
 ]
