@@ -69,7 +69,7 @@ def test_images_are_upright_as_pil_turns_them(height, width, crop, side, kind, d
 
 
 @pytest.mark.parametrize("order", ["little", "big"])
-def test_an_orientation_is_read_in_both_orders_of_bytes_and_after_other_segments(order):
+def test_an_orientation_is_read_in_both_byte_orders(order):
     for orientation in ORIENTATIONS:
         exif = Image.Exif()
         exif.endian = "<" if order == "little" else ">"
@@ -119,17 +119,17 @@ def write_turned(folder, count: int = 20, turned: int = 3) -> None:
         (folder / f"{k:03}.jpg").write_bytes(stored_as(6 if k < turned else 1))
 
 
-def test_folders_galaxies_and_loose_images_are_upright_and_it_is_said_once(tmp_path, info_lines):
+def test_folders_galaxies_and_loose_images_are_upright_as_said(tmp_path, info_lines):
     for name in ("a", "b"):
         write_turned(tmp_path / "mine" / name)
     data = set_up_data(ImageFolder("mine", data_dir=tmp_path, size=16))
-    said = "6 of 40 images turned by their EXIF orientation"
-    assert said in info_lines() and is_upright(data.datasets["train"].images)
+    line = "6 of 40 images turned by their EXIF orientation"
+    assert line in info_lines() and is_upright(data.datasets["train"].images)
     data.prepare_data()  # as before a final test
     data.setup("test")
     assert "turned" not in info_lines()
     again = set_up_data(ImageFolder("mine", data_dir=tmp_path, size=16))  # nothing to decode
-    assert said in info_lines() and len(again.datasets["train"].images) == 40
+    assert line in info_lines() and len(again.datasets["train"].images) == 40
 
     write_turned(tmp_path / "galaxyzoo" / "images")
     rows = "".join(f"{k:03},{k % 2}\n" for k in range(20))
@@ -146,7 +146,7 @@ def test_folders_galaxies_and_loose_images_are_upright_and_it_is_said_once(tmp_p
     assert "3 of 20 images turned by their EXIF orientation" in info_lines()
 
 
-def test_arrays_that_were_decoded_before_orientation_counted_are_decoded_again(tmp_path):
+def test_arrays_decoded_without_orientation_are_decoded_again(tmp_path):
     write_turned(tmp_path / "mine" / "a")
     set_up_data(ImageFolder("mine", data_dir=tmp_path, size=16))
     path = tmp_path / "mine_16" / "train_images"
@@ -181,8 +181,8 @@ def test_12_bits_in_16_are_as_bright_as_8_and_it_is_said(tmp_path, info_lines, c
     for split, largest in (("train", 4000), ("val", 3000), ("test", 6000)):
         write_deep(tmp_path / "mine" / split / "a", largest, channels=channels)
     data = set_up_data(ImageFolder("mine", data_dir=tmp_path, size=10))
-    said = info_lines()
-    assert "36 16-bit images scaled from 0-4095 (12 of them have brighter pixels, cut off there)" in said
+    line = info_lines()
+    assert "36 16-bit images scaled from 0-4095 (12 of them have brighter pixels, cut off there)" in line
     train, val, test = (data.datasets[split].images for split in ("train", "val", "test"))
     assert train[0].max() == 4000 >> 4 and train[0].min() == 2000 >> 4  # as 8-bit images of the same scene
     assert val[0].max() == 3000 >> 4  # on the training images' scale
@@ -225,9 +225,7 @@ PLAIN = {"mean": [0.0], "std": [1.0], "batch_size": 8}
 
 
 @pytest.mark.parametrize("size", [None, 16, 20, 32])
-def test_views_of_images_that_are_not_square_are_torchvisions_resize_and_center_crop(
-    wide_data, size, info_lines
-):
+def test_views_of_oblong_images_are_resized_and_center_cropped(wide_data, size, info_lines):
     data = set_up_data(
         Arrays("wide", data_dir=wide_data, size=size, views=[Recipe(), Recipe(flip=1)], **PLAIN)
     )
@@ -253,7 +251,7 @@ def test_views_of_images_that_are_not_square_are_torchvisions_resize_and_center_
     assert data.recipes[0].size == side and data.display(batch.views[0]).shape == (4, side, side, 3)
 
 
-def test_random_resized_crops_keep_boxes_of_their_own_in_the_whole_image(wide_data, info_lines):
+def test_random_resized_crops_keep_boxes_in_the_whole_image(wide_data, info_lines):
     crops = Recipe(scale=(0.2, 1.0), ratio=(0.75, 1.33))
     data = set_up_data(Arrays("wide", data_dir=wide_data, views=[crops], center_crop=20, **PLAIN))
     assert data.read_batch("train", np.arange(4), CPU, augment=True).views[0].shape == (4, 3, 20, 20)
@@ -268,7 +266,7 @@ def test_square_images_have_the_numbers_they_had(data_dir):
     )
 
 
-def test_loose_images_are_as_large_as_views_of_arrays_that_are_not_square(wide_data, tmp_path):
+def test_loose_images_are_as_large_as_views_of_oblong_arrays(wide_data, tmp_path):
     data = set_up_data(Arrays("wide", data_dir=wide_data, **PLAIN))
     write_folders(tmp_path / "loose")
     assert data.loose_images(tmp_path / "loose", "error").__getitems__(np.arange(2))[0].shape == (
@@ -298,13 +296,13 @@ def test_what_is_left_out_is_said_and_why(tmp_path, info_lines):
     (root / "notes.txt").write_text("")
     data = set_up_data(ImageFolder("mine", data_dir=tmp_path, size=16))
     assert {name: len(split) for name, split in data.datasets.items()} == {"train": 12, "val": 6}
-    said = (
+    line = (
         f"{root}: 12 training, 6 validation images read; left out: 1 .bmp, 1 .gif, 1 .tiff, 1 .txt, 2 .webp "
         "(read are .jpg, .jpeg, .png), 1 hidden, 1 in the folder train/leaf/old, 9 in the folder holdout, "
         f"1 directly in {root / 'train'}, 1 directly in {root / 'Valid'}"
     )
     text = info_lines()
-    assert set(said.split(", ")) == set(
+    assert set(line.split(", ")) == set(
         next(line for line in text.splitlines() if "images read" in line).split(", ")
     )
     data.prepare_data()
@@ -343,8 +341,8 @@ def test_galaxies_beside_other_files(tmp_path, info_lines):
     )
     options = {"images": "images", "solutions": "labels.csv", "id_column": "id", "target_columns": ["odd"]}
     set_up_data(GalaxyZoo(data_dir=tmp_path, target="class", stored=16, **options))
-    said = info_lines()
-    assert f"{folder}: 12 images read; left out: 1 .png (read are .jpg, .jpeg), 1 hidden" in said
+    line = info_lines()
+    assert f"{folder}: 12 images read; left out: 1 .png (read are .jpg, .jpeg), 1 hidden" in line
     (folder / "000.jpeg").write_bytes((folder / "000.jpg").read_bytes())
     text = setup_error(GalaxyZoo(data_dir=tmp_path, target="class", stored=16, **options))
     assert "000.jpg" in text and "have the same id" in text
@@ -357,8 +355,8 @@ def test_loose_images_beside_other_files(tmp_path, data_dir, info_lines):
     data = set_up_data(Arrays("tiny", data_dir=data_dir))
     info_lines()
     assert len(data.loose_images(tmp_path / "loose", "error")) == 6
-    said = "6 images read; left out: 1 .webp (read are .jpg, .jpeg, .png), 1 hidden"
-    assert f"{tmp_path / 'loose'}: {said}" in info_lines()
+    line = "6 images read; left out: 1 .webp (read are .jpg, .jpeg, .png), 1 hidden"
+    assert f"{tmp_path / 'loose'}: {line}" in info_lines()
 
 
 def test_a_folder_called_like_an_image_is_none(tmp_path):

@@ -92,12 +92,12 @@ def test_named_targets_may_look_like_classes(write_labels):
     assert data.task == "regression" and data.target_names == ["left", "right"]
 
 
-def test_named_classes_may_have_gaps_and_those_without_images_are_said(write_labels, caplog, capsys):
+def test_named_classes_may_have_gaps_and_empty_ones_are_said(write_labels, caplog, capsys):
     caplog.set_level("INFO")
     names = "".join(f"kind {k}\n" for k in range(11)).encode()
     assert set_up_data(write_labels(CLASSES + 1, classes=names)).num_classes == 11
-    said = "1 of 11 classes have no training image: kind 0"
-    assert said in caplog.text + capsys.readouterr().err
+    line = "1 of 11 classes have no training image: kind 0"
+    assert line in caplog.text + capsys.readouterr().err
 
 
 def test_named_classes_that_count_from_1_are_said_to(write_labels):

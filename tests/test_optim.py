@@ -97,7 +97,7 @@ def test_names_may_be_patterns_and_the_methods_own():
     assert group["weight_decay"] == 0 and len(group["params"]) == 3
 
 
-def test_without_layer_decay_there_are_two_groups_in_the_order_of_parameters():
+def test_without_layer_decay_there_are_two_groups_in_order():
     module = build(encoder=lambda: ResNet(widths=[8, 16], blocks=[1, 1]))
     groups = module.parameter_groups()
     assert [group.keys() for group in groups] == [{"params"}, {"params", "weight_decay"}]
@@ -216,7 +216,7 @@ def test_weight_decay_moves_by_half_a_cosine_in_the_groups_that_decay(data_dir, 
     assert trainer.optimizers[0].param_groups[0]["weight_decay"] == pytest.approx(0.4)
 
 
-def test_accumulation_moves_weight_decay_with_the_steps_of_the_optimizer(data_dir, tmp_path):
+def test_accumulation_moves_weight_decay_with_optimizer_steps(data_dir, tmp_path):
     _, spy = fit(build(weight_decay_end=0.0), data_dir, tmp_path, max_epochs=2, accumulate_grad_batches=2)
     expected = [DECAY * (1 + math.cos(math.pi * (step // 2) / 4)) / 2 for step in range(8)]
     assert [decays["projector.0.weight"] for decays in spy.decays] == pytest.approx(expected)

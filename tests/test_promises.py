@@ -133,13 +133,13 @@ def test_files_of_ones_own_are_inspected(tmp_path):
     for name in ("my_method.py", "my_method.yaml", "my_data.py"):
         (tmp_path / name).write_text(FILES[name])
     (tmp_path / "my_encoder.py").write_text(OWN_ENCODER)
-    own = ["--config", "my_method.yaml", "--model.init_args.encoder", "my_encoder.Strips"]
-    for args in (own, ["--config", "my_method.yaml", "--data", "my_data.Shapes"]):
+    own_files = ["--config", "my_method.yaml", "--model.init_args.encoder", "my_encoder.Strips"]
+    for args in (own_files, ["--config", "my_method.yaml", "--data", "my_data.Shapes"]):
         done = run_cli(tmp_path, "inspect", *args)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "method AlignUniform" in done.stdout
     noisy = OWN_ENCODER.replace("return self", "torch.rand(1)\n        return self")
     (tmp_path / "my_encoder.py").write_text(noisy)
-    done = run_cli(tmp_path, "inspect", *own)
+    done = run_cli(tmp_path, "inspect", *own_files)
     assert done.returncode == 1 and "Traceback" not in done.stdout + done.stderr
     assert "promises is broken: eval mode" in done.stdout.splitlines()[-1]

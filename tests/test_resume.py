@@ -135,9 +135,7 @@ def test_a_start_that_failed_leaves_no_version(options, data_dir, tmp_path):
         ),
     ],
 )
-def test_an_option_that_would_fail_in_the_last_epoch_fails_at_the_start(
-    callback, says, data_dir, tmp_path, capsys
-):
+def test_an_option_that_the_last_epoch_would_refuse_fails_first(callback, says, data_dir, tmp_path, capsys):
     config = write_small_config(tmp_path, data_dir)
     args = "--runs_dir", tmp_path / "runs", "--trainer.callbacks+", f"{{class_path: callbacks.{callback}}}"
     config.write_text(config.read_text().replace(PICTURES + "]", "]").replace("Protocol, ", ""))

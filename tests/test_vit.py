@@ -163,7 +163,7 @@ def test_pooled_means_that_features_are_the_mean_of_maps(encoder, view):
     assert encoder.pooled == torch.allclose(encoder(view), mean, atol=1e-5)
 
 
-def test_keeping_all_patches_is_the_plain_pass_and_order_only_moves_rows(encoder, view):
+def test_keeping_all_patches_is_plain_and_order_moves_rows(encoder, view):
     features, tokens = encoder.encode_tokens(view)
     order = torch.stack([torch.arange(16), torch.randperm(16)])
     moved_features, moved = encoder.encode_tokens(view, keep=order)
@@ -276,7 +276,7 @@ def test_layers_are_the_stem_then_one_block_each(encoder):
             assert layer >= 3, name
 
 
-def test_grad_cam_of_a_class_token_is_left_out_and_a_mean_has_class_activation(encoder, view):
+def test_a_class_token_has_no_grad_cam_and_a_mean_has_activation(encoder, view):
     if not encoder.pooled:
         assert maps_and_gradients(encoder, view, torch.randn(5, 24), torch.zeros(2, 1).long()) is None
 

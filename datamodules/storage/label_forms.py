@@ -19,20 +19,20 @@ def is_one_hot(labels: np.ndarray) -> bool:
     """
     if labels.ndim != 2 or labels.shape[1] < 2 or not len(labels):
         return False
-    known = labels[~np.isnan(labels).any(1)]
-    if not len(known) or known.min() == known.max():
+    labeled = labels[~np.isnan(labels).any(1)]
+    if not len(labeled) or labeled.min() == labeled.max():
         return False
-    high = known == known.max()
-    return bool((high.sum(1) == 1).all() and (high | (known == known.min())).all())
+    high = labeled == labeled.max()
+    return bool((high.sum(1) == 1).all() and (high | (labeled == labeled.min())).all())
 
 
 def find_whole_numbers(labels: np.ndarray) -> np.ndarray | None:
     """Find the different numbers (K,) among the known ones, sorted; None where one is not whole, or all differ."""
-    known = labels[~np.isnan(labels)]
-    if not np.isfinite(known).all() or (known != np.round(known)).any():
+    labeled = labels[~np.isnan(labels)]
+    if not np.isfinite(labeled).all() or (labeled != np.round(labeled)).any():
         return None
-    values = np.unique(known)
-    return values if len(values) <= len(known) / 2 else None
+    values = np.unique(labeled)
+    return values if len(values) <= len(labeled) / 2 else None
 
 
 def suggest_form(labels: np.ndarray) -> str:
