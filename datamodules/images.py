@@ -95,7 +95,7 @@ class ImageDataModule(DataModule):
         resident: bool = False,
         **shared,
     ):
-        super().__init__(views=views or [Recipe()], **shared)
+        super().__init__(views=list_copies(views or [Recipe()]), **shared)
         self.folder = Path(data_dir) / name
         self.size, self.center_crop, self.color = size, center_crop, color
         self.mean, self.std = mean or list(self.default_mean), std or list(self.default_std)
@@ -117,8 +117,7 @@ class ImageDataModule(DataModule):
         """The recipe of each view of a training batch, with its size, once `setup` has run."""
         stored = min(self.rows_of("train").images.shape[1:3])
         return [
-            replace(recipe, size=recipe.size or self.size or recipe.crop or stored)
-            for recipe in list_copies(self.views)
+            replace(recipe, size=recipe.size or self.size or recipe.crop or stored) for recipe in self.views
         ]
 
     def locate_file(self, split: str, kind: Literal["images", "labels"]) -> Path:
@@ -213,7 +212,7 @@ class ImageDataModule(DataModule):
         if self.center_crop and not augment:
             images = crop_center(images, self.center_crop)
         make_view = partial(self.augment, size=self.size, color=self.color, mean=self.mean, std=self.std)
-        views = make_views(images, list_copies(self.views) if augment else [Recipe()], key, make_view)
+        views = make_views(images, self.views if augment else [Recipe()], key, make_view)
         labels, index = (column.to(device, non_blocking=True) for column in (labels, index))
         return Batch(views, labels, index, key)
 

@@ -174,9 +174,8 @@ class RunFolder(Callback):
         self.write_provenance(trainer, "running")
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self.write_provenance(
-            trainer, "running"
-        )  # what callbacks logged when the last epoch ended is known now
+        # what callbacks logged when the last epoch ended is known now
+        self.write_provenance(trainer, "running")
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         self.exception = exception

@@ -48,9 +48,8 @@ class BYOL(SSLModule):
         z1, z2 = (self.projector(f) for f in features)  # (B, P)
         with torch.no_grad():
             target1, target2 = (self.teacher(view) for view in batch.views)
-        losses = prediction_losses(self.predictor(z1), target2) + prediction_losses(
-            self.predictor(z2), target1
-        )
+        losses = prediction_losses(self.predictor(z1), target2)  # (B,)
+        losses = losses + prediction_losses(self.predictor(z2), target1)
         metrics = {"momentum": scheduled_value(self, self.momentum, 1.0)}
         return self.outputs(losses.mean(), features[0], metrics, projections=torch.stack([z1, z2]))
 

@@ -26,9 +26,8 @@ def compile_networks(module: nn.Module, device: torch.device) -> None:
                 f"model.init_args.compile: {name} is recurrent, which torch.compile leaves as it is: leave compile out"
             )
     check_compiler(device)
-    encoders = dict.fromkeys(
-        [module.encoder, module.get_submodule(module.trained_encoder)]
-    )  # most have but one
+    # one and the same, unless a teacher is judged
+    encoders = {module.encoder, module.get_submodule(module.trained_encoder)}
     for network in (*module.children(), *(part for encoder in encoders for part in encoder.children())):
         if any(network.children()):  # a single layer gains nothing
             compile_for_training(network)

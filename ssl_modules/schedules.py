@@ -13,8 +13,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 def move_by_cosine(start: float, end: float, progress: float) -> float:
     """Half a cosine from `start`, at progress 0, to `end`, at 1 and beyond."""
-    rest = (1 + math.cos(math.pi * min(1.0, progress))) / 2
-    return start * rest + end * (1 - rest)
+    share = (1 + math.cos(math.pi * min(1.0, progress))) / 2
+    return start * share + end * (1 - share)
 
 
 def find_accumulation(trainer: Trainer) -> Callable[[int], int]:
@@ -31,9 +31,8 @@ def count_steps(trainer: Trainer, epochs: float) -> float:
     batches, accumulation = trainer.num_training_batches, find_accumulation(trainer)
     if not any(isinstance(callback, GradientAccumulationScheduler) for callback in trainer.callbacks):
         return epochs * math.ceil(batches / accumulation(0))
-    whole = int(epochs)
-    lengths = [math.ceil(batches / accumulation(epoch)) for epoch in range(whole + 1)]
-    return sum(lengths[:whole]) + (epochs - whole) * lengths[whole]
+    *lengths, last = (math.ceil(batches / accumulation(epoch)) for epoch in range(int(epochs) + 1))
+    return sum(lengths) + (epochs - len(lengths)) * last
 
 
 def count_all_steps(trainer: Trainer) -> float:

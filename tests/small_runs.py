@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import PICTURES, command_line
 from tests.test_faults import CONFIG
 
@@ -16,6 +18,15 @@ def write_small_config(folder: Path, data_dir: Path) -> Path:
 def run_small(verb: str, config: Path, runs: Path, *more: object) -> int:
     """Exit status."""
     return command_line(verb, "--config", config, "--runs_dir", runs, *more)
+
+
+def train_small(folder: Path, data_dir: Path) -> tuple[Path, Path]:
+    """A finished run of three epochs: its config, and the folder of runs. For fixtures of a module."""
+    config = write_small_config(folder, data_dir)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["cli.py"])
+        assert run_small("fit", config, folder / "runs") == 0
+    return config, folder / "runs"
 
 
 def newest_run(runs: Path) -> Path:

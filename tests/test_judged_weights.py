@@ -10,7 +10,7 @@ from torch import nn
 from launch.judged_encoder import JudgedEncoder
 from tests.errors import read_error, refused_in_one_line
 from tests.methods import METHODS, build
-from tests.small_runs import newest_run, run_small, write_small_config
+from tests.small_runs import newest_run, run_small, train_small
 
 pytestmark = pytest.mark.usefixtures("untouched_process")
 
@@ -18,12 +18,8 @@ pytestmark = pytest.mark.usefixtures("untouched_process")
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, data_dir):
     """(config, runs, last.ckpt) of a finished run."""
-    folder = tmp_path_factory.mktemp("trained")
-    config = write_small_config(folder, data_dir)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["cli.py"])
-        assert run_small("fit", config, folder / "runs") == 0
-    return config, folder / "runs", folder / "runs/small/version_0/checkpoints/last.ckpt"
+    config, runs = train_small(tmp_path_factory.mktemp("trained"), data_dir)
+    return config, runs, runs / "small/version_0/checkpoints/last.ckpt"
 
 
 def read_row(run) -> dict[str, str]:

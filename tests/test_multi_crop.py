@@ -15,7 +15,8 @@ from datamodules.arrays import Arrays
 from datamodules.augmentation.recipe import Recipe
 from datamodules.loading import resident
 from tests.conftest import command_line
-from tests.data_modules import CPU, set_up_data, setup_error, transfer_batch
+from tests.data_modules import CPU, set_up_data, transfer_batch
+from tests.errors import refused_in_one_line
 from tests.figure_runs import find_case, fit_case, read_figure
 from tests.runs import write_run
 
@@ -91,7 +92,8 @@ def test_the_size_of_a_recipe_is_the_size_of_the_data_module(data_dir):
     ({"copies": -2}, "copies = -2 is a number of views"),
 ])  # fmt: skip
 def test_impossible_sizes_and_copies_are_refused_in_one_line(data_dir, wrong, words):
-    assert words in setup_error(Arrays("tiny", data_dir=data_dir, views=[LARGE, replace(SMALL, **wrong)]))
+    with refused_in_one_line(words):
+        set_up_data(Arrays("tiny", data_dir=data_dir, views=[LARGE, replace(SMALL, **wrong)]))
 
 
 # --- on the device

@@ -12,7 +12,7 @@ from launch.resume import Resume, move_place
 from tests.conftest import PICTURES
 from tests.errors import read_error, refused_in_one_line
 from tests.methods import METHODS, build, train
-from tests.small_runs import newest_run, read_facts, run_small, write_small_config
+from tests.small_runs import newest_run, read_facts, run_small, train_small, write_small_config
 from tests.test_methods import tiny
 
 pytestmark = pytest.mark.usefixtures("untouched_process")
@@ -33,25 +33,14 @@ CHANGES = {  # option: (values given, what the line says)
     "accumulation": (("--trainer.accumulate_grad_batches", 2), ("2 accumulated", "1 accumulated")),
     "share of the data": (("--trainer.limit_train_batches", 2), ("limit_train_batches is 2", "None")),
 }
-SAYS_STATE = {
-    "rate",
-    "decay",
-    "momentum",
-    "class",
-    "layers",
-    "end of decay",
-}  # what the optimizer's state tells
+# what the optimizer's state tells
+SAYS_STATE = {"rate", "decay", "momentum", "class", "layers", "end of decay"}
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, data_dir):
     """(config, runs) of a run of three epochs."""
-    folder = tmp_path_factory.mktemp("trained")
-    config = write_small_config(folder, data_dir)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["cli.py"])
-        assert run_small("fit", config, folder / "runs") == 0
-    return config, folder / "runs"
+    return train_small(tmp_path_factory.mktemp("trained"), data_dir)
 
 
 @pytest.mark.parametrize("change", CHANGES)

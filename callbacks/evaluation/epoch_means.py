@@ -89,9 +89,8 @@ class EpochMeans(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.means["val"].log_means(trainer, module, "val")
         if validates_by_steps(trainer):
-            self.means["train"].log_means(
-                trainer, module, "train"
-            )  # so that both curves have the same points
+            # so that both curves have the same points
+            self.means["train"].log_means(trainer, module, "train")
 
     def on_test_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.means["test"].log_means(trainer, module, "test")

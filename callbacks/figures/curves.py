@@ -113,6 +113,8 @@ def draw_curves(series: Series, panels: dict[str, list[str]], length: int, best:
     above.set_xlabel("iterations", fontsize=9, color=FAINT)
     above.tick_params(labelsize=8, colors=FAINT)
     under = "means over an epoch"
+    if "train/gradient_norm" in series:
+        under += "; the gradient's norm is of single steps"
     if "train/loss_step" in series:
         under += "; light: single batches"
     if best:

@@ -60,7 +60,6 @@ class Recipe:
 def check_recipe(recipe: Recipe, height: int, width: int, channels: int) -> None:
     """Raise where the recipe is impossible, or asks for what such images do not have: color, or enough pixels."""
     require_option(recipe.size >= 0, recipe, "size", "is a number of pixels: set it to 0 or more")
-    require_option(recipe.copies >= 1, recipe, "copies", "is a number of views: set it to 1 or more")
     require_option(recipe.pad >= 0, recipe, "pad", "is a number of pixels: set it to 0 or more")
     require_option(
         recipe.crop or not recipe.pad,

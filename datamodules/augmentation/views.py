@@ -9,11 +9,13 @@ from torch import Tensor
 from common.batch import BatchKey
 from datamodules.augmentation.augment import draw_params
 from datamodules.augmentation.geometry import crop_center
-from datamodules.augmentation.recipe import Recipe
+from datamodules.augmentation.recipe import Recipe, require_option
 
 
 def list_copies(recipes: list[Recipe]) -> list[Recipe]:
-    """One recipe for each view."""
+    """One recipe for each view. Raise where one asks for no view."""
+    for recipe in recipes:
+        require_option(recipe.copies >= 1, recipe, "copies", "is a number of views: set it to 1 or more")
     return [replace(recipe, copies=1) for recipe in recipes for _ in range(recipe.copies)]
 
 

@@ -42,9 +42,9 @@ def stratified_split(
         counts = np.where(is_class, per_class + (np.cumsum(is_class) <= remainder), 0)
     for k, count, there, kept in zip(classes, counts, rows, stays, strict=True):
         if not 0 <= count <= max(0, there - kept):
-            rest = f", {kept} of which stays for training" if count == there else ""
+            reason = f", {kept} of which stays for training" if count == there else ""
             raise MisconfigurationException(
-                f"{option} asks for {count} images of class {k}, and {there} are there{rest}: ask for fewer"
+                f"{option} asks for {count} images of class {k}, and {there} are there{reason}: ask for fewer"
             )
     held_out = np.sort(np.concatenate([order[:count] for order, count in zip(orders, counts, strict=True)]))
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out

@@ -57,11 +57,11 @@ def print_module_layers(module: LightningModule, data: LightningDataModule) -> N
     """Print the module layer by layer, of which two examples pass; one line instead where its step raises."""
     batch = data.read_batch("train", np.arange(2), CPU, augment=True)
     view, views = batch.views[0], plural(len(batch.views), "view")
-    what = f"{type(module).__name__} on {type(data).__name__}"
+    title = f"{type(module).__name__} on {type(data).__name__}"
     try:
         layers = trace_layers(module, view, lambda: module.training_step(batch, 0))
     except Exception as error:  # the promises say so, too
-        print(f"{what}: no layers, the step raises {type(error).__name__}: {join_words(str(error))}")
+        print(f"{title}: no layers, the step raises {type(error).__name__}: {join_words(str(error))}")
         return
-    print(f"{what}; multiply-adds of one example, {views}, forward with the loss")
+    print(f"{title}; multiply-adds of one example, {views}, forward with the loss")
     print(format_summary(layers, view))

@@ -26,18 +26,32 @@ def draw_kept_patches(key: BatchKey, patches: int, hidden: float, name: str = "m
     Args:
         key: of the batch; several processes draw their rows of one draw.
         patches: N.
-        hidden: share of the patches that is not seen, from 0 to below 1; at least one patch is.
+        hidden: share of the patches that is not seen, between 0 and 1; at least one is, and one is not.
         name: of the draw.
 
     Returns:
         Their positions int64 (B, M), in ascending order, on the CPU.
     """
-    if not 0 <= hidden < 1:
+    if not 0 < hidden < 1 or patches < 2:
         raise MisconfigurationException(
-            f"{hidden:g} of the patches are to be hidden: give a share from 0 to below 1"
+            f"{hidden:g} of {patches} patches are to be hidden: give a share between 0 and 1, of at least two patches"
         )
-    count = max(1, round(patches * (1 - hidden)))
+    count = min(max(1, round(patches * (1 - hidden))), patches - 1)
     return key.rand(patches, name=name).argsort(1)[:, :count].sort(1).values
+
+
+def take_patches(x: Tensor, keep: Tensor | None) -> Tensor:
+    """Rows (B, N, D) of patches -> those at the places `keep` (B, M), in its order; all if None."""
+    return x if keep is None else x.gather(1, keep[..., None].expand(-1, -1, x.shape[2]))
+
+
+def mask_patches(x: Tensor, mask: Tensor | None, mask_token: Tensor | None) -> Tensor:
+    """Put a method's `mask_token` (D,) in the place of embedded patches (B, ..., D) where `mask` (B, N) is true."""
+    if mask is None:
+        return x
+    if mask_token is None:
+        raise ValueError("encode_tokens: a mask needs the mask_token that takes the masked patches' place")
+    return torch.where(mask.reshape(*x.shape[:-1], 1), mask_token.to(x.dtype), x)
 
 
 def mark_hidden(keep: Tensor, patches: int) -> Tensor:
@@ -80,9 +94,10 @@ def sine_positions(
         for cells, span in zip(grid, reference or grid, strict=True)
     )
     frequencies = 10_000 ** (-torch.arange(dim // 4, device=device) / (dim // 4))
+    # (h, D / 2), (w, D / 2)
     by_row, by_column = (
         torch.cat([(places[:, None] * frequencies).sin(), (places[:, None] * frequencies).cos()], 1)
         for places in (rows, columns)
-    )  # (h, D / 2), (w, D / 2)
+    )
     h, w = grid
     return torch.cat([by_column.repeat(h, 1), by_row.repeat_interleave(w, 0)], 1)

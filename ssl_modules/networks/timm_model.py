@@ -12,6 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from common.hints import nearest_names
+from ssl_modules.networks.patches import mask_patches, take_patches
 
 
 def create_model(name: str, options: dict[str, Any]) -> nn.Module:
@@ -123,16 +124,11 @@ class TimmViT(Timm):
     ) -> tuple[Tensor, Tensor]:
         """Features (B, D) and tokens of patches (B, M, D), as `ViT.encode_tokens`."""
         model = self.model
-        x = model.patch_embed(view)  # (B, N, D) or (B, h, w, D)
-        if mask is not None:
-            if mask_token is None:
-                raise ValueError("encode_tokens: a mask needs the mask_token that takes the patches' place")
-            x = torch.where(mask.view(*x.shape[:-1], 1), mask_token.to(x.dtype), x)
+        x = mask_patches(model.patch_embed(view), mask, mask_token)  # (B, N, D) or (B, h, w, D)
         x = model._pos_embed(x)
         prefix = model.num_prefix_tokens
         if keep is not None:
-            patches = x[:, prefix:].gather(1, keep[..., None].expand(-1, -1, x.shape[2]))
-            x = torch.cat([x[:, :prefix], patches], 1)
+            x = torch.cat([x[:, :prefix], take_patches(x[:, prefix:], keep)], 1)
         x = model.norm(model.blocks(model.norm_pre(x)))
         return model.forward_head(x), x[:, prefix:]
 

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from ssl_modules.networks.patches import sine_positions
+from ssl_modules.networks.patches import mask_patches, sine_positions, take_patches
 from ssl_modules.networks.transformer import Block, init_layers
 
 
@@ -82,19 +82,11 @@ class ViT(nn.Module):
     ) -> Tensor:
         """What the blocks read (B, 1 + M, D): the class token, then patches in the order of `keep`."""
         grid = self.grid(view)
-        x = self.patch_embed(view).flatten(2).mT  # (B, N, D)
-        if mask is not None:
-            if mask_token is None:
-                raise ValueError(
-                    "encode_tokens: a mask needs the mask_token that takes the masked patches' place"
-                )
-            x = torch.where(mask[..., None], mask_token.to(x.dtype), x)
+        x = mask_patches(self.patch_embed(view).flatten(2).mT, mask, mask_token)  # (B, N, D)
         positions = self.positions
         if grid != self.reference:
             positions = sine_positions(self.dim, grid, self.reference, view.device).to(positions.dtype)
-        x = x + positions
-        if keep is not None:
-            x = x.gather(1, keep[..., None].expand(-1, -1, self.dim))
+        x = take_patches(x + positions, keep)
         return torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1)
 
     def encode_tokens(
