@@ -27,6 +27,6 @@ def give_untrained_encoder(callbacks: list[Callback], encoder: nn.Module, config
     """Give the protocol the encoder's fresh initialization, where the encoder itself was built with weights."""
     protocols = [callback for callback in callbacks if isinstance(callback, Protocol)]
     if protocols and has_pretrained_weights(encoder):
-        untrained = build_untrained_encoder(config)
+        fresh = build_untrained_encoder(config)
         for protocol in protocols:
-            protocol.untrained = untrained
+            protocol.fresh = fresh

@@ -45,7 +45,7 @@ class Protocol(Callback):
 
     def __init__(self, k: int = 20, temperature: float = 0.1, few: int = 5, draws: int = 10):
         self.k, self.temperature, self.few, self.draws = k, temperature, few, draws
-        self.untrained: nn.Module | None = None  # given by launch where the encoder is built with weights
+        self.fresh: nn.Module | None = None  # of launch, where the encoder is built with weights: one without
         self.starting: StartingEncoders | None = None
         self.floor_banks: dict[str, Bank] = {}  # of what training does not change
         self.floor_splits: set[str] = (
@@ -55,7 +55,17 @@ class Protocol(Callback):
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         if self.starting is None:  # before a checkpoint is loaded
-            self.starting = StartingEncoders(module, self.untrained)
+            self.starting = StartingEncoders(module, self.fresh)
+
+    @property
+    def untrained(self) -> nn.Module | None:
+        """A fresh initialization of the encoder; None where nobody gave one of an encoder that has weights."""
+        return self.starting.untrained
+
+    @property
+    def before(self) -> nn.Module | None:
+        """The weights that training started from; None where it started from `untrained`."""
+        return self.starting.before
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.starting.read_ckpt()
@@ -118,8 +128,8 @@ class Protocol(Callback):
         self.starting.read_ckpt()
         data, floors = trainer.datamodule, {}
         encoders = {
-            "before/": (self.starting.before, None),
-            "untrained/": (self.starting.untrained, None),
+            "before/": (self.before, None),
+            "untrained/": (self.untrained, None),
             f"{data.raw_name}/": (module.encoder, data.compute_raw_features),
         }
         for prefix, (encoder, via) in encoders.items():

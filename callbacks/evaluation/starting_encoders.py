@@ -22,13 +22,13 @@ class StartingEncoders:
     Args:
         module: as it was built, before a checkpoint is loaded: the encoder's weights come from the seed, or are
             somebody else's.
-        untrained: a fresh initialization of an encoder that was built with weights.
+        fresh: a fresh initialization of an encoder that was built with weights.
     """
 
-    def __init__(self, module: LightningModule, untrained: nn.Module | None):
+    def __init__(self, module: LightningModule, fresh: nn.Module | None):
         self.built, self.ckpt = copy.deepcopy(module.encoder), getattr(module, "ckpt", None)
         is_pretrained = has_pretrained_weights(module.encoder)
-        self.untrained = untrained if is_pretrained else self.built
+        self.untrained = fresh if is_pretrained else self.built
         self.before = (
             self.built if is_pretrained else None
         )  # what training started from, unless from `untrained`
