@@ -2,10 +2,16 @@
 
 from typing import Any
 
+import torch
+from jsonargparse.typing import register_type
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
+
+register_type(
+    torch.device
+)  # of StochasticWeightAveraging, which has one by default: config.yaml says it as text
 
 
 class Averaging(Callback):

@@ -52,8 +52,13 @@ def find_trend(run: Run) -> Trend | None:
         for metric in select_metrics(run.metrics, "val", kind):
             series = run.metrics[metric.name]
             finite = np.isfinite(series.value)
-            if run.steps_per_epoch and finite.sum() >= 4:
-                return Trend(*fit_late_gain(run.clock(series)[finite], 100 * series.value[finite]), owner)
+            if not run.steps_per_epoch or finite.sum() < 4:
+                continue
+            times = run.clock(series)[finite]
+            if (
+                times[-1] > times[-2]
+            ):  # an epoch without a step, such as one of batch norms alone, takes no time
+                return Trend(*fit_late_gain(times, 100 * series.value[finite]), owner)
     return None
 
 
