@@ -87,22 +87,17 @@ def test_uneven_is_more_than_five_points_above_an_even_share(counts, uneven):
 def test_the_protocol_measures_what_scikit_learn_does(measured, split):
     protocol, data, method = measured
     numbers = protocol.numbers
-
-    def encode(name, encoder):
-        (batch,) = list(data.batches(name, method.device)) if name != "bank" else [None]
-        with torch.no_grad():
-            return encoder(batch.views[0]).double().numpy(), batch.labels.numpy()
-
     assert numbers[f"{split}/majority_top1"] == 0.75
-    data.batch_size = 1000
+
+    def encode(name):
+        batches = list(data.batches(name, method.device))
+        features = [method.encoder(batch.views[0]).double() for batch in batches]
+        return torch.cat(features).numpy(), torch.cat([batch.labels for batch in batches]).numpy()
+
     method.eval()
-    batch = next(iter(data.batches("bank", method.device)))
-    x, y = encode(split, method.encoder)
     with torch.no_grad():
-        bank = method.encoder(batch.views[0]).double().numpy()
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=1, tol=1e-8, max_iter=5000)).fit(
-        bank, batch.labels.numpy()
-    )
+        (x, y), bank = encode(split), encode("bank")
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=1, tol=1e-8, max_iter=5000)).fit(*bank)
     predicted, chances = probe.predict(x), probe.predict_proba(x)[:, 1]
     assert numbers[f"{split}/probe_top1"] == pytest.approx((predicted == y).mean())
     assert numbers[f"{split}/probe_balanced"] == pytest.approx(balanced_accuracy_score(y, predicted))

@@ -109,7 +109,7 @@ class Protocol(Callback):
         scored |= self.encode_floors(trainer, module, name)
         numbers = {f"{name}/majority_top1": majority_share(counts)} if is_uneven(counts) else {}
         for prefix, (examples, floor_bank) in scored.items():
-            measures = self.compute_numbers(examples, floor_bank, data.num_classes, is_uneven(counts))
+            measures = self.compute_accuracies(*floor_bank, examples, data.num_classes, is_uneven(counts))
             numbers |= {f"{prefix}{name}/{measure}": number for measure, number in measures.items()}
         if is_uneven(counts):
             numbers |= score_head(module, labeled, data.num_classes, name)
@@ -149,12 +149,11 @@ class Protocol(Callback):
             floors[prefix] = split.select_labeled(), self.floor_banks[prefix]
         return floors
 
-    def compute_numbers(
-        self, split: FeatureSet, bank: Bank, classes: int, uneven: bool = False
+    def compute_accuracies(
+        self, bank: FeatureSet, probe: LinearProbe, split: FeatureSet, classes: int, uneven: bool = False
     ) -> dict[str, float]:
-        """Measure -> number, as a fraction, of labeled examples by a bank and the probe fitted on it."""
-        examples, probe = bank
-        reference = examples.features, examples.labels
+        """Measure -> accuracy, or other score, as a fraction, by a bank and a probe fitted on it."""
+        reference = bank.features, bank.labels
         votes = score_by_neighbors(split.features, *reference, classes, self.k, self.temperature)
         few = score_with_few_labels(*reference, split.features, classes, self.few, self.draws)
         draws = {
