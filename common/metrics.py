@@ -6,19 +6,30 @@ A new metric is one line of FAMILIES. A name that no family has is of kind `othe
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from common.splits import SPLITS
 from common.text import plural
 
+# of how accuracies are measured, as provenance.json says; without one, the probe of two classes had C = 2
+PROTOCOL_VERSION = 2
 FLOORS = {  # what a trained encoder is compared with, and its name in a sentence
+    "before": "the encoder that it started from",
     "untrained": "the untrained encoder",
     "pixels": "raw pixels",
     "characters": "raw characters",
 }
+# floors, and what no encoder is needed for: it is no prefix, but a metric of its own
+LEVELS = FLOORS | {"majority": "always naming the largest class"}
 # kinds of the accuracies in tables, in their order; and all that are top-1 accuracies of a whole split
 PROTOCOLS = ("head", "probe", "knn")
+SCORES = {
+    "balanced": "balanced accuracy",
+    "f1": "macro F1",
+    "auc": "AUC",
+}  # beside top-1 where classes are uneven
+SCORE_KINDS = tuple(f"{kind}_{score}" for kind in PROTOCOLS for score in SCORES)
 TOP1 = (*PROTOCOLS, "online_probe", "bank_probe", "pretext")
 FIELDS = {"number": r"(?P<number>\d*)", "part": "(?P<part>.+)"}  # of patterns
 
@@ -62,10 +73,23 @@ class Family:
 ACCURACY = {"larger_is_better": True, "is_percentage": True}
 HIGHER, LOWER = {"larger_is_better": True}, {"larger_is_better": False}
 
-FAMILIES = (  # the first that matches counts
+OF_PROTOCOL = (
     Family("head", "top1", "Classifier", **ACCURACY),
     Family("probe", "probe{number}_top1", "Linear probe", **ACCURACY, detail=", {labels} a class"),
     Family("knn", "knn{number}_top1", "kNN", **ACCURACY, detail=", k {number}"),
+)
+
+
+def make_score_family(family: Family, score: str) -> Family:
+    """Turn the family of an accuracy into that of another score of the same predictions."""
+    pattern, title = family.pattern.replace("top1", score), f"{family.title}, {SCORES[score]}"
+    return replace(family, kind=f"{family.kind}_{score}", pattern=pattern, title=title)
+
+
+FAMILIES = (  # the first that matches counts
+    *OF_PROTOCOL,
+    *(make_score_family(family, score) for family in OF_PROTOCOL for score in SCORES),
+    Family("majority", "majority_top1", "Largest class", **ACCURACY),
     Family("online_probe", "online_probe_top1", "Online probe", **ACCURACY),
     Family("bank_probe", "bank_probe_top1", "Linear probe on the bank", **ACCURACY),
     Family("group", "top1/{part}", "Classifier on {part}", **ACCURACY),
@@ -126,14 +150,14 @@ class Metric:
 
     @property
     def in_protocol(self) -> bool:
-        """Whether it is an accuracy of the fixed protocol: of a run, or of a floor."""
-        return self.kind in PROTOCOLS and self.split in ("val", "test")
+        """Whether it is an accuracy or another score of the fixed protocol: of a run, or of a floor."""
+        return self.kind in (*PROTOCOLS, *SCORE_KINDS) and self.split in ("val", "test")
 
     @property
     def in_tables(self) -> bool:
         """Whether tables show its last value beside the protocol's accuracies."""
         at_end = self.split == "test" or (self.split == "val" and self.family.at_end)
-        return at_end and not self.floor and not self.in_protocol
+        return at_end and not self.floor and not self.in_protocol and self.kind != "majority"
 
     @property
     def head(self) -> str:

@@ -106,10 +106,20 @@ def encoder_spec(plan: dict, config: Path) -> dict:
         raise MisconfigurationException(
             f"{config}: no model.init_args.encoder with a class_path: give the config.yaml of the checkpoint's run"
         )
-    arguments = dict(spec.get("init_args") or {})
-    if "pretrained" in arguments:
-        arguments["pretrained"] = False
+    arguments = drop_pretrained_weights(spec.get("init_args") or {})
     return {"class_path": spec["class_path"], "init_args": arguments}
+
+
+def drop_pretrained_weights(block: Any) -> Any:
+    """A block of a config without weights of somebody else, also of networks inside it: `pretrained` is false."""
+    if isinstance(block, list):
+        return [drop_pretrained_weights(part) for part in block]
+    if not isinstance(block, dict):
+        return block
+    return {
+        key: False if key == "pretrained" and part is True else drop_pretrained_weights(part)
+        for key, part in block.items()
+    }
 
 
 def build_class(spec: dict, base: type) -> Any:

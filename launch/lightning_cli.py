@@ -20,6 +20,7 @@ from callbacks.evaluation.epoch_means import EpochMeans
 from common.checkpoint import read_checkpoint
 from common.renamed import rename_argument
 from launch.allowed_classes import check_class_rights, restrict_classes
+from launch.averaging import order_averaging
 from launch.callback_options import check_callback_options
 from launch.examples import format_examples
 from launch.exit_messages import close_run_folder, explain_exit
@@ -34,6 +35,7 @@ from launch.resume import Resume
 from launch.run_folder import RunFolder
 from launch.slurm import check_started_by_srun, find_requeued_run, install_requeue_handler, requeue_job
 from launch.trainer import Trainer
+from launch.untrained import give_untrained_encoder
 from launch.without import current_names, drop_by_name, short_class_name
 
 ROOT = Path(__file__).parent.parent
@@ -182,6 +184,8 @@ class CLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
+        if self.subcommand not in FOLDERLESS:
+            give_untrained_encoder(self.trainer.callbacks, self.model.encoder, self.run.hparams)
         if self.subcommand in ("validate", "test") and not self.config[self.subcommand].ckpt_path:
             self.model = JudgedEncoder(self.model, self.subcommand)
 
@@ -195,6 +199,7 @@ class CLI(LightningCLI):
         if self.subcommand == "fit":
             trainer.callbacks.append(Resume(self.run.hparams))
             install_requeue_handler(trainer)
+            trainer.callbacks = order_averaging(trainer.callbacks)
         return trainer
 
     def after_fit(self) -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from common.batch import Batch
 from common.text import plural
+from launch.class_counts import report_class_counts
 from ssl_modules.base import SSLModule
 from ssl_modules.compiled import compile_requested
 from ssl_modules.schedules import find_accumulation
@@ -28,6 +29,7 @@ class Preflight(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         rank_zero_info(summary_line(trainer, module))
+        report_class_counts(trainer.datamodule)
 
     def on_train_batch_start(self, trainer, module, batch: Batch, batch_idx: int) -> None:
         # Lightning's callback forgets to where a run goes on in mid-epoch

@@ -20,6 +20,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from common.files import atomic_write
+from common.metrics import PROTOCOL_VERSION
+from launch.class_counts import find_uneven_counts
 
 PACKAGES = ("torch", "lightning", "torchvision", "torchmetrics", "numpy", "scikit-learn", "timm", "wandb")
 
@@ -133,7 +135,11 @@ class RunFolder(Callback):
             "num_classes": trainer.datamodule.num_classes,
             "class_names": trainer.datamodule.class_names,
             "examples": {name: len(split) for name, split in trainer.datamodule.datasets.items()},
+            "encoder_dim": module.encoder.dim,
+            "protocol": PROTOCOL_VERSION,
         }
+        if counts := find_uneven_counts(trainer.datamodule):
+            self.facts["class_counts"] = counts
         dataset = trainer.datamodule.datasets["train"]
         if hasattr(dataset, "images"):
             self.facts |= {"unit": "images", "image_size": list(dataset.images.shape[1:])}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from common.metrics import PROTOCOLS, find_family, read_name
+from common.metrics import PROTOCOL_VERSION, PROTOCOLS, SCORES, find_family, read_name
 from reports.run import NoRunError, Run
 
 Protocol = tuple[str, int | None]  # kind of metric, and labels a class or number of neighbors
@@ -12,7 +12,8 @@ Protocol = tuple[str, int | None]  # kind of metric, and labels a class or numbe
 class Accuracy:
     """What one protocol measured: `kind` is probe, knn or, for the run's own classifier, head.
 
-    `values`: (floor, split) -> fraction; the floor is "" for the run itself.
+    Where classes are uneven, other scores of the same predictions have kinds of their own, such as `probe_balanced`.
+    `values`: (floor, split) -> fraction; the floor is "" for the run itself, and "majority" for the largest class.
     """
 
     kind: str
@@ -24,16 +25,36 @@ class Accuracy:
         return self.kind, self.number
 
     @property
+    def judge(self) -> str:
+        """Who predicts: `probe`, `knn` or `head`."""
+        return self.kind.partition("_")[0]
+
+    @property
+    def score(self) -> str:
+        """What is measured of the predictions: '' for top-1, `balanced`, `f1` or `auc`."""
+        return self.kind.partition("_")[2]
+
+    @property
     def title(self) -> str:
-        return "Nearest neighbors" if self.kind == "knn" else find_family(self.kind).format_title(self.number)
+        if self.judge == "knn":
+            return "Nearest neighbors" + (f", {SCORES[self.score]}" if self.score else "")
+        return find_family(self.kind).format_title(self.number)
 
     @property
     def protocol(self) -> str:
-        if self.kind == "head":
-            return "top-1; the head that was trained, at the last epoch"
-        if self.kind == "knn":
-            return f"top-1; vote of the {self.number} nearest training examples" if self.number else "top-1"
-        return f"top-1; frozen features, {'mean of several draws' if self.number else 'all training labels'}"
+        score = SCORES.get(self.score, "top-1")
+        if self.judge == "head":
+            return f"{score}; the head that was trained, at the last epoch"
+        if self.judge == "knn":
+            return f"{score}; vote of the {self.number} nearest training examples" if self.number else score
+        return (
+            f"{score}; frozen features, {'mean of several draws' if self.number else 'all training labels'}"
+        )
+
+    @property
+    def start(self) -> str:
+        """The floor that training started from: other weights where it did so, else the untrained encoder."""
+        return "before" if ("before", self.split) in self.values else "untrained"
 
     @property
     def split(self) -> str:
@@ -54,25 +75,48 @@ class Accuracy:
 def rank_protocol(key: Protocol) -> tuple:
     """The place of a protocol in all tables: the classifier, then the probe with all labels, with few, then kNN."""
     kind, number = key
-    return PROTOCOLS.index(kind), number is not None, -(number or 0)
+    judge, _, score = kind.partition("_")
+    return PROTOCOLS.index(judge), number is not None, -(number or 0), ["", *SCORES].index(score)
 
 
 def read_accuracies(run: Run) -> list[Accuracy]:
     """What the protocols measured of a run, in the order of all tables."""
     accuracies: dict[Protocol, Accuracy] = {}
+    majority: dict[tuple[str, str], float] = {}
     for metric in map(read_name, run.metrics):
         value = run.last(metric.name)
         if metric.in_protocol and value is not None:
             key = (metric.kind, metric.number)
             accuracy = accuracies.setdefault(key, Accuracy(*key))
             accuracy.values[metric.floor, metric.split] = value
+        elif metric.kind == "majority" and value is not None:
+            majority["majority", metric.split] = value
+    for accuracy in accuracies.values():
+        accuracy.values |= {} if accuracy.score else majority
     return [accuracies[key] for key in sorted(accuracies, key=rank_protocol)]
 
 
-def compute_chance(run: Run) -> float | None:
-    """Per cent right by guessing among equally frequent classes."""
+def compute_chance(run: Run, accuracy: Accuracy) -> float | None:
+    """Per cent right by guessing; None where it is not known, or where the largest class says more."""
+    if accuracy.score == "auc":
+        return 50.0
+    if accuracy.score == "f1" or accuracy.percent("majority") is not None:
+        return None
     classes = run.provenance.get("num_classes") or len(run.provenance.get("class_names") or [])
+    if accuracy.score:  # a mean over the classes that the split has examples of
+        counts = (run.provenance.get("class_counts") or {}).get(accuracy.split, [])
+        classes = len([count for count in counts if count]) or classes
     return 100 / classes if classes else None
+
+
+def has_doubled_c(run: Run) -> bool:
+    """Whether the run's probes had C = 2: of two classes, before the protocol's version was recorded."""
+    is_old = run.provenance.get("protocol", 1) < PROTOCOL_VERSION
+    return (
+        is_old
+        and run.provenance.get("num_classes") == 2
+        and any(a.judge == "probe" for a in read_accuracies(run))
+    )
 
 
 def count_test_reads(run: Run) -> int:

@@ -39,9 +39,20 @@ def check_floor(run: Run) -> tuple[str, str, str]:
     main = accuracies[0]
     evidence = f"{main.title}: {main.percent():.1f} % against {main.percent('untrained'):.1f} % for the same network "
     evidence += f"untrained ({SPLITS[main.split]})."
-    if main.gain("untrained") > PAR:
+    gains = [main.gain("untrained")]
+    if main.gain("majority") is not None:
+        gains.append(main.gain("majority"))
+        evidence += f" Always naming the largest class is right on {main.percent('majority'):.1f} %."
+        for balanced in accuracies:
+            if balanced.kind == f"{main.kind}_balanced" and balanced.number == main.number:
+                gains.append(balanced.gain("untrained"))
+                evidence += f" Balanced accuracy: {balanced.percent():.1f} % against "
+                evidence += f"{balanced.percent('untrained'):.1f} % untrained."
+    if min(gains) > PAR:
         return FINE, "Yes", evidence
-    answer = "No" if main.gain("untrained") < -PAR else "Hardly"
+    if max(gains) > PAR:
+        return LOOK, "In part", evidence
+    answer = "No" if min(gains) < -PAR else "Hardly"
     return LOOK, answer, evidence
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common.metrics import read_name, select_metrics
+from common.metrics import SCORE_KINDS, read_name, select_metrics
 from reports.chart import Line, describe_ends, make_table, pack_chart
 from reports.formatting import format_number
 from reports.run import Run
@@ -102,7 +102,8 @@ def draw_run_curves(run: Run) -> tuple[list[dict], list[dict]]:
 def is_table_number(name: str) -> bool:
     """Whether a metric is a number for tables and no curve: of a floor, on test, or of the protocol's probes."""
     metric = read_name(name)
-    return bool(metric.floor) or metric.split == "test" or (metric.split, metric.kind) == ("val", "probe")
+    once = metric.kind in ("probe", "majority", *SCORE_KINDS)
+    return bool(metric.floor) or metric.split == "test" or (metric.split == "val" and once)
 
 
 def describe_loss(run: Run) -> str:

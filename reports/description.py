@@ -2,6 +2,7 @@
 
 import re
 
+from common.splits import SPLITS
 from common.text import plural
 from reports.formatting import format_option, format_recipe, group_gpus, strip_module
 from reports.run import Run, get_nested
@@ -46,6 +47,7 @@ def describe_setup(run: Run) -> list[tuple[str, str]]:
         ("Encoder", format_option(encoder) if encoder else ""),
         ("Data", ": ".join(filter(None, (name_dataset(run), format_option(data))))),
         ("Classes", _list_classes(run.provenance.get("class_names") or [])),
+        ("Class counts", _list_class_counts(run)),
         ("Views", "; ".join(view or "unchanged" for view in views)),
         ("Optimizer", ", ".join(filter(None, optimizer))),
         ("Length", _describe_length(run.config.get("trainer") or {}, batch_size)),
@@ -98,6 +100,16 @@ def _describe_length(trainer: dict, batch_size: object) -> str:
     limits = {"epochs": trainer.get("max_epochs"), "steps": trainer.get("max_steps")}
     parts = [f"{limit:,} {unit}" for unit, limit in limits.items() if (limit or -1) > 0]
     return ", ".join([*parts, f"batches of {batch_size}"] if batch_size else parts)
+
+
+def _list_class_counts(run: Run) -> str:
+    """Examples of each class in each split, which are recorded where classes are uneven or validation lacks one."""
+    names = run.provenance.get("class_names")
+    parts = []
+    for split, counts in (run.provenance.get("class_counts") or {}).items():
+        pairs = [f"{count:,} {names[k] if names else k}" for k, count in enumerate(counts)]
+        parts.append(f"{SPLITS.get(split, split)} {_list_classes(pairs)}")
+    return "; ".join(parts)
 
 
 def _list_classes(names: list) -> str:

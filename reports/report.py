@@ -71,9 +71,9 @@ def make_sections(run: Run) -> tuple[list[Section], list[str]]:
 
 def make_headline(run: Run, ceiling: Run | None = None) -> dict:
     """A row a protocol, with the marks of its scale; `floor`: whether there is anything to compare with."""
-    chance, levels = compute_chance(run), read_ceilings(run, ceiling) if ceiling else {}
+    levels = read_ceilings(run, ceiling) if ceiling else {}
     accuracies = read_accuracies(run)
-    scales = [make_scale(accuracy, chance, levels.get(accuracy.key)) for accuracy in accuracies]
+    scales = [make_scale(a, compute_chance(run, a), levels.get(a.key)) for a in accuracies]
     rows = [_headline_row(accuracy, marks) for accuracy, marks in zip(accuracies, scales, strict=True)]
     splits = {row["split"] for row in rows}
     return {
@@ -85,7 +85,7 @@ def make_headline(run: Run, ceiling: Run | None = None) -> dict:
 
 
 def _headline_row(accuracy: Accuracy, marks: list[Mark]) -> dict:
-    reached, floor = accuracy.percent(), next((m.at for m in marks if m.kind == "untrained"), None)
+    reached, floor = accuracy.percent(), accuracy.percent(accuracy.start)
     bar = None
     if floor is not None and reached is not None:
         bar = min(floor, reached), abs(reached - floor), reached < floor

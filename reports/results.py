@@ -4,13 +4,13 @@ import shlex
 from pathlib import Path
 from statistics import mean, stdev
 
-from common.metrics import FLOORS, find_family, read_name
+from common.metrics import LEVELS, find_family, read_name
 from common.splits import SPLITS
 from common.text import plural
-from reports.accuracies import Accuracy, rank_protocol, read_accuracies
+from reports.accuracies import Accuracy, has_doubled_c, rank_protocol, read_accuracies
 from reports.description import describe_hardware, name_dataset, name_method
 from reports.formatting import join_distinct
-from reports.groups import Group, group_runs
+from reports.groups import Group, group_runs, read_seed
 from reports.pages import save_page
 from reports.run import Run, get_nested
 
@@ -19,6 +19,14 @@ Top-1 in %, at the last epoch. Linear probe: logistic regression on the frozen f
 with few of each class (mean of several draws). kNN: vote of the nearest training examples. Classifier: the head that
 was trained. Untrained: the same encoder before training. Several seeds: mean ± standard deviation over runs whose
 configs differ in the seed alone; a number without ± is of one seed, whose spread is not known."""
+
+
+UNEVEN_NOTE = """\
+Classes are uneven where a row has a majority, the accuracy of always naming the largest class. Balanced accuracy: mean
+over classes of the share that is right. Macro F1: mean over classes of F1. AUC: area under the ROC curve. All in %."""
+BEFORE_NOTE = """\
+Before: the weights that training started from. Untrained, in these rows: a fresh initialization."""
+DOUBLED_C_NOTE = "The linear probe of two classes had C = 2, where later runs have C = 1, in the rows of"
 
 
 def format_spread(values: list[float | None], digits: int = 1) -> str:
@@ -37,7 +45,7 @@ def accuracy_table(groups: list[Group]) -> list[list[str]]:
     for group, runs in zip(groups, measured, strict=True):
         places = {place for run in runs for accuracy in run.values() for place in accuracy.values}
         split = "test" if ("", "test") in places else "val"
-        for floor in ("", *FLOORS):
+        for floor in ("", *LEVELS):
             values = [[get_percent(run.get(key), floor, split) for run in runs] for key in protocols]
             cells = [format_spread(percents) for percents in values]
             if not floor:
@@ -123,12 +131,33 @@ def render_results(runs: list[Run]) -> str:
 
 
 def render_tables(runs: list[Run]) -> str:
-    """Numbers, cost and commands."""
+    """Numbers, what else must be known of them, cost and commands."""
     groups = group_runs(runs)
     commands = [f"- {group.name}: `{format_command(group.first)}`" for group in groups]
     others = other_table(groups)
     tables = [accuracy_table(groups), *([others] if len(others[0]) > 1 else []), cost_table(groups)]
-    return "\n\n".join([*map(render_markdown, tables), "\n".join(commands)])
+    accuracies, *more = map(render_markdown, tables)
+    return "\n\n".join([accuracies, *write_footnotes(groups), *more, "\n".join(commands)])
+
+
+def write_footnotes(groups: list[Group]) -> list[str]:
+    """What a reader must know of the numbers of some of the runs; nothing where it is said of all in NOTES."""
+    accuracies = [accuracy for group in groups for run in group.runs for accuracy in read_accuracies(run)]
+    notes = []
+    if any(accuracy.score for accuracy in accuracies):
+        notes.append(UNEVEN_NOTE)
+    if any(floor == "before" for accuracy in accuracies for floor, _ in accuracy.values):
+        notes.append(BEFORE_NOTE)
+    old = [(group, [run for run in group.runs if has_doubled_c(run)]) for group in groups]
+    if names := [name_runs(group, runs) for group, runs in old if runs]:
+        notes.append(f"{DOUBLED_C_NOTE}: {', '.join(names)}.")
+    return notes
+
+
+def name_runs(group: Group, runs: list[Run]) -> str:
+    """A group's name and, where not all of its runs are meant, their seeds."""
+    seeds = ", ".join(str(read_seed(run)) for run in runs)
+    return group.name + (f" (of seed {seeds})" if len(runs) < len(group.runs) else "")
 
 
 def render_markdown(rows: list[list[str]]) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.metrics import FLOORS
+from common.metrics import LEVELS
 from reports.accuracies import Accuracy
 
 LETTER = 2.1  # per cent of a phone's width that a letter takes
@@ -50,7 +50,7 @@ def make_scale(accuracy: Accuracy, chance: float | None, ceiling: float | None =
         marks.append(
             Mark("chance", chance, f"chance {chance:.0f}" if chance >= 1 else f"chance {chance:.1f}")
         )
-    for floor in FLOORS:
+    for floor in LEVELS:
         if (level := accuracy.percent(floor)) is not None:
             marks.append(Mark(floor, level, f"{floor} {level:.1f}"))
     if ceiling is not None:

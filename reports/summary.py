@@ -5,12 +5,12 @@ They leave out what is unknown; *stars* mark bold words.
 
 import numpy as np
 
-from common.metrics import FLOORS
+from common.metrics import LEVELS, SCORES
 from common.splits import SPLITS
 from common.text import plural
 from reports.accuracies import Accuracy, compute_chance, read_accuracies, read_ceilings
 from reports.description import format_progress
-from reports.formatting import format_points
+from reports.formatting import format_points, join_names
 from reports.run import Run
 from reports.thresholds import PAR
 
@@ -37,20 +37,38 @@ def describe_end(run: Run) -> str:
 
 
 def describe_learning(run: Run, ceiling: Run | None = None) -> str:
-    accuracies = [accuracy for accuracy in read_accuracies(run) if accuracy.percent() is not None]
+    measured = [accuracy for accuracy in read_accuracies(run) if accuracy.percent() is not None]
+    accuracies = [accuracy for accuracy in measured if not accuracy.score]
     if not accuracies:
         return "No accuracy of a fixed protocol is known, so it is unknown what the run learned."
-    accuracies.sort(key=lambda accuracy: accuracy.gain("untrained") is None)  # those with a floor first
+    accuracies.sort(key=lambda accuracy: accuracy.gain(accuracy.start) is None)  # those with a floor first
     main = accuracies[0]
     others = [accuracy for accuracy in accuracies[1:] if accuracy.split == main.split]
-    gains = [accuracy.gain("untrained") for accuracy in (main, *others)]
-    sentence = _judge_gains([gain for gain in gains if gain is not None]) + _name_protocol(main)
+    scores = [accuracy for accuracy in measured if accuracy.score and accuracy.split == main.split]
+    sentence = _judge_gains(_list_gains([main, *others], scores), main.start) + _name_protocol(main)
     sentence += f" is right on *{main.percent():.1f} %* of the {SPLITS[main.split]} split"
-    sentence += f"{_compare_floors(main, compute_chance(run))}{_compare_ceiling(run, main, ceiling)}."
+    sentence += f"{_compare_floors(main, compute_chance(run, main))}{_compare_ceiling(run, main, ceiling)}."
     text = _capitalize_first(sentence)
     if others:
         text += f" {_capitalize_first('; '.join(map(_describe_other, others)))}."
-    return text
+    of_main = [s for s in scores if (s.judge, s.number) == (main.judge, main.number)]
+    return text + (f" {_describe_scores(of_main)}" if of_main else "")
+
+
+def _list_gains(accuracies: list[Accuracy], scores: list[Accuracy]) -> list[float]:
+    """List the gains over where training started, the first accuracy's first.
+
+    Of uneven classes they are those of balanced accuracies, and what the first one has above the largest class.
+    """
+    balanced = [score for score in scores if score.score == "balanced"]
+    gains = [accuracy.gain(accuracy.start) for accuracy in balanced or accuracies]
+    return [gain for gain in (*gains, accuracies[0].gain("majority")) if gain is not None]
+
+
+def _describe_scores(scores: list[Accuracy]) -> str:
+    """Write the sentence on what top-1 hides where classes are uneven."""
+    parts = [f"{SCORES[score.score]} {score.percent():.1f} %{_describe_change(score)}" for score in scores]
+    return f"Classes are uneven; each counts as much in its {join_names(parts)}."
 
 
 def _capitalize_first(sentence: str) -> str:
@@ -58,10 +76,12 @@ def _capitalize_first(sentence: str) -> str:
     return sentence[0].upper() + sentence[1:]
 
 
-def _judge_gains(gains: list[float]) -> str:
-    """Start the sentence with a judgement of the gains over the untrained encoder; empty where there are none."""
+def _judge_gains(gains: list[float], start: str) -> str:
+    """Start the sentence with a judgement of the gains over where training started; empty where there are none."""
     if not gains:
         return ""
+    if start == "before" and max(map(abs, gains)) <= PAR:
+        return "Little *changed against before*: "
     if min(gains) > PAR:
         return "It *learned*: "
     if max(gains) < -PAR:
@@ -87,14 +107,14 @@ def _name_neighbors(number: int | None) -> str:
 def _compare_floors(accuracy: Accuracy, chance: float | None) -> str:
     """Write ', 28.3 points above the untrained encoder and ...'; without a floor, compare with chance."""
     clauses, signs = [], set()
-    for floor, name in FLOORS.items():
+    for floor, name in LEVELS.items():
         gain = accuracy.gain(floor)
         if gain is not None:
             clauses.append(describe_gain(gain, name, accuracy.percent(floor)))
             signs.add(gain_sign(gain))
     if clauses:
         conjunction = " and " if len(signs) == 1 else ", but "
-        return ", " + conjunction.join(clauses)
+        return ", " + ", ".join([*clauses[:-2], conjunction.join(clauses[-2:])])
     above = ""
     if chance is not None:
         above = ", " + describe_gain(round(accuracy.percent() - chance, 1), "chance", chance)
@@ -123,7 +143,7 @@ def describe_gain(gain: float, name: str, level: float) -> str:
 
 def _describe_other(accuracy: Accuracy) -> str:
     """Write a clause on one more protocol."""
-    number, gain = accuracy.number, accuracy.gain("untrained")
+    number = accuracy.number
     if accuracy.kind == "knn":
         subject = f"the {_name_neighbors(number)} reach"
     elif accuracy.kind == "head":
@@ -132,5 +152,12 @@ def _describe_other(accuracy: Accuracy) -> str:
         subject = "a linear probe reaches"
     else:
         subject = f"with {plural(number, 'label')} a class the probe reaches"
-    change = "" if gain is None else f" ({format_points(gain)} against untrained)"
-    return f"{subject} {accuracy.percent():.1f} %{change}"
+    return f"{subject} {accuracy.percent():.1f} %{_describe_change(accuracy)}"
+
+
+def _describe_change(accuracy: Accuracy) -> str:
+    """Write ' (+1.2 against untrained)', or against before, where training started from other weights."""
+    for floor, name in ((accuracy.start, accuracy.start), ("majority", "the largest class")):
+        if (gain := accuracy.gain(floor)) is not None:
+            return f" ({format_points(gain)} against {name})"
+    return ""

@@ -1,10 +1,12 @@
 """What counts as equal, as still moving and as collapsed, for summaries and checks."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from common.metrics import select_metrics
+from common.rank import least_rank
 from reports.run import Run
 
 PAR = 2.0  # points within which two accuracies, one seed each, count as equal
@@ -38,7 +40,9 @@ def detect_collapse(run: Run) -> tuple[bool, str] | None:
     evidence += [f"feature std {std:.2g}"] if std is not None else []
     if not evidence:
         return None
-    is_low = (rank is not None and rank < LOW_RANK) or (std is not None and std < LOW_STD)
+    examples = (run.provenance.get("examples") or {}).get("val") or math.inf
+    low_rank = least_rank(LOW_RANK, examples, run.provenance.get("encoder_dim") or math.inf)
+    is_low = (rank is not None and rank < low_rank) or (std is not None and std < LOW_STD)
     return is_low, ", ".join(evidence)
 
 
@@ -48,8 +52,13 @@ def find_trend(run: Run) -> Trend | None:
         for metric in select_metrics(run.metrics, "val", kind):
             series = run.metrics[metric.name]
             finite = np.isfinite(series.value)
-            if run.steps_per_epoch and finite.sum() >= 4:
-                return Trend(*fit_late_gain(run.clock(series)[finite], 100 * series.value[finite]), owner)
+            if not run.steps_per_epoch or finite.sum() < 4:
+                continue
+            times = run.clock(series)[finite]
+            if (
+                times[-1] > times[-2]
+            ):  # an epoch without a step, such as one of batch norms alone, takes no time
+                return Trend(*fit_late_gain(times, 100 * series.value[finite]), owner)
     return None
 
 

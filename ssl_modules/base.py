@@ -1,5 +1,6 @@
 """What all methods share, and not one line more."""
 
+import copy
 from typing import Any, Literal
 
 import torch
@@ -59,6 +60,13 @@ class SSLModule(LightningModule):
         self.channels_last, self.ckpt = channels_last, ckpt
         self.compile_steps = compile  # `compile` is torch's
         self.layer_decay, self.weight_decay_end = layer_decay, weight_decay_end
+
+    def __deepcopy__(self, memo: dict) -> "SSLModule":
+        """A copy shares the factory of optimizers, which jsonargparse makes so that it cannot be copied."""
+        memo[id(self.optimizer)] = self.optimizer
+        memo[id(self)] = twin = type(self).__new__(type(self))
+        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return twin
 
     def encode(self, view: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D): what is judged, before any head."""

@@ -9,7 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from callbacks.evaluation.online_probe import OnlineProbe
-from callbacks.measures.linear_probe import draw_few_labels, few_label_accuracy, fit_probe
+from callbacks.measures.knn import score_by_neighbors
+from callbacks.measures.linear_probe import draw_few_labels, fit_probe, score_with_few_labels
+from callbacks.measures.scores import average_scores
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,34 @@ def test_large_problems_are_solved_as_well_in_float32(digits):
     assert values[0] == pytest.approx(values[1], rel=1e-4)
 
 
+@pytest.mark.parametrize("classes", [[3, 8], [1, 7]])
+@pytest.mark.parametrize("c", [0.1, 1.0])
+def test_a_probe_of_two_classes_is_scikit_learns_too(digits, classes, c):
+    rows = torch.isin(digits[1], torch.tensor(classes)).nonzero().flatten()[::5]  # few: the penalty matters
+    features, labels = digits[0][rows], (digits[1][rows] == classes[1]).long()
+    for places in ([0, 1], [0, 2]):  # as the only classes, and as those of three that have examples
+        probe = fit_probe(features, torch.tensor(places)[labels], places[1] + 1, c)
+        scaler = StandardScaler().fit(features.double())
+        theirs = LogisticRegression(C=c, tol=1e-9, max_iter=5000).fit(
+            scaler.transform(features.double()), labels
+        )
+        ours = probe.score_classes(features).double().softmax(1)[:, places]
+        expected = theirs.predict_proba(scaler.transform(features.double()))
+        np.testing.assert_allclose(ours, expected, atol=1e-4)
+
+
+def test_features_that_are_not_finite_are_refused_in_one_line(digits):
+    features = digits[0].clone()
+    features[7, 3] = float("inf")
+    for refuse in (
+        lambda: fit_probe(features, digits[1], 10),
+        lambda: score_by_neighbors(features, *digits, 10),
+        lambda: score_by_neighbors(digits[0], features, digits[1], 10),
+    ):
+        with pytest.raises(ValueError, match="needs features that are finite numbers"):
+            refuse()
+
+
 @pytest.mark.parametrize("n", [40, 1797])  # fewer examples than dimensions, and more
 def test_the_gradient_vanishes_at_the_solution(digits, n):
     features, labels = digits[0][:n], digits[1][:n]
@@ -96,7 +126,7 @@ def test_a_fit_repeats_in_any_mode_and_draws_no_random_numbers(digits):
     with torch.inference_mode():
         inside = fit_probe(features.clone(), labels.clone(), 10)
     with_gradient = fit_probe(features.clone().requires_grad_(), labels, 10)
-    few_label_accuracy(features, labels, features, labels, 10, draws=1)
+    list(score_with_few_labels(features, labels, features, 10, draws=1))
     for probe in (inside, with_gradient):
         assert torch.equal(probe.weight, before.weight) and torch.equal(probe.bias, before.bias)
         assert not probe.weight.requires_grad and not probe.weight.is_inference()
@@ -130,7 +160,8 @@ def test_few_label_accuracy_is_the_mean_over_draws(digits):
         rows = draw_few_labels(labels, 10, per_class=2, draw=draw)
         probe = fit_probe(features[rows], labels[rows], 10, c=0.5)
         accuracies.append((probe.score_classes(features).argmax(1) == labels).float().mean().item())
-    mean = few_label_accuracy(features, labels, features, labels, 10, per_class=2, draws=3, c=0.5)
+    scores = score_with_few_labels(features, labels, features, 10, per_class=2, draws=3, c=0.5)
+    mean = average_scores(scores, 3, labels, uneven=False)["top1"]
     assert mean == pytest.approx(np.mean(accuracies))
     assert 0.5 < mean < 0.95
 

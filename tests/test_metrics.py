@@ -18,6 +18,16 @@ NAMES = {
     "pixels/val/probe1_top1": ("probe", "Linear probe, 1 label a class", "pixels", "val", 1, ""),
     "characters/val/knn20_top1": ("knn", "kNN, k 20", "characters", "val", 20, ""),
     "val/knn_top1": ("knn", "kNN", "", "val", None, ""),
+    "val/balanced": ("head_balanced", "Classifier, balanced accuracy", "", "val", None, ""),
+    "test/f1": ("head_f1", "Classifier, macro F1", "", "test", None, ""),
+    "test/auc": ("head_auc", "Classifier, AUC", "", "test", None, ""),
+    "test/probe_balanced": ("probe_balanced", "Linear probe, balanced accuracy", "", "test", None, ""),
+    "val/probe_f1": ("probe_f1", "Linear probe, macro F1", "", "val", None, ""),
+    "before/test/probe5_auc": ("probe_auc", "Linear probe, AUC, 5 labels a class", "before", "test", 5, ""),
+    "test/knn20_balanced": ("knn_balanced", "kNN, balanced accuracy, k 20", "", "test", 20, ""),
+    "pixels/test/knn20_f1": ("knn_f1", "kNN, macro F1, k 20", "pixels", "test", 20, ""),
+    "test/knn20_auc": ("knn_auc", "kNN, AUC, k 20", "", "test", 20, ""),
+    "test/majority_top1": ("majority", "Largest class", "", "test", None, ""),
     "train/online_probe_top1": ("online_probe", "Online probe", "", "train", None, ""),
     "val/bank_probe_top1": ("bank_probe", "Linear probe on the bank", "", "val", None, ""),
     "test/top1/some airline": ("group", "Classifier on some airline", "", "test", None, "some airline"),
@@ -97,6 +107,8 @@ def test_tables_show_protocols_and_what_is_measured_at_the_end():
     assert in_protocol == [
         *("val/top1", "test/probe_top1", "untrained/test/probe5_top1", "pixels/val/probe1_top1"),
         *("characters/val/knn20_top1", "val/knn_top1"),
+        *("val/balanced", "test/f1", "test/auc", "test/probe_balanced", "val/probe_f1"),
+        *("before/test/probe5_auc", "test/knn20_balanced", "pixels/test/knn20_f1", "test/knn20_auc"),
     ]
     assert in_tables == [
         *("test/top1/some airline", "val/reconstruction_mse", "test/mse", "val/sample_distance"),

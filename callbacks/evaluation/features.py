@@ -10,6 +10,11 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from callbacks.measures.linear_probe import LinearProbe, fit_probe
+from common.splits import SPLITS
+
+
+class NotFiniteError(ValueError):
+    """Features are not finite, and measure nothing; the message says how many, and of which split."""
 
 
 class FeatureSet(NamedTuple):
@@ -18,6 +23,14 @@ class FeatureSet(NamedTuple):
     features: Tensor
     labels: Tensor
     index: Tensor
+
+    def check_finite(self, split: str) -> "FeatureSet":
+        """Return the set itself. Raise where a feature is NaN or infinite."""
+        finite = self.features.isfinite().all(1)
+        if not finite.all():
+            bad, name = int((~finite).sum()), SPLITS.get(split, split)
+            raise NotFiniteError(f"the features of {bad} of {len(finite)} {name} examples are not finite")
+        return self
 
     def select_labeled(self) -> "FeatureSet":
         """Keep only the rows that have a label."""
@@ -82,17 +95,24 @@ def _gather_uneven(trainer: Trainer, column: Tensor, counts: Tensor) -> Tensor:
     return torch.cat([rows[:count] for rows, count in zip(columns, counts.tolist(), strict=True)])
 
 
+def have_equal_weights(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    """Whether two state dicts on one device are equal, bit for bit but for the sign of zero."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
 class Features(Callback):
     """Keeps what validation and test steps returned, and encodes the bank when the first callback of an epoch asks.
 
-    Cost: none for validation features; one forward pass over the bank in the epochs where a callback asks for it, and
-    where one asks for it a probe on the bank.
+    Cost: none for validation features; one forward pass over the bank in the epochs where a callback asks for it, with
+    a copy of the encoder's weights, and where one asks for it a probe on the bank.
     """
 
     def __init__(self):
         self.rows: list[tuple[Tensor, Tensor, Tensor]] = []
         self.split_features: FeatureSet | None = None
-        self.step_and_bank: tuple[int, FeatureSet] | None = None
+        self.bank: FeatureSet | None = None
+        self.bank_step = -1
+        self.bank_weights: dict[str, Tensor] = {}  # what the bank was encoded with
         self.bank_and_probe: tuple[FeatureSet, LinearProbe] | None = None
 
     @staticmethod
@@ -106,17 +126,30 @@ class Features(Callback):
         )
 
     def collect_split(self, trainer: Trainer) -> FeatureSet:
-        """Collect the features of the validation or test epoch that just ended. All processes must ask."""
+        """Collect the features of the validation or test epoch that just ended. All processes must ask.
+
+        Raises:
+            NotFiniteError: not all of them are finite.
+        """
         if self.split_features is None:
             self.split_features, self.rows = gather_feature_set(trainer, self.rows), []
-        return self.split_features
+        return self.split_features.check_finite("test" if trainer.testing else "val")
 
     def encode_bank(self, trainer: Trainer, module: LightningModule) -> FeatureSet:
-        """Encode the labeled training examples, once for each step of the encoder. All processes must ask."""
-        if self.step_and_bank is None or self.step_and_bank[0] != trainer.global_step:
-            bank = extract_features(trainer, module.encoder, "bank").select_labeled()
-            self.step_and_bank = trainer.global_step, bank
-        return self.step_and_bank[1]
+        """Encode the labeled training examples, once for all callbacks. All processes must ask.
+
+        They are encoded anew at another step, and where the encoder has other weights at the same step, as where a
+        callback swaps an average of the weights in and out.
+
+        Raises:
+            NotFiniteError: not all of their features are finite.
+        """
+        weights = module.encoder.state_dict()
+        if self.bank_step != trainer.global_step or not have_equal_weights(weights, self.bank_weights):
+            self.bank = extract_features(trainer, module.encoder, "bank").select_labeled()
+            self.bank_step = trainer.global_step
+            self.bank_weights = {name: weight.clone() for name, weight in weights.items()}
+        return self.bank.check_finite("bank")
 
     def fit_bank_probe(self, trainer: Trainer, module: LightningModule) -> LinearProbe:
         """Fit a probe on the bank, which must have labels, until it converges. All processes must ask."""

@@ -1,8 +1,9 @@
 """Do neighbors in feature space share a class?"""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
-from callbacks.evaluation.features import Features, FeatureSet
+from callbacks.evaluation.features import Features, FeatureSet, NotFiniteError
 from callbacks.evaluation.schedule import is_last_validation
 from callbacks.measures.knn import score_by_neighbors
 
@@ -36,8 +37,13 @@ class KNN(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         fitting = trainer.state.fn == "fit" and not trainer.sanity_checking
         if fitting and trainer.datamodule.task == "classification" and self.is_due(trainer):
-            queries = Features.find_in(trainer).collect_split(trainer).select_labeled()
-            bank = Features.find_in(trainer).encode_bank(trainer, module)
+            features = Features.find_in(trainer)
+            try:
+                queries = features.collect_split(trainer).select_labeled()
+                bank = features.encode_bank(trainer, module)
+            except NotFiniteError as error:
+                rank_zero_warn(f"KNN: no accuracy in this epoch, since {error}")
+                return
             if not (len(bank.labels) and len(queries.labels)):
                 return
             classes = trainer.datamodule.num_classes

@@ -2,10 +2,11 @@
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from callbacks.evaluation.features import Features
+from callbacks.evaluation.features import Features, NotFiniteError
 from callbacks.measures.linear_probe import LinearProbe
 
 
@@ -39,12 +40,15 @@ class OnlineProbe(Callback):
             nn.init.zeros_(parameter)
         self.optimizer = torch.optim.Adam(self.probe.parameters(), self.lr, fused=True)
         self.counts = torch.zeros(2, dtype=torch.long)  # of this epoch's rows with a label: right ones, all
+        self.bad_rows = torch.zeros(
+            (), dtype=torch.long
+        )  # of this epoch: those with features that are not finite
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         if self.probe is None:
             return
         self.probe.to(module.device)
-        self.counts = self.counts.to(module.device)
+        self.counts, self.bad_rows = self.counts.to(module.device), self.bad_rows.to(module.device)
         if self.resume_state:
             self.probe.load_state_dict(self.resume_state["probe"])
             self.optimizer.load_state_dict(self.resume_state["optimizer"])
@@ -61,9 +65,11 @@ class OnlineProbe(Callback):
         if len(labels) < 2:  # a single row has no variance to standardize by
             return
         norm, linear = self.probe.train()
-        features = norm(features)
+        finite = features.isfinite().all(1)
+        self.bad_rows += (~finite).sum()
+        features = norm(torch.where(finite[:, None], features, 0.0))
         scores = linear(features)  # (N, K)
-        has_label = labels >= 0
+        has_label = (labels >= 0) & finite
         self.counts += torch.stack([(scores.argmax(1) == labels).sum(), has_label.sum()])
         # the gradient of the mean cross-entropy of rows with a label, written out, which spares autograd
         truth = labels[:, None] == torch.arange(scores.shape[1], device=labels.device)
@@ -78,6 +84,12 @@ class OnlineProbe(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if self.probe is None or trainer.sanity_checking:
             return
+        try:
+            self.score_validation(trainer, module)
+        except NotFiniteError as error:
+            rank_zero_warn(f"OnlineProbe: no accuracy on validation in this epoch, since {error}")
+
+    def score_validation(self, trainer: Trainer, module: LightningModule) -> None:
         features, labels, _ = Features.find_in(trainer).collect_split(trainer).select_labeled()
         if not len(labels):
             return
@@ -88,7 +100,15 @@ class OnlineProbe(Callback):
             self.log_accuracy(module, "val/bank_probe_top1", probe.score_classes(features), labels)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if self.probe is not None and self.saw_labels():
+        if self.probe is None:
+            return
+        if self.bad_rows > 0:
+            rank_zero_warn(
+                f"OnlineProbe: the features of {int(self.bad_rows)} training rows of this epoch are not finite; it "
+                "left them out"
+            )
+            self.bad_rows.zero_()
+        if self.saw_labels():
             module.log("train/online_probe_top1", self.counts[0] / self.counts[1])
             self.counts.zero_()
 

@@ -6,7 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks.evaluation.class_scores import NO_HEAD, LabeledScores, find_linear_head
-from callbacks.evaluation.features import Features
+from callbacks.evaluation.features import Features, NotFiniteError
 from callbacks.evaluation.schedule import is_last_validation
 
 
@@ -75,7 +75,7 @@ class FigureCallback(Callback):
         due = self.due_for_checkpoint if trainer.state.fn == "validate" else self.is_due
         if not trainer.sanity_checking and due(trainer):
             self.has_drawn = True
-            self.draw(trainer, module, "val")
+            self.draw_or_skip(trainer, module, "val")
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.has_fitted = True
@@ -89,4 +89,11 @@ class FigureCallback(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if not self.has_fitted:
-            self.draw(trainer, module, "test")
+            self.draw_or_skip(trainer, module, "test")
+
+    def draw_or_skip(self, trainer: Trainer, module: LightningModule, split: str) -> None:
+        """Draw, or say that the features are not finite where the figure needs them."""
+        try:
+            self.draw(trainer, module, split)
+        except NotFiniteError as error:
+            self.skip_figure(str(error))

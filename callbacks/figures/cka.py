@@ -82,6 +82,9 @@ class CKA(FigureCallback):
         total = len(trainer.datamodule.datasets[split])
         index = torch.linspace(0, total - 1, min(self.images, total)).long()
         features = extract_layer_features(trainer, module, split, index)
+        if bad := [layer for layer, rows in features.items() if not np.isfinite(rows).all()]:
+            self.skip_figure(f"the outputs of {', '.join(bad)} are not finite")
+            return
         folder = Path(trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / ".cka_features.npz", index=index.numpy(), **features)

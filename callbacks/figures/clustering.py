@@ -83,6 +83,9 @@ class Clustering(FigureCallback):
             if x is None:
                 self.skip_figure(f"the maps of {type(module.encoder).__name__} have no height and width")
                 return
+            if not np.isfinite(x).all():
+                self.skip_figure(f"the maps of {type(module.encoder).__name__} are not finite")
+                return
         if not enough or not (x != x[0]).any():
             self.skip_figure(f"{count} clusters need more labeled examples, and features that differ")
             return

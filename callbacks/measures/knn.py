@@ -38,10 +38,12 @@ def score_by_neighbors(
         Scores (N, K), float32; rows sum to 1.
 
     Raises:
-        ValueError: an empty bank, or a label that is not a class.
+        ValueError: an empty bank, a label that is not a class, or features that are not finite.
     """
     if len(bank) == 0 or labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f"kNN needs a bank of at least one example, with labels in [0, {num_classes})")
+    if not (queries.isfinite().all() and bank.isfinite().all()):
+        raise ValueError("kNN needs features that are finite numbers")
     queries, bank = F.normalize(queries.float(), dim=1), F.normalize(bank.float(), dim=1)
     # q.b = (q - mean).(b - mean) + b.mean + a number for each query, which changes no share. Centered, because
     # bf16 rounds away the differences where features have most in common, as an untrained network's do.

@@ -4,6 +4,7 @@ It is fitted until it converges, so that two probes differ by their features and
 """
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,9 @@ def fit_probe(
     `make_pipeline(StandardScaler(), LogisticRegression(C=c))` does; in float64 where the problem is small, in
     float32 elsewhere. Draws no random numbers.
 
+    Of two classes, scikit-learn fits one output. Two outputs share its weights, and the sum of their squares is half as
+    large: their c is half of C. So it is where two of more classes have examples.
+
     Args:
         features: (N, D), of any float type and from any mode.
         labels: classes (N,), int64 in [0, num_classes).
@@ -40,10 +44,14 @@ def fit_probe(
         max_iter: of L-BFGS; warns if that is not enough.
 
     Raises:
-        ValueError: no example, or a label that is not a class.
+        ValueError: no example, a label that is not a class, or features that are not finite.
     """
     if len(features) == 0 or labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f"a probe needs at least one example, with labels in [0, {num_classes})")
+    if not features.isfinite().all():
+        raise ValueError("a probe needs features that are finite numbers")
+    if len(labels.unique()) == 2:
+        c /= 2
     x = features.to(torch.float64 if features.numel() <= 1_000_000 else torch.float32)
     std, mean = torch.std_mean(x, dim=0, correction=0)
     std[std <= 10 * torch.finfo(x.dtype).eps * mean.abs()] = 1  # constant except for rounding
@@ -113,20 +121,16 @@ def draw_few_labels(labels: Tensor, num_classes: int, per_class: int, draw: int)
     return torch.cat([order[labels[order] == k][:per_class] for k in range(num_classes)])
 
 
-def few_label_accuracy(
+def score_with_few_labels(
     features: Tensor,
     labels: Tensor,
     queries: Tensor,
-    query_labels: Tensor,
     num_classes: int,
     per_class: int = 5,
     draws: int = 10,
     c: float = 1.0,
-) -> float:
-    """Accuracy on queries (Q, D) of probes fitted on `draw_few_labels` of the features (M, D): mean over draws."""
-    accuracy = 0.0
+) -> Iterator[Tensor]:
+    """Yield the scores (Q, K) of queries (Q, D) by a probe fitted on each of `draws` draws of the features (M, D)."""
     for draw in range(draws):
         rows = draw_few_labels(labels, num_classes, per_class, draw)
-        probe = fit_probe(features[rows], labels[rows], num_classes, c)
-        accuracy += float((probe.score_classes(queries).argmax(1) == query_labels).float().mean()) / draws
-    return accuracy
+        yield fit_probe(features[rows], labels[rows], num_classes, c).score_classes(queries)

@@ -95,7 +95,8 @@ def average_seeds(values: list[float], digits: int = 1) -> tuple[str, float | No
     return text + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""), mean(values)
 
 
-def shared_chance(members: list[Member]) -> float | None:
-    """Chance, where it is the same for all."""
-    levels = {compute_chance(member.first) for member in members}
+def shared_chance(members: list[Member], key: Protocol) -> float | None:
+    """Chance by a protocol, where it is the same for all that have it."""
+    measured = [(member.first, member.accuracies[key][0]) for member in members if key in member.accuracies]
+    levels = {compute_chance(run, accuracy) for run, accuracy in measured}
     return levels.pop() if len(levels) == 1 else None

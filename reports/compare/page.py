@@ -19,6 +19,7 @@ from reports.compare.tables import compare_classes, compare_numbers
 from reports.description import name_dataset
 from reports.formatting import format_date
 from reports.pages import render_template, save_page
+from reports.results import write_footnotes
 from reports.run import NoRunError, Run, load_run
 
 
@@ -59,6 +60,7 @@ def render_comparison(runs: list[Run]) -> str:
         data_sets=sorted({name_dataset(member.first) for member in members}),
         scales=make_shared_scales(members) if shared else [],
         table=compare_numbers(members),
+        footnotes=write_footnotes([member.group for member in members]),
         curves=draw_shared_curves(members) if shared else [],
         classes=compare_classes(members) if shared else None,
         maps=match_maps(members) if shared else [],

@@ -2,7 +2,7 @@
 
 from statistics import mean
 
-from common.metrics import FLOORS
+from common.metrics import LEVELS
 from common.splits import SPLITS
 from reports.accuracies import Accuracy, Protocol
 from reports.compare.members import Member, list_protocols, shared_chance
@@ -41,10 +41,9 @@ def make_shared_scales(members: list[Member]) -> list[dict]:
 
 def _mark_levels(members: list[Member], key: Protocol, split: str) -> list[dict]:
     """Chance and floors; of several networks or data sets there are several floors, and none is drawn."""
-    marks = (
-        [] if (level := shared_chance(members)) is None else [Mark("chance", level, f"chance {level:.0f}")]
-    )
-    for floor in FLOORS:
+    level = shared_chance(members, key)
+    marks = [] if level is None else [Mark("chance", level, f"chance {level:.0f}")]
+    for floor in LEVELS:
         levels = {round(mean(percents), 1) for m in members if (percents := m.percent(key, split, floor))}
         if len(levels) == 1:
             marks.append(Mark(floor, level := levels.pop(), f"{floor} {level:.1f}"))

@@ -9,6 +9,13 @@ from reports.description import name_dataset, name_encoder
 from reports.formatting import format_count, join_names
 from reports.thresholds import PAR
 
+# the levels that a comparison names where its runs share them
+STARTS = {
+    "before": "The encoder that they started from",
+    "untrained": "The untrained encoder",
+    "majority": "Always naming the largest class",
+}
+
 
 def title_comparison(members: list[Member]) -> str:
     data = list(dict.fromkeys(name_dataset(member.first) for member in members))
@@ -37,12 +44,17 @@ def summarize_comparison(members: list[Member], cka: list[dict]) -> list[str]:
 
 def describe_leader(members: list[Member]) -> str:
     """Who leads by the first protocol that all have, on test where all have it."""
-    for key in sorted(list_protocols(members), key=lambda key: key[0] == "head"):
+    for key in sorted(list_protocols(members), key=_rank_for_leader):
         for split in ("test", "val"):
             values = {m.name: mean(percents) for m in members if (percents := m.percent(key, split))}
             if len(values) == len(members):
                 return _rank_members(members, key, split, values)
     return "No protocol was measured in all of these runs, so they cannot be ranked."
+
+
+def _rank_for_leader(key: Protocol) -> tuple[bool, bool]:
+    """Balanced accuracies first, which are there where classes are uneven; a run's own classifier last."""
+    return not key[0].endswith("_balanced"), key[0].startswith("head")
 
 
 def _rank_members(members: list[Member], key: Protocol, split: str, values: dict[str, float]) -> str:
@@ -58,12 +70,13 @@ def _rank_members(members: list[Member], key: Protocol, split: str, values: dict
     if others:
         text += f"; {join_names([f'{name} {values[name]:.1f} %' for name in others])} "
         text += "follows" if len(others) == 1 else "follow"
-    floors = [mean(percents) for m in members if (percents := m.percent(key, split, "untrained"))]
-    if floors and max(floors) - min(floors) < PAR:
-        floor = mean(floors)
-        text += f". The untrained encoder reaches {floor:.1f} %"
-        if worse := [name for name in order if values[name] < floor - PAR]:
-            text += f", more than {join_names(worse)}"
+    for start, subject in STARTS.items():
+        floors = [mean(percents) for m in members if (percents := m.percent(key, split, start))]
+        if floors and max(floors) - min(floors) < PAR:
+            floor = mean(floors)
+            text += f". {subject} reaches {floor:.1f} %"
+            if worse := [name for name in order if values[name] < floor - PAR]:
+                text += f", more than {join_names(worse)}"
     return text + "."
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from common.metrics import read_name
+from common.metrics import SCORES, read_name
 from common.splits import SPLITS, name_split
 from reports.compare.members import Member, average_seeds, list_protocols
 from reports.figure_data import load_facts
@@ -61,9 +61,11 @@ def _mark_best(cells: list[tuple[str, float | None]], best) -> list[dict]:
 
 
 def shorten_protocol(kind: str, number: int | None) -> str:
-    if kind == "probe":
-        return f"Probe, {number} a class" if number else "Probe"
-    return "kNN" if kind == "knn" else "Classifier"
+    judge, _, score = kind.partition("_")
+    name = {"probe": "Probe", "knn": "kNN", "head": "Classifier"}[judge]
+    if judge == "probe" and number:
+        name += f", {number} a class"
+    return name + (f", {SCORES[score]}" if score else "")
 
 
 def compare_classes(members: list[Member]) -> dict | None:
