@@ -30,7 +30,7 @@ def find_nearest(queries: Tensor, bank: Tensor, k: int, chunk: int = 256) -> tup
     Returns:
         Cosine similarities and rows of the bank, (N, k) both; all of a bank smaller than k.
     """
-    queries, bank = F.normalize(queries, dim=1), F.normalize(bank, dim=1)
+    queries, bank = F.normalize(queries.float(), dim=1), F.normalize(bank.float(), dim=1)
     blocks = [(part @ bank.T).topk(min(k, len(bank))) for part in queries.split(chunk)]
     return torch.cat([block.values for block in blocks]), torch.cat([block.indices for block in blocks])
 

@@ -14,9 +14,10 @@ def patch_statistics(images: Tensor, cells: int = 4) -> Tensor:
     Returns:
         (N, 2 * C * cells^2), in units of the pixels.
     """
+    images = images.double()  # in float32 the difference of squares is rounding where a patch is flat
     mean = F.adaptive_avg_pool2d(images, cells)
     square = F.adaptive_avg_pool2d(images.square(), cells)
-    return torch.cat([mean, (square - mean.square()).clamp(min=0).sqrt()], dim=1).flatten(1)
+    return torch.cat([mean, (square - mean.square()).clamp(min=0).sqrt()], dim=1).flatten(1).float()
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
@@ -24,11 +25,12 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
     0 where these agree. Samples of the same distribution have more than 0, and the more the fewer they are: compare
     only with distances of equally many.
+    The covariance of a single row is 0.
 
     Heusel et al. 2017, eq. 6, https://arxiv.org/abs/1706.08500
     """
     a, b = a.double(), b.double()
-    centered = [(x - x.mean(0)) / (len(x) - 1) ** 0.5 for x in (a, b)]  # S = x^T x
+    centered = [(x - x.mean(0)) / max(1, len(x) - 1) ** 0.5 for x in (a, b)]  # S = x^T x
     r, s = (torch.linalg.qr(x, mode="r").R for x in centered)
     root = torch.linalg.svdvals(r @ s.T).sum()  # tr (S S')^(1/2)
     total = sum(x.square().sum() for x in centered) - 2 * root

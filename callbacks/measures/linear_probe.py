@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from common.rounding import is_rounding
+
 
 @dataclass
 class LinearProbe:
@@ -54,8 +56,10 @@ def fit_probe(
         c /= 2
     x = features.to(torch.float64 if features.numel() <= 1_000_000 else torch.float32)
     std, mean = torch.std_mean(x, dim=0, correction=0)
-    std[std <= 10 * torch.finfo(x.dtype).eps * mean.abs()] = 1  # constant except for rounding
+    constant = is_rounding(std, mean, torch.finfo(features.dtype).eps)
+    std[constant] = 1
     x = (x - mean) / std
+    x[:, constant] = 0
     basis = None
     if len(x) < x.shape[1]:  # the best weights are sums of examples: search among those
         basis, r = torch.linalg.qr(x.T)  # (D, N), (N, N)

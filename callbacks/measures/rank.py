@@ -10,7 +10,9 @@ def feature_spread(features: Tensor) -> Tensor:
 
     Chen & He 2020, fig. 2, https://arxiv.org/abs/2011.10566
     """
-    return F.normalize(features, dim=1).std(dim=0).mean() * features.shape[1] ** 0.5
+    correction = min(1, len(features) - 1)  # a single example is a point
+    deviation = F.normalize(features.float(), dim=1).std(dim=0, correction=correction)
+    return deviation.mean() * features.shape[1] ** 0.5
 
 
 def effective_rank(features: Tensor) -> Tensor:
@@ -22,5 +24,5 @@ def effective_rank(features: Tensor) -> Tensor:
     if not gram.isfinite().all():
         return gram.new_tensor(float("nan"))
     singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
-    p = singular / singular.sum().clamp(min=1e-12) + 1e-7
+    p = singular / singular.sum().clamp(min=torch.finfo(singular.dtype).tiny) + 1e-7
     return (-(p * p.log()).sum()).exp()

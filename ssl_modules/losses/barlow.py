@@ -1,8 +1,10 @@
 """The loss of Barlow Twins, on the correlations between the dimensions of two views."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from common.rounding import is_rounding
+from ssl_modules.losses.directions import normalize_vectors
 
 
 def barlow_twins(z1: Tensor, z2: Tensor, off_diagonal_weight: float, center: bool = True) -> Tensor:
@@ -18,15 +20,23 @@ def barlow_twins(z1: Tensor, z2: Tensor, off_diagonal_weight: float, center: boo
             assumes centered projections; its equation 2, taken literally, does without.
 
     Returns:
-        Scalar float32. 0 when views agree and dimensions are uncorrelated, P when all are constant.
+        Scalar float32. 0 when views agree and dimensions are uncorrelated. A dimension that is constant in a view
+        has correlation 0 with all others, and no gradient: P when all are constant.
 
     Zbontar et al. 2021, eq. 1-2, https://arxiv.org/abs/2103.03230
     """
-    z1, z2 = z1.float(), z2.float()
-    if center:
-        z1, z2 = z1 - z1.mean(0), z2 - z2.mean(0)
+    z1, z2 = (center_dimensions(z) if center else z for z in (z1, z2))
     with torch.autocast(z1.device.type, enabled=False):
-        correlation = F.normalize(z1, dim=0).T @ F.normalize(z2, dim=0)  # (P, P)
+        correlation = normalize_vectors(z1, dim=0).T @ normalize_vectors(z2, dim=0)  # (P, P)
     diagonal = correlation.diagonal()
     off_diagonal = correlation - diagonal.diag()
     return (1 - diagonal).square().sum() + off_diagonal_weight * off_diagonal.square().sum()
+
+
+def center_dimensions(z: Tensor) -> Tensor:
+    """Projections (N, P) less their mean over the batch, float32; 0 where a dimension varies by rounding alone."""
+    eps = max(torch.finfo(z.dtype).eps, torch.finfo(torch.float32).eps)
+    z = z.float()
+    mean = z.mean(0)
+    z = z - mean
+    return z.masked_fill(is_rounding(z.detach().square().mean(0).sqrt(), mean.detach(), eps), 0)

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_modules.losses.blockwise import BlockwiseInfoNCE
+from ssl_modules.losses.directions import normalize_vectors
 
 
 def plain_nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
@@ -14,7 +15,7 @@ def plain_nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
         z1, z2: projections (B, P) of two views of the same B images; row i of both is image i.
         temperature: divides the cosine similarities.
     """
-    z = F.normalize(torch.cat([z1, z2]).float(), dim=1)  # (2B, P)
+    z = normalize_vectors(torch.cat([z1, z2]), dim=1)  # (2B, P)
     similarity = z @ z.T / temperature  # (2B, 2B)
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
     similarity = similarity.masked_fill(itself, float("-inf"))  # a view is not its own partner
@@ -45,8 +46,8 @@ def nt_xent(
 
     Chen et al. 2020, eq. 1, https://arxiv.org/abs/2002.05709
     """
-    z1, z2 = (F.normalize(z.float(), dim=1) for z in (z1, z2))
-    all1, all2 = (z1, z2) if candidates is None else (F.normalize(z.float(), dim=1) for z in candidates)
+    z1, z2 = (normalize_vectors(z, dim=1) for z in (z1, z2))
+    all1, all2 = (z1, z2) if candidates is None else (normalize_vectors(z, dim=1) for z in candidates)
     views, others = torch.cat([z1, z2]), torch.cat([all1, all2])  # (2B, P), (2N, P)
     row = torch.arange(first, first + len(z1), device=z1.device)
     itself, partner = torch.cat([row, row + len(all1)]), torch.cat([row + len(all1), row])

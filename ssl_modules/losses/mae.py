@@ -8,7 +8,8 @@ from ssl_modules.networks.patches import mark_hidden
 
 def measure_patches(patches: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation, not below 0.001, of the numbers of each patch: (B, N, P) -> (B, N, 1) each."""
-    variance, mean = torch.var_mean(patches.float(), dim=-1, keepdim=True)
+    correction = min(1, patches.shape[-1] - 1)  # a single number has a deviation of 0
+    variance, mean = torch.var_mean(patches.float(), dim=-1, keepdim=True, correction=correction)
     return mean, (variance + 1e-6).sqrt()
 
 

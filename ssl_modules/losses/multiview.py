@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ssl_modules.losses.directions import normalize_vectors
+
 
 def cross_modal(
     z1: Tensor,
@@ -26,8 +28,8 @@ def cross_modal(
 
     Tian et al. 2019, section 3.2, with the rest of the batch as negatives, https://arxiv.org/abs/1906.05849
     """
-    z1, z2 = (F.normalize(z.float(), dim=1) for z in (z1, z2))
-    all1, all2 = (z1, z2) if candidates is None else (F.normalize(z.float(), dim=1) for z in candidates)
+    z1, z2 = (normalize_vectors(z, dim=1) for z in (z1, z2))
+    all1, all2 = (z1, z2) if candidates is None else (normalize_vectors(z, dim=1) for z in candidates)
     with torch.autocast(z1.device.type, enabled=False):
         ways = torch.cat([z1 @ all2.T, z2 @ all1.T]) / temperature  # (2B, N)
     row = torch.arange(first, first + len(z1), device=z1.device)
@@ -58,7 +60,7 @@ def bank_contrast(
     Tian et al. 2019, sections 3.2 and 3.4, https://arxiv.org/abs/1906.05849; the bank: Wu et al. 2018,
     https://arxiv.org/abs/1805.01978
     """
-    z = F.normalize(torch.stack([z1, z2]).float(), dim=2)  # (2, B, P)
+    z = normalize_vectors(torch.stack([z1, z2]), dim=2)  # (2, B, P)
     others, positives = bank[:, negatives].flip(0), bank[:, index].flip(0)  # of the other modality
     with torch.autocast(z.device.type, enabled=False):
         similarity = z @ others.mT  # (2, B, M)
@@ -73,5 +75,5 @@ def update_bank(bank: Tensor, z1: Tensor, z2: Tensor, index: Tensor, momentum: f
 
     row <- normalized(momentum * row + (1 - momentum) * normalized(z)). Shapes as in `bank_contrast`.
     """
-    z = F.normalize(torch.stack([z1, z2]).float(), dim=2)
+    z = normalize_vectors(torch.stack([z1, z2]), dim=2)
     bank[:, index] = F.normalize(momentum * bank[:, index] + (1 - momentum) * z, dim=2)

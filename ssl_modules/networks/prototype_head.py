@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_modules.losses.directions import normalize_vectors
 from ssl_modules.networks.mlp import mlp
 
 
@@ -31,6 +32,6 @@ class PrototypeHead(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(..., dim) -> directions (..., P), similarities to the prototypes (..., K)"""
-        rows = F.normalize(self.layers(features.flatten(0, -2)), dim=1)
+        rows = normalize_vectors(self.layers(features.flatten(0, -2)), dim=1)
         directions = rows.unflatten(0, features.shape[:-1])
-        return directions, F.linear(directions, F.normalize(self.prototypes.weight, dim=1))
+        return directions, F.linear(directions, normalize_vectors(self.prototypes.weight, dim=1))
