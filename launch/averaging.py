@@ -9,9 +9,8 @@ from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveragi
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-register_type(
-    torch.device
-)  # of StochasticWeightAveraging, which has one by default: config.yaml says it as text
+# of StochasticWeightAveraging, which has one by default: config.yaml says it as text
+register_type(torch.device)
 
 
 class Averaging(Callback):
@@ -48,9 +47,8 @@ class Averaging(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        if (
-            self.trained is not None
-        ):  # a longer training goes on from these, which the averaging callback stores
+        # a longer training goes on from these, which the averaging callback stores
+        if self.trained is not None:
             checkpoint["state_dict"] = self.trained
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:

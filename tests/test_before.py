@@ -130,9 +130,8 @@ def test_launch_builds_the_fresh_encoder_from_the_config(data_dir, tmp_path):
     run = load_run(newest_run(tmp_path))
     fresh = build_untrained_encoder(run.config)
     assert not fresh.pretrained and not equal_weights(fresh, gift())
-    assert equal_weights(
-        fresh, build_untrained_encoder(run.config)
-    )  # of the seed: the same when a run resumes
+    # of the seed: the same when a run resumes
+    assert equal_weights(fresh, build_untrained_encoder(run.config))
     for split in ("val", "test"):
         assert {
             f"{floor}/{split}/probe_top1" for floor in ("before", "untrained", "pixels")

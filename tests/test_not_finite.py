@@ -50,9 +50,9 @@ def test_training_goes_on_and_every_callback_says_what_is_wrong(data_dir, tmp_pa
     run, facts = load_run(newest_run(tmp_path)), read_facts(newest_run(tmp_path))
     assert facts["state"] == "finished" and facts["steps"] == 10
     assert run.last("train/loss") is not None
-    said = " ".join(warning["text"] for warning in facts["warnings"])
+    text = " ".join(warning["text"] for warning in facts["warnings"])
     for who in ("KNN: no accuracy", "OnlineProbe: no accuracy", "numbers on val are skipped", "diverged"):
-        assert who in said, who
+        assert who in text, who
     assert not [name for name in run.metrics if name.startswith(("val/knn", "val/probe", "test/probe"))]
     skipped = facts["skipped"]
     for figure in ("FeatureMap", "Retrieval", "Confusion", "Hardest"):

@@ -40,9 +40,8 @@ class OnlineProbe(Callback):
             nn.init.zeros_(parameter)
         self.optimizer = torch.optim.Adam(self.probe.parameters(), self.lr, fused=True)
         self.counts = torch.zeros(2, dtype=torch.long)  # of this epoch's rows with a label: right ones, all
-        self.bad_rows = torch.zeros(
-            (), dtype=torch.long
-        )  # of this epoch: those with features that are not finite
+        # of this epoch: those with features that are not finite
+        self.bad_rows = torch.zeros((), dtype=torch.long)
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         if self.probe is None:

@@ -48,9 +48,8 @@ class Protocol(Callback):
         self.fresh: nn.Module | None = None  # of launch, where the encoder is built with weights: one without
         self.starting: StartingEncoders | None = None
         self.floor_banks: dict[str, Bank] = {}  # of what training does not change
-        self.floor_splits: set[str] = (
-            set()
-        )  # whose floors are measured: the same for all checkpoints of a folder
+        # whose floors are measured: the same for all checkpoints of a folder
+        self.floor_splits: set[str] = set()
         self.numbers: dict[str, float] = {}
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:

@@ -29,9 +29,8 @@ class StartingEncoders:
         self.built, self.ckpt = copy.deepcopy(module.encoder), getattr(module, "ckpt", None)
         is_pretrained = has_pretrained_weights(module.encoder)
         self.untrained = fresh if is_pretrained else self.built
-        self.before = (
-            self.built if is_pretrained else None
-        )  # what training started from, unless from `untrained`
+        # what training started from, unless from `untrained`
+        self.before = self.built if is_pretrained else None
 
     def read_ckpt(self) -> None:
         """Read the weights of `ckpt`, once, also in a resumed run; where that fails, say so and do without."""
