@@ -41,19 +41,19 @@ def report_class_counts(data: LightningDataModule) -> None:
         ]
         rank_zero_info(f"classes are uneven: {'; '.join(parts)}")
     if missing := list_missing(counts):
+        missing_names = format_class_names([names[k] for k in missing])
         rank_zero_warn(
-            f"no validation example of {format_names([names[k] for k in missing])}: what is measured on validation "
-            "says nothing of it"
+            f"no validation example of {missing_names}: what is measured on validation says nothing of it"
         )
 
 
 def format_counts(counts: list[int], names: list[str]) -> str:
     """'300 smooth, 100 spiral', the largest class first."""
     order = sorted(range(len(counts)), key=lambda k: -counts[k])
-    return format_names([f"{counts[k]:,} {names[k]}" for k in order])
+    return format_class_names([f"{counts[k]:,} {names[k]}" for k in order])
 
 
-def format_names(names: list[str]) -> str:
+def format_class_names(names: list[str]) -> str:
     """Names with commas, of many the first ones."""
     more = f" and {len(names) - MOST_CLASSES} more" if len(names) > MOST_CLASSES else ""
     return ", ".join(map(str, names[:MOST_CLASSES])) + more

@@ -104,7 +104,7 @@ def test_a_ckpt_that_is_gone_when_a_run_resumes_is_said_in_one_line(data_dir, tm
     assert "val/probe_top1" in protocol.numbers and "before/val/probe_top1" not in protocol.numbers
 
 
-def test_of_a_pretrained_encoder_before_is_pretrained_and_untrained_is_fresh(data_dir, tmp_path):
+def test_a_pretrained_encoder_has_a_before_and_a_fresh_untrained(data_dir, tmp_path):
     fresh = Gifted()
     protocol, _ = fit(data_dir, tmp_path, build(GIFTED), fresh=fresh)
     assert equal_weights(protocol.before, gift()) and equal_weights(protocol.untrained, fresh)

@@ -171,7 +171,7 @@ def rows_of(data) -> dict[str, set[int]]:
     return {split: set(rows.rows.tolist()) for split, rows in data.datasets.items()}
 
 
-def test_a_test_split_is_carved_before_validation_and_always_the_same(own_dir):
+def test_a_test_split_is_carved_first_and_always_the_same(own_dir):
     for kind in ("images", "labels"):
         (own_dir / "tiny" / f"test_{kind}.npy").unlink()
     assert "test" not in set_up_data(Arrays("tiny", data_dir=own_dir)).datasets

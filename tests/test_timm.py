@@ -23,7 +23,7 @@ def test_at_the_native_size_timms_numbers_and_names_are_unchanged(name, size, si
     assert list(ours.state_dict()) == [f"model.{name}" for name in theirs.state_dict()]
 
 
-def test_a_network_without_tokens_has_none_and_draws_the_same_weights():
+def test_a_network_without_tokens_has_none_and_timms_weights():
     torch.manual_seed(0)
     theirs = timm.create_model("resnet18", num_classes=0).eval()
     torch.manual_seed(0)

@@ -134,11 +134,11 @@ def test_a_class_without_a_validation_example_is_named(tmp_path, recwarn):
 
 
 def uneven_row(**changes):
-    """The galaxies of the issue: a probe above its floor and below the largest class."""
+    """Galaxies whose probe is above its floor and below the largest class."""
     row = {**final_row(0.745, 0.70, 0.69), "test/majority_top1": 0.76}
     scores = {"balanced": (0.62, 0.55), "f1": (0.61, 0.54), "auc": (0.7, 0.6)}
-    for score, (own, floor) in scores.items():
-        row |= {f"test/probe_{score}": own, f"untrained/test/probe_{score}": floor}
+    for score, (trained, floor) in scores.items():
+        row |= {f"test/probe_{score}": trained, f"untrained/test/probe_{score}": floor}
     return row | changes
 
 
@@ -162,7 +162,7 @@ def galaxies(make_run):
     ({"test/probe_balanced": 0.5, "untrained/test/probe_top1": 0.745}, "No"),
     ({"test/probe_top1": 0.85}, "Yes"),
 ])  # fmt: skip
-def test_a_probe_below_the_largest_class_is_not_simply_better_than_random(galaxies, changes, answer):
+def test_a_probe_below_the_majority_is_not_better_than_random(galaxies, changes, answer):
     check = check_run(galaxies(**changes))[0]
     assert (check.question, check.answer) == ("Better than random?", answer)
     assert "Always naming the largest class is right on 76.0 %" in check.evidence
