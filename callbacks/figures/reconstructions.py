@@ -89,7 +89,8 @@ class Reconstructions(FigureCallback):
         facts |= {f"{name}_mse": mean for name, mean in means.items()}
         facts["own_scale"] = {name: float(error.mean()) for name, error in errors.items()}
         facts["std"] = list(data.std)
-        figure = draw_reconstructions(blocks, format_errors(facts, split))
+        subtitle = format_errors(facts, split) + ("; given pixels count, too" if "given" in arrays else "")
+        figure = draw_reconstructions(blocks, subtitle)
         save_figure(trainer, "reconstructions", figure, facts, **arrays)
 
     def select_turned(self, data, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
