@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data._utils import signal_handling
 
 import launch.run_folder
 from callbacks.loggers.csv import CSVLogger
@@ -43,10 +44,11 @@ def undone(monkeypatch):
     """What faults do to this process."""
     monkeypatch.setattr(time, "time", time.time)
     monkeypatch.setattr(launch.run_folder, "datetime", launch.run_folder.datetime)
+    # torch watches its workers by a handler that it sets once a process, and Lightning takes away after each fit
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # started in the background, Ctrl-C is ignored
+    # started in the background, Ctrl-C is ignored
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     signal.signal(signal.SIGINT, handler)
