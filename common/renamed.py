@@ -40,7 +40,7 @@ CLASSES = {"Map": "FeatureMap", "WatchTest": "MonitorTestSplit"}  # in these mod
 OPTIONS = {"ssl_modules.barlow_twins.BarlowTwins": {"centre": "center"}}
 # options that came since, of all classes of a kind, with the value that runs before them had
 ADDED = {
-    "model": {"schedule": "cosine", "layer_decay": 1.0, "weight_decay_end": None},
+    "model": {"schedule": "cosine", "layer_decay": 1.0, "weight_decay_end": None, "micro_batch": None},
     "data": {"test_size": 0},
 }
 # options that are gone, by class, with the value that the code still means

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from common.batch import Batch
 from common.checkpoint import upgrade_checkpoint
 from ssl_modules.compiled import compile_networks, compile_requested
+from ssl_modules.micro_batch import encode_in_parts
 from ssl_modules.networks.conv import speed_up_convolutions
 from ssl_modules.optim import build_optimizer, parameter_groups
 from ssl_modules.schedules import make_schedule
 from ssl_modules.steps import gather_rows, make_outputs, seed_generators
+from ssl_modules.views import encode_views
 from ssl_modules.weights import check_weights, load_encoder
 
 
@@ -34,12 +36,14 @@ class SSLModule(LightningModule):
         layer_decay: every layer of the encoder has the learning rate of the layer after it, times this; what comes
             after the encoder has the optimizer's.
         weight_decay_end: what weight decay moves to by half a cosine over the run; it stays the optimizer's if None.
+        micro_batch: views that the encoder reads at a time, so that a large batch fits into memory, for the time of one
+            more forward pass; the loss still compares the whole batch. Batch norm sees these views alone.
     """
 
     monitor = ("val/knn20_top1", "max")  # what best.ckpt follows
     value_range: tuple[float, float] | None = None  # that views must lie in
     trained_encoder = "encoder"  # what layer_decay is for: a student's name where `encoder` is a teacher
-    gather = gather_rows
+    gather, encode_in_parts, encode_views = gather_rows, encode_in_parts, encode_views
     outputs = staticmethod(make_outputs)
 
     def __init__(
@@ -53,6 +57,7 @@ class SSLModule(LightningModule):
         compile: bool = False,
         layer_decay: float = 1.0,
         weight_decay_end: float | None = None,
+        micro_batch: int | None = None,
     ):
         super().__init__()
         self.encoder, self.optimizer = encoder, optimizer
@@ -60,6 +65,7 @@ class SSLModule(LightningModule):
         self.channels_last, self.ckpt = channels_last, ckpt
         self.compile_steps = compile  # `compile` is torch's
         self.layer_decay, self.weight_decay_end = layer_decay, weight_decay_end
+        self.micro_batch = micro_batch
 
     def __deepcopy__(self, memo: dict) -> "SSLModule":
         """A copy shares the factory of optimizers, which jsonargparse makes so that it cannot be copied."""
@@ -70,7 +76,7 @@ class SSLModule(LightningModule):
 
     def encode(self, view: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D): what is judged, before any head."""
-        return self.encoder(view)
+        return self.encode_in_parts(self.encoder, view)
 
     def setup(self, stage: str) -> None:
         speed_up_convolutions(self)

@@ -47,7 +47,8 @@ class BYOL(SSLModule):
         features = [self.encode(view) for view in batch.views]  # (B, D) each
         z1, z2 = (self.projector(f) for f in features)  # (B, P)
         with torch.no_grad():
-            target1, target2 = (self.teacher(view) for view in batch.views)
+            encoder, projector = self.teacher
+            target1, target2 = (projector(self.encode_in_parts(encoder, view)) for view in batch.views)
         losses = prediction_losses(self.predictor(z1), target2)  # (B,)
         losses = losses + prediction_losses(self.predictor(z2), target1)
         metrics = {"momentum": scheduled_value(self, self.momentum, 1.0)}

@@ -77,7 +77,9 @@ class CMC(SSLModule):
         return super().load_state_dict(state_dict, *args, **kwargs)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict:
-        features = self.encoder.encode_pair(batch.views[0])  # (B, D / 2) each
+        features = self.encode_in_parts(
+            self.encoder, batch.views[0], call=self.encoder.encode_pair
+        )  # (B, D / 2) each
         z1, z2 = (projector(f) for projector, f in zip(self.projectors, features, strict=True))
         loss = self.contrast_with_bank(z1, z2, batch) if self.negatives else self.contrast(z1, z2)
         return self.outputs(loss, torch.cat(features, dim=1), projections=torch.stack([z1, z2]))

@@ -11,7 +11,6 @@ from ssl_modules.ema import copy_network, copy_weights, update_average
 from ssl_modules.losses.dino import Centering, self_distillation
 from ssl_modules.networks.prototype_head import PrototypeHead
 from ssl_modules.schedules import scheduled_value
-from ssl_modules.views import encode_views
 
 
 class DINO(SSLModule):
@@ -61,9 +60,10 @@ class DINO(SSLModule):
         large = [view for view in batch.views if view.shape == batch.views[0].shape]
         sharpness = scheduled_value(self, *self.teacher_schedule)
         with torch.no_grad():
-            features = encode_views(self.encoder, large)  # (G, B, D), all that the teacher sees
+            features = self.encode_views(self.encoder, large)  # (G, B, D), all that the teacher sees
             targets = self.centering(self.teacher_head(features)[1], sharpness, self.gather)
-        directions, similarities = self.head(encode_views(self.student, batch.views))  # (V, B, P), (V, B, K)
+        student_features = self.encode_views(self.student, batch.views)  # (V, B, D)
+        directions, similarities = self.head(student_features)  # (V, B, P), (V, B, K)
         losses = self_distillation(similarities, targets, self.temperature)
         metrics = {"momentum": scheduled_value(self, self.momentum, 1.0), "teacher_temperature": sharpness}
         return self.outputs(losses.mean(), features[0], metrics, projections=directions[: len(large)])

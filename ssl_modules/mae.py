@@ -58,7 +58,8 @@ class MAE(SSLModule):
 
     def predict_patches(self, view: Tensor, keep: Tensor) -> Tensor:
         """Pixels (B, N, P) of all patches, from those at the places `keep` (B, M)."""
-        return self.decoder(self.encoder.encode_tokens(view, keep)[1], keep, self.encoder.grid(view))
+        tokens = self.encode_in_parts(self.encoder, view, keep, call=self.encoder.encode_tokens)[1]
+        return self.decoder(tokens, keep, self.encoder.grid(view))
 
     def keep_always(self, view: Tensor) -> Tensor:
         """The places (B, M) of the patches that pictures leave, the same of all images."""
@@ -74,7 +75,6 @@ class MAE(SSLModule):
         """Views (B, C, H, W) with their hidden patches as predicted; of standardized ones, mean and scale are given."""
         keep = self.keep_always(view)
         patches = self.predict_patches(view, keep).float()
-        patches = (
-            restore_patches(patches, cut_patches(view, self.patch_size)) if self.standardize else patches
-        )
+        if self.standardize:
+            patches = restore_patches(patches, cut_patches(view, self.patch_size))
         return fill_hidden(view, self.patch_size, keep, patches)

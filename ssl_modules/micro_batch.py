@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
+from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -23,7 +24,7 @@ def keep_statistics(network: nn.Module) -> Iterator[None]:
 
 
 def encode_in_parts(
-    network: nn.Module, size: int | None, *inputs: Tensor, call: Callable | None = None
+    module: LightningModule, network: nn.Module, *inputs: Tensor, call: Callable | None = None
 ) -> Tensor | tuple[Tensor, ...]:
     """Call a network on parts of a batch, and once more for each part when gradients come back.
 
@@ -31,28 +32,22 @@ def encode_in_parts(
     Dropout draws the same numbers both times. Batch norm sees each part alone, and updates its statistics once.
 
     Args:
-        network: with one tensor or a tuple of them, (B, ...) each, as its output.
-        size: examples in a part; all at once, and no second pass, if None.
+        module: its `micro_batch` is the number of examples in a part; all at once, and no second pass, if None.
+        network: whose output is a tensor or a tuple of them, (B, ...) each.
         inputs: (B, ...) each.
         call: a method of `network` in place of its `forward`.
 
     Gao et al. 2021, https://arxiv.org/abs/2101.06983
     """
-    call = network if call is None else call
+    call, size = network if call is None else call, module.micro_batch
     if size is None or len(inputs[0]) <= size:
         return call(*inputs)
+    parts = zip(*(x.split(size) for x in inputs), strict=True)
     if torch.is_grad_enabled():
-        outputs = [
-            checkpoint(
-                call,
-                *part,
-                use_reentrant=False,
-                context_fn=lambda: (nullcontext(), keep_statistics(network)),
-            )
-            for part in zip(*(x.split(size) for x in inputs), strict=True)
-        ]
+        contexts = {"context_fn": lambda: (nullcontext(), keep_statistics(network))}
+        outputs = [checkpoint(call, *part, use_reentrant=False, **contexts) for part in parts]
     else:
-        outputs = [call(*part) for part in zip(*(x.split(size) for x in inputs), strict=True)]
+        outputs = [call(*part) for part in parts]
     if isinstance(outputs[0], Tensor):
         return torch.cat(outputs)
     return tuple(torch.cat(part) for part in zip(*outputs, strict=True))

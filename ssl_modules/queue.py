@@ -6,11 +6,14 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
+from common.batch import BatchKey
+from ssl_modules.losses.directions import normalize_vectors
+
 
 class Queue(nn.Module):
-    """The last rows (size, dim) that were pushed, the newest first; at the start random directions, the same everywhere.
+    """The directions (size, dim) of the last rows that were pushed, the newest first; at the start random ones.
 
-    All processes push the same rows, those of all of them.
+    All processes push the same rows, those of all of them, and so have the same queue.
     """
 
     def __init__(self, size: int, dim: int):
@@ -21,15 +24,20 @@ class Queue(nn.Module):
     @torch.no_grad()
     def push(self, rows: Tensor) -> None:
         """Take in rows (N, dim); as many of the oldest leave."""
-        self.rows.copy_(torch.cat([rows.to(self.rows.dtype), self.rows])[: len(self.rows)])
+        self.rows.copy_(torch.cat([normalize_vectors(rows, dim=1), self.rows])[: len(self.rows)])
+
+    def get_share(self, key: BatchKey) -> Tensor:
+        """This process's rows: those that it pushed itself."""
+        return self.rows.unflatten(0, (-1, key.rows))[:, key.local].flatten(0, 1)
 
 
-def check_queue(trainer: Trainer, size: int) -> None:
-    """Raise where a queue does not hold whole batches, or holds an image twice."""
+def check_queues(trainer: Trainer, *queues: Queue) -> None:
+    """Raise where a queue does not hold whole batches, or holds images twice."""
     data = trainer.datamodule
     batch, images = data.batch_size * trainer.world_size, len(data.train_dataloader().dataset)
-    if size < 1 or size % batch or size > images:
-        raise MisconfigurationException(
-            f"model.init_args.queue_size is {size}: give a multiple of the batch of all processes ({batch}), up to "
-            f"the number of training images ({images})"
-        )
+    for size in (len(queue.rows) for queue in queues):
+        if size % batch or size > images:
+            raise MisconfigurationException(
+                f"model.init_args.queue_size is {size}: give a multiple of the batch of all processes ({batch}), up to "
+                f"the number of training images ({images})"
+            )

@@ -99,17 +99,17 @@ class WeightDecayLR(LambdaLR):
 
     Args:
         optimizer: has the weight decay of the start.
-        factor: of the learning rate, at each step.
+        factors: of the learning rate, at each step, for each group.
         total: steps.
         end: weight decay after them.
 
     Caron et al. 2021, section 3.2, https://arxiv.org/abs/2104.14294
     """
 
-    def __init__(self, optimizer: Optimizer, factor: Callable[[int], float], total: float, end: float):
+    def __init__(self, optimizer: Optimizer, factors: list[Callable[[int], float]], total: float, end: float):
         self.base_weight_decays = [group["weight_decay"] for group in optimizer.param_groups]
         self.total, self.end = total, end
-        super().__init__(optimizer, factor)
+        super().__init__(optimizer, factors)
 
     def step(self, epoch: int | None = None) -> None:
         super().step(epoch)
@@ -130,13 +130,17 @@ def make_schedule(
     warmup_epochs: float,
     weight_decay_end: float | None = None,
 ) -> LambdaLR:
-    """The schedule of a fit, a factor for each optimizer step; weight decay stays as it is where its end is None."""
+    """The schedule of a fit, a factor for each optimizer step; after warm-up it stays 1 for groups of `constant_rate`.
+    Weight decay stays as it is where its end is None."""
     trainer.fit_loop.setup_data()  # else num_training_batches is unknown where max_epochs is -1
     check_epochs("model.init_args.warmup_epochs", warmup_epochs)
     steps = {"warmup": round(count_steps(trainer, warmup_epochs)), "total": count_all_steps(trainer)}
-    factor = partial(SCHEDULES[name], **steps)
+    factors = [
+        partial(SCHEDULES["constant" if group.get("constant_rate") else name], **steps)
+        for group in optimizer.param_groups
+    ]
     if weight_decay_end is None:
-        return LambdaLR(optimizer, factor)
+        return LambdaLR(optimizer, factors)
     if not weight_decay_end >= 0:
         raise MisconfigurationException(
             f"model.init_args.weight_decay_end is {weight_decay_end:g}: give a number from 0 up, or null"
@@ -146,4 +150,4 @@ def make_schedule(
             f"model.init_args.weight_decay_end is {weight_decay_end:g} and the optimizer has no weight decay to start "
             "from: set its weight_decay, or leave weight_decay_end out"
         )
-    return WeightDecayLR(optimizer, factor, steps["total"], weight_decay_end)
+    return WeightDecayLR(optimizer, factors, steps["total"], weight_decay_end)

@@ -4,6 +4,7 @@ Chen et al. 2020, https://arxiv.org/abs/2002.05709
 """
 
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from common.batch import Batch
@@ -19,10 +20,26 @@ class SimCLR(SSLModule):
         hidden_dim: width of the projector.
         out_dim: width of the projections, where the loss lives.
         temperature: of the softmax over the batch; lower attends to harder negatives.
+        decoupled: leave the partner out of the softmax's denominator (DCL, Yeh et al. 2021,
+            https://arxiv.org/abs/2110.06848).
+        sigma: of a decoupled loss, weight partners by how unlike they are (DCLW; 0.5 in the paper); all by 1 if None.
     """
 
-    def __init__(self, hidden_dim: int = 512, out_dim: int = 128, temperature: float = 0.2, **shared):
+    def __init__(
+        self,
+        hidden_dim: int = 512,
+        out_dim: int = 128,
+        temperature: float = 0.2,
+        decoupled: bool = False,
+        sigma: float | None = None,
+        **shared,
+    ):
         super().__init__(**shared)
+        if sigma is not None and not decoupled:
+            raise MisconfigurationException(
+                "SimCLR: sigma weights the partners of a decoupled loss: set decoupled, too"
+            )
+        self.decoupled, self.sigma = decoupled, sigma
         self.projector = mlp(self.encoder.dim, hidden_dim, out_dim)
         self.temperature = temperature
 
@@ -39,7 +56,8 @@ class SimCLR(SSLModule):
         features, projections = self(torch.cat([x1, x2]))  # (2B, D), (2B, P)
         z1, z2 = projections.chunk(2)
         candidates = self.gather(z1), self.gather(z2)
-        loss = nt_xent(z1, z2, self.temperature, candidates, first=self.global_rank * len(z1))
+        first = self.global_rank * len(z1)
+        loss = nt_xent(z1, z2, self.temperature, candidates, first, self.decoupled, self.sigma)
         return self.outputs(loss, features[: len(x1)], projections=torch.stack([z1, z2]))
 
     def describe(self, images: int, note: str) -> str:

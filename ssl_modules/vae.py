@@ -97,7 +97,7 @@ class VAE(SSLModule):
 
     def elbo_step(self, batch: Batch, beta: float, floor: float) -> dict:
         images, labels = batch.views[0], batch.labels
-        mean, log_variance = self.encoder.posterior(images)
+        mean, log_variance = self.encode_in_parts(self.encoder, images, call=self.encoder.posterior)
         noise = batch.key.randn(self.encoder.dim).to(mean.device, non_blocking=True)  # (B, D)
         logits = self.decode(reparameterize(mean, log_variance, noise), labels)
         errors = self.negative_log_likelihood(logits, images)  # (B,)

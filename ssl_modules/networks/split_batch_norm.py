@@ -2,6 +2,8 @@
 
 import torch
 import torch.nn.functional as F
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 
@@ -32,8 +34,17 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
         return torch.cat(normalized)
 
 
-def split_batch_norms(network: nn.Module, groups: int) -> None:
-    """Make every nn.BatchNorm2d in a network a SplitBatchNorm2d of so many groups, in place."""
+def split_batch_norms(network: nn.Module, groups: int, trainer: Trainer) -> None:
+    """Make every nn.BatchNorm2d in a network a SplitBatchNorm2d of so many groups, in place, on a single process; each
+    of several processes normalizes its part of the batch apart as it is."""
+    if trainer.world_size > 1 or groups == 1:
+        return
+    batch = trainer.datamodule.batch_size
+    if batch < 2 * groups:
+        raise MisconfigurationException(
+            f"{groups} groups of a batch of {batch}, for batch norms, have less than two images each: give fewer "
+            "groups, or a larger batch"
+        )
     for layer in network.modules():
         if type(layer) is nn.BatchNorm2d:
             layer.__class__ = SplitBatchNorm2d

@@ -27,6 +27,8 @@ class ViT(nn.Module):
         mlp_ratio: width of the perceptrons' hidden layers, divided by D.
         in_channels: C.
         pool: features are the class `token`, or the `mean` of the patches' tokens; after the last norm.
+        frozen_patches: the projection of patches stays as initialized, which is steadier: Chen et al. 2021,
+            section 4.1, https://arxiv.org/abs/2104.02057
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class ViT(nn.Module):
         mlp_ratio: float = 4.0,
         in_channels: int = 3,
         pool: Literal["token", "mean"] = "token",
+        frozen_patches: bool = False,
     ):
         super().__init__()
         if min(patch_size, img_size, width, depth, heads) < 1 or img_size % patch_size:
@@ -62,6 +65,7 @@ class ViT(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-6)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         init_layers(self)
+        self.patch_embed.requires_grad_(not frozen_patches)
 
     def grid(self, view: Tensor) -> tuple[int, int]:
         """How many rows h and columns w of patches a view (B, C, H, W) has."""
