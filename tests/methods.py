@@ -18,6 +18,8 @@ from ssl_modules.classifier import Classifier
 from ssl_modules.cmc import CMC
 from ssl_modules.dino import DINO
 from ssl_modules.mae import MAE
+from ssl_modules.moco import MoCo
+from ssl_modules.moco_v3 import MoCoV3
 from ssl_modules.networks.char_lstm import CharLSTM
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
 from ssl_modules.networks.lab_pair import LabPair
@@ -26,9 +28,14 @@ from ssl_modules.networks.resnet import ResNet
 from ssl_modules.networks.vae import VAEMLP, VAEConv
 from ssl_modules.networks.vit import ViT
 from ssl_modules.next_character import NextCharacter
+from ssl_modules.nnclr import NNCLR
 from ssl_modules.rotnet import RotNet
 from ssl_modules.simclr import SimCLR
+from ssl_modules.simsiam import SimSiam
+from ssl_modules.supcon import SupCon
+from ssl_modules.swav import SwAV
 from ssl_modules.vae import VAE
+from ssl_modules.vicreg import VICReg
 
 
 def small_resnet(norm: str) -> nn.Module:
@@ -101,7 +108,41 @@ METHODS = [  # one line a method: it has to keep every promise of test_methods.p
     Case(Autoencoder, {}, lambda norm: ConvEncoder(16, widths=(8, 16)), mean=0, std=1),
     Case(Autoencoder, {"output": "tanh"}, small_residual_encoder, std=0.5),
     Case(BarlowTwins, {"hidden_dim": 16, "out_dim": 8}, sizes=PAIR),
+    Case(SimCLR, {"hidden_dim": 16, "out_dim": 8, "decoupled": True, "sigma": 0.5}, sizes=PAIR),
+    Case(SupCon, {"hidden_dim": 16, "out_dim": 8}, reads_labels=True, sizes=(16, 16, 16)),
+    Case(
+        NNCLR,
+        {"hidden_dim": 16, "predictor_dim": 16, "out_dim": 8, "queue_size": 56, "temperature": 1.0},
+        sizes=PAIR,
+    ),
+    Case(MoCo, {"hidden_dim": 16, "out_dim": 8, "queue_size": 56, "momentum": 0.9}, sizes=PAIR),
+    Case(
+        MoCo,
+        {"hidden_dim": 16, "out_dim": 8, "queue_size": 84, "momentum": 0.9, "symmetric": True},
+        sizes=PAIR,
+    ),
+    Case(MoCoV3, {"hidden_dim": 16, "out_dim": 8, "momentum": 0.9}, sizes=PAIR),
+    Case(VICReg, {"hidden_dim": 16, "out_dim": 8}, sizes=PAIR),
+    Case(SimSiam, {"hidden_dim": 16, "predictor_dim": 8}, sizes=PAIR),
+    Case(SimSiam, {"hidden_dim": 16, "predictor_dim": 8, "layers": 2}, sizes=(16, 16, 16)),
     Case(BYOL, {"hidden_dim": 16, "out_dim": 8, "momentum": 0.9}, sizes=PAIR),
+    Case(
+        SwAV,
+        {"hidden_dim": 16, "out_dim": 8, "prototypes": 12, "frozen_epochs": 0},
+        sizes=(*PAIR, 8, 8),
+    ),
+    Case(
+        SwAV,
+        {
+            "hidden_dim": 16,
+            "out_dim": 8,
+            "prototypes": 12,
+            "frozen_epochs": 0,
+            "queue_size": 56,
+            "queue_epochs": 1,
+        },
+        sizes=PAIR,
+    ),
     Case(
         DINO,
         {"hidden_dim": 16, "prototypes": 12, "momentum": 0.9, "frozen_epochs": 0},

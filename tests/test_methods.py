@@ -30,7 +30,7 @@ RECIPE = Recipe(scale=(0.5, 1.0), ratio=(0.75, 1.33), flip=0.5, jitter=0.8, brig
 RATE = 1e-4  # at which losses that are sums over pixels stay finite, too
 
 
-def tiny(data_dir, case, batch_size=29, **options):
+def tiny(data_dir, case, batch_size=28, **options):
     """Three training batches an epoch, as many views as the method needs."""
     if case.text:
         return Tweets(data_dir=data_dir, batch_size=batch_size, **options)
@@ -264,10 +264,10 @@ def test_norms_and_biases_do_not_decay_and_all_is_optimized_once(case, data_dir,
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_the_learning_rate_warms_up_and_falls_as_half_a_cosine(case, data_dir, tmp_path, accumulate):
     method, spy = build(case, optimizer=sgd, warmup_epochs=2), Spy()
-    data = tiny(data_dir, case, batch_size=20)  # 88 images, or 90 tweets: four batches
+    data = tiny(data_dir, case, batch_size=14)  # 88 images, or 90 tweets: six batches
     options = {"callbacks": [spy], "max_epochs": 5, "accumulate_grad_batches": accumulate}
     train(method, data, tmp_path, **options)
-    steps, warmup = 20 // accumulate, 8 // accumulate
+    steps, warmup = 30 // accumulate, 12 // accumulate
     rising = [RATE * (step + 1) / warmup for step in range(warmup)]
     share = [step / (steps - warmup) for step in range(steps - warmup)]
     falling = [RATE * (1 + math.cos(math.pi * s)) / 2 for s in share]

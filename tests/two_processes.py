@@ -50,7 +50,7 @@ CASES = [*METHODS, TURNS]  # by their place in it
 SIMCLR, VAES, CLASSIFIER = (
     [case.method for case in CASES].index(method) for method in (SimCLR, VAE, Classifier)
 )
-BATCH, STEPS = 20, 10  # two epochs
+BATCH, STEPS = 28, 6  # two epochs
 RATES = {VAE: 1e-5, BarlowTwins: 1e-3}  # the first's loss is a sum over pixels, the other's over dimensions
 PICTURES = (FeatureMap, Retrieval, CAM, Hardest, Confusion, CKA, Reconstructions, Samples, Latents)
 

@@ -46,8 +46,8 @@ def nt_xent(
         sigma: weight the partners of a decoupled loss by `weigh_partners` (DCLW).
 
     Returns:
-        Scalar float32, the mean over the 2B local views. log(2N - 1) when all views are equal; decoupled,
-        log(2N - 2) - 1 / temperature.
+        Scalar float32, the mean over the 2B local views. log(2N - 1) when all views are equal, log(2N - 2) where
+        it is decoupled.
 
     Chen et al. 2020, eq. 1, https://arxiv.org/abs/2002.05709; decoupled: Yeh et al. 2021, eq. 5 and 7,
     https://arxiv.org/abs/2110.06848

@@ -27,7 +27,7 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
             F.batch_norm(part, mean, variance, *options)
             for part, mean, variance in zip(parts, means, variances, strict=True)
         ]
-        if self.track_running_stats:
+        if self.momentum:  # the mean of equal rows is theirs but for rounding
             self.running_mean.copy_(means.mean(0))
             self.running_var.copy_(variances.mean(0))
             self.num_batches_tracked.add_(1)
