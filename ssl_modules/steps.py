@@ -10,10 +10,11 @@ from common.batch import BatchKey
 
 
 def gather_rows(module: LightningModule, z: Tensor) -> Tensor:
-    """(B, P) on each process -> (N, P) of all, in the order of their ranks, with gradients."""
+    """(B, ...) on each process -> (N, ...) of all, in the order of their ranks, with gradients."""
     if module._trainer is None or module.trainer.world_size == 1:
         return z
-    return module.all_gather(z, sync_grads=True).flatten(0, 1)
+    # rows that lie otherwise in memory would come back in another order
+    return module.all_gather(z.contiguous(), sync_grads=True).flatten(0, 1)
 
 
 def make_outputs(

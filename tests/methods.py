@@ -115,10 +115,21 @@ METHODS = [  # one line a method: it has to keep every promise of test_methods.p
         {"hidden_dim": 16, "predictor_dim": 16, "out_dim": 8, "queue_size": 56, "temperature": 1.0},
         sizes=PAIR,
     ),
-    Case(MoCo, {"hidden_dim": 16, "out_dim": 8, "queue_size": 56, "momentum": 0.9}, sizes=PAIR),
     Case(
         MoCo,
-        {"hidden_dim": 16, "out_dim": 8, "queue_size": 84, "momentum": 0.9, "symmetric": True},
+        {"hidden_dim": 16, "out_dim": 8, "queue_size": 56, "momentum": 0.9, "norm_groups": 4},
+        sizes=PAIR,
+    ),
+    Case(
+        MoCo,
+        {
+            "hidden_dim": 16,
+            "out_dim": 8,
+            "queue_size": 84,
+            "momentum": 0.9,
+            "symmetric": True,
+            "norm_groups": 4,
+        },
         sizes=PAIR,
     ),
     Case(MoCoV3, {"hidden_dim": 16, "out_dim": 8, "momentum": 0.9}, sizes=PAIR),

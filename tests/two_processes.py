@@ -40,6 +40,7 @@ from ssl_modules.classifier import Classifier
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
 from ssl_modules.simclr import SimCLR
 from ssl_modules.vae import VAE
+from ssl_modules.vicreg import VICReg
 from tests.conftest import CLASSES, random_split
 from tests.methods import METHODS, Case, build, train
 from tests.tweets import write_tweets
@@ -51,7 +52,8 @@ SIMCLR, VAES, CLASSIFIER = (
     [case.method for case in CASES].index(method) for method in (SimCLR, VAE, Classifier)
 )
 BATCH, STEPS = 28, 6  # two epochs
-RATES = {VAE: 1e-5, BarlowTwins: 1e-3}  # the first's loss is a sum over pixels, the other's over dimensions
+# the first's loss is a sum over pixels, the second's over dimensions, the third's is large
+RATES = {VAE: 1e-5, BarlowTwins: 1e-3, VICReg: 1e-3}
 PICTURES = (FeatureMap, Retrieval, CAM, Hardest, Confusion, CKA, Reconstructions, Samples, Latents)
 
 
@@ -101,7 +103,8 @@ def without_batch_norm(module: nn.Module) -> nn.Module:
     for name, part in module.named_children():
         if isinstance(part, nn.BatchNorm1d):
             trained = all(p.requires_grad for p in part.parameters())
-            setattr(module, name, nn.LayerNorm(part.num_features).requires_grad_(trained))
+            norm = nn.LayerNorm(part.num_features, elementwise_affine=part.affine)
+            setattr(module, name, norm.requires_grad_(trained))
         else:
             without_batch_norm(part)
     return module
