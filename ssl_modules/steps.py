@@ -13,8 +13,11 @@ def gather_rows(module: LightningModule, z: Tensor) -> Tensor:
     """(B, ...) on each process -> (N, ...) of all, in the order of their ranks, with gradients."""
     if module._trainer is None or module.trainer.world_size == 1:
         return z
-    # rows that lie otherwise in memory would come back in another order
-    return module.all_gather(z.contiguous(), sync_grads=True).flatten(0, 1)
+    # what lies otherwise in memory, rows and later their gradients, would be exchanged in another order
+    rows = module.all_gather(z.contiguous(), sync_grads=True)
+    if rows.requires_grad:
+        rows.register_hook(Tensor.contiguous)
+    return rows.flatten(0, 1)
 
 
 def make_outputs(
