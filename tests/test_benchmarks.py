@@ -19,6 +19,7 @@ TINY = {  # name: (options, packages it compares with, what its table says)
     "galaxies": ("--images 10 --rounds 1", [], ["PIL one by one", "MB to decode"]),
     "growth": ("--images 64 --batch 4 --rounds 1", [], ["us an image", "256"]),
     "limits": ("--size 64 --batch 4 --encoders pooled --seconds 0 --rounds 1", [], ["product 64", "pooled"]),
+    "micro_batch": ("--images 32 --sizes 8", [], ["MB at most", "ratio"]),
     "nt_xent": ("--batches 8 16 --rounds 1", ["lightly"], ["MB at most", "16"]),
     "quality": (
         "--data_dir {data} --sides cli.py lightly --epochs 1 --peer_epochs 1 --targets 0.05 1",

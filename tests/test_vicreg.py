@@ -1,10 +1,17 @@
 """The terms of VICReg."""
 
+import math
+
 import pytest
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from callbacks.checkpointing.checkpoints import Checkpoints
 from ssl_modules.losses.vicreg import covariance_penalty, invariance, variance_shortage
+from ssl_modules.vicreg import VICReg
 from tests.losses import assert_same_gradients, draw_normal, make_pair
+from tests.methods import Case, build, train
+from tests.test_methods import tiny
 
 
 def vicreg(z1, z2, weights=(25.0, 25.0, 1.0)):
@@ -78,3 +85,13 @@ def test_a_common_shift_changes_nothing_but_rounding():
     torch.testing.assert_close(vicreg(z1 + 3, z2 + 3), vicreg(z1, z2), atol=1e-4, rtol=1e-4)
     order = draw_normal(8).argsort()
     torch.testing.assert_close(vicreg(z1[order], z2[order]), vicreg(z1, z2))
+
+
+def test_a_loss_that_is_not_finite_says_which_term(data_dir, tmp_path, monkeypatch):
+    terms = iter([0.5, 0.5, math.nan, 0.5])
+    monkeypatch.setattr("ssl_modules.vicreg.covariance_penalty", lambda z: z.mean() * next(terms))
+    case = Case(VICReg, {"hidden_dim": 16, "out_dim": 8}, sizes=(16, 16))
+    with pytest.raises(
+        MisconfigurationException, match=r"the loss was not finite in step 2 \(covariance\): "
+    ):
+        train(build(case), tiny(data_dir, case), tmp_path, callbacks=[Checkpoints()])

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
 
 from callbacks.checkpointing.checkpoint_file import DirectCheckpointIO, link_or_rename
 from common.files import atomic_write
@@ -48,8 +49,9 @@ class Checkpoints(Checkpoint):
         self.loggers = trainer.loggers
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = DirectCheckpointIO()
-        # of the first loss that was not finite
+        # of the first loss that was not finite, and which of its terms were not
         self.bad_step = torch.tensor(-1, device=trainer.strategy.root_device)
+        self.bad_terms: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.saved_step = trainer.global_step
@@ -71,6 +73,9 @@ class Checkpoints(Checkpoint):
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         bad = ~outputs["loss"].isfinite() & (self.bad_step < 0)
+        for name, value in outputs["metrics"].items():
+            before = self.bad_terms.get(name, torch.zeros_like(bad))
+            self.bad_terms[name] = torch.where(bad, ~value.isfinite(), before)
         self.bad_step = torch.where(bad, trainer.global_step, self.bad_step)
         # looking at the value waits for a GPU: only now and then
         if self.bad_step.device.type == "cpu" or trainer.global_step % trainer.log_every_n_steps == 0:
@@ -137,13 +142,20 @@ class Checkpoints(Checkpoint):
         step = int(trainer.strategy.reduce(self.bad_step.clone(), reduce_op="max"))
         if step >= 0:
             last = self.folder / "last.ckpt"
+            terms = [name for name in self.bad_terms if self.is_bad_anywhere(trainer, name)]
+            which = f" ({', '.join(terms)})" if terms else ""
             good = "no checkpoint yet"
             if last.exists():
                 good = f"{last} (step {self.saved_step}) is the last good checkpoint"
             raise MisconfigurationException(
-                f"the loss was not finite in step {step}: training stopped; {good}. "
+                f"the loss was not finite in step {step}{which}: training stopped; {good}. "
                 "Try a lower learning rate, a longer warm-up, or --trainer.precision 32-true"
             )
+
+    def is_bad_anywhere(self, trainer: Trainer, name: str) -> bool:
+        """Whether a term of the first loss that was not finite was not finite itself, on any process."""
+        value = self.bad_terms[name].float()
+        return name != "loss" and bool(trainer.strategy.reduce(value, reduce_op="max"))
 
     def state_dict(self) -> dict:
         """The best value, and W&B's id of the run, which a resumed run joins."""
