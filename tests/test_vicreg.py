@@ -94,4 +94,6 @@ def test_a_loss_that_is_not_finite_says_which_term(data_dir, tmp_path, monkeypat
     with pytest.raises(
         MisconfigurationException, match=r"the loss was not finite in step 2 \(covariance\): "
     ):
-        train(build(case), tiny(data_dir, case), tmp_path, callbacks=[Checkpoints()])
+        train(
+            build(case), tiny(data_dir, case), tmp_path, callbacks=[Checkpoints()], enable_checkpointing=True
+        )
