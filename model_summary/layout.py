@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from itertools import pairwise
+from itertools import count
 from typing import NamedTuple
 
 from model_summary.axis import Axis, UnfollowedError
+
+ORDERS = count(1)
 
 
 class Factor(NamedTuple):
@@ -15,14 +17,15 @@ class Factor(NamedTuple):
         size: of the dimension.
         axes: of the image that its cells lie along; two where rows and columns have lost their grid.
         even: all its cells have the same field (channels: false where maps of different fields were concatenated).
-        loose: cells no longer lie in the image's order, though each still has the field of a cell of the map.
+        order: 0 where cells lie as on the map; else a number, of its own for each choice or rearrangement of cells,
+            each of which still has the field of a cell of the map.
         complete: all cells of the map are there.
     """
 
     size: int
     axes: tuple[int, ...] = ()
     even: bool = True
-    loose: bool = False
+    order: int = 0
     complete: bool = True
 
 
@@ -75,11 +78,16 @@ class Path(NamedTuple):
 
     def reshape(self, shape: Sequence[int]) -> "Path":
         """Return the path to a view of another shape, of the same cells in the same order."""
-        factors = [factor for dim in self.dims for factor in dim if factor.size > 1 or factor.axes][::-1]
+        if tuple(shape) == self.shape:
+            return self
+        single = [i for i, dim in enumerate(self.dims) if any(f.axes and f.size == 1 for f in dim)]
+        if single:  # a map of one cell, which could lie along any dimension of size 1
+            return self.mix(single).reshape(shape)
+        factors = [factor for dim in self.dims for factor in dim if factor.size > 1][::-1]
         dims = []
         for size in shape:
             dim: list[Factor] = []
-            while factors and (math.prod(f.size for f in dim) < size or (size == 1 == factors[-1].size)):
+            while math.prod(f.size for f in dim) < size:
                 missing = size // math.prod(f.size for f in dim)
                 factor = factors.pop()
                 if missing % factor.size:
@@ -88,11 +96,7 @@ class Path(NamedTuple):
                     factors.append(factor._replace(size=factor.size // missing))
                     factor = factor._replace(size=missing)
                 dim.append(factor)
-                if size == 1:
-                    break
             dims.append(dim or [Factor(1)])
-        if factors and dims:
-            dims[-1] += factors[::-1]  # cells of size 1
         return self._replace(dims=tuple(map(tuple, dims)))
 
     def permute(self, order: Sequence[int]) -> "Path":
@@ -115,12 +119,12 @@ class Path(NamedTuple):
         if any(not factor.even for factor in dim):
             raise UnfollowedError("taking a part of joined maps")
         factor, *others = dim
-        if not others and len(factor.axes) == 1 and not factor.loose:
+        if not others and len(factor.axes) == 1 and not factor.order:
             return self.read_map(number, lambda i: [start + i * step], 1, step, count)
         if not any(factor.axes for factor in dim):
             return self.with_dim(number, Factor(count))
         axes = tuple(axis for factor in dim for axis in factor.axes)
-        return self.with_dim(number, Factor(count, axes, loose=True, complete=False))
+        return self.with_dim(number, Factor(count, axes, order=next(ORDERS), complete=False))
 
     def read_map(
         self, number: int, cells_of: Callable[[int], Sequence[int]], every: int, move: int, cells: int
@@ -131,7 +135,7 @@ class Path(NamedTuple):
             if not factor.even:
                 raise UnfollowedError("a window along joined maps")
             return self.with_dim(number, Factor(cells))
-        if others or factor.loose or len(factor.axes) > 1:
+        if others or factor.order or len(factor.axes) > 1:
             raise UnfollowedError("a window along flattened rows and columns")
         (axis,) = factor.axes
         axes = list(self.axes)
@@ -156,8 +160,3 @@ def join_paths(paths: Sequence[Path]) -> tuple[Path, ...]:
             if all(axis.is_whole for axis in axes):
                 return (joined[-1],)
     return tuple(joined)
-
-
-def differ(paths: Sequence[Path]) -> bool:
-    """Whether paths have different fields."""
-    return any(a.axes != b.axes for a, b in pairwise(paths))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -14,8 +15,10 @@ class OperationMode(TorchDispatchMode):
         self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        with self:
-            outputs = function.decompose(*args, **kwargs)
+        outputs = NotImplemented
+        if not has_kernel(function):
+            with self:
+                outputs = function.decompose(*args, **kwargs)
         if outputs is NotImplemented:
             outputs = function(*args, **kwargs)
             self.record(function, args, kwargs, outputs)
@@ -24,6 +27,12 @@ class OperationMode(TorchDispatchMode):
     def record(self, function: Any, args: tuple, kwargs: dict, outputs: Any) -> None:
         """Note what a subclass wants to know of an operation that has run."""
         raise NotImplementedError
+
+
+def has_kernel(function: Any) -> bool:
+    """Whether an operation runs as one on the CPU, rather than as others of which it is composed."""
+    key = torch._C.DispatchKey.CPU
+    return isinstance(function, torch._ops.OpOverload) and function.has_kernel_for_dispatch_key(key)
 
 
 def name_options(function: Any, args: tuple, kwargs: dict) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from model_summary.axis import UnfollowedError, image_axis
+from model_summary.joins import OF_SEVERAL_TENSORS, follow_cells
 from model_summary.layout import Factor, Path, join_paths
 from model_summary.operation_mode import OperationMode, iterate_tensors, name_options
-from model_summary.operations import OF_SEVERAL_TENSORS, follow_cells, follow_path
+from model_summary.operations import follow_path
 
 # operations that read a tensor's shape alone
 CONSTANT = ("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "randint_like")
@@ -63,8 +64,9 @@ class FieldTracker(OperationMode):
     def note(self, tensor: Tensor, trace: Trace) -> None:
         """Keep a tensor's trace, and its field."""
         self.traces[tensor] = trace
-        self.fields[tensor] = self.find_field(trace)
-        self.reasons[tensor] = trace.unfollowed
+        self.fields[tensor] = field = self.find_field(trace)
+        several = "parts of a map that meet in one cell" if any(map(math.isnan, field.size)) else ""
+        self.reasons[tensor] = trace.unfollowed or several
 
     def find_field(self, trace: Trace) -> ReceptiveField:
         """Find the field of a tensor by its trace."""
@@ -72,7 +74,7 @@ class FieldTracker(OperationMode):
         for number in self.axes:
             axes = {path.axes[number] for path in trace.paths}
             whole = any(axis.is_whole for axis in axes)
-            clear = len(axes) == 1 and not trace.unfollowed
+            clear = len(axes) == 1 and (len(trace.paths) == 1 or not any(axis.shift for axis in axes))
             (axis,) = axes if clear else (None,)
             sizes.append(math.inf if whole else axis.size if axis else math.nan)
             jumps.append(math.inf if whole else axis.jump if axis else math.nan)
