@@ -46,6 +46,12 @@ def follow_joined(options: dict[str, Any], tracked: dict[str, list], shape: tupl
     even = all(paths == tensors[0] or has_fields_of(paths, tensors[0]) for paths in tensors)
     if not even:
         refuse_unequal_parts([path for paths in tensors for path in paths])
+    frames = {path.frame for paths in tensors for path in paths}
+    frame = next(ORDERS) if len(frames) > 1 else min(frames)
+    if len(frames) > 1:
+        even = False
+        if number or options["name"] == "stack":  # along the batch, each example is still one image
+            raise UnfollowedError("joining turned images")
     results, order = [], next(ORDERS)
     for path in (path for paths in tensors for path in paths):
         if options["name"] == "stack":
@@ -56,9 +62,8 @@ def follow_joined(options: dict[str, Any], tracked: dict[str, list], shape: tupl
             raise UnfollowedError("joining maps side by side")
         complete = all(factor.complete for factor in factors)
         even_cells = even and all(factor.even for factor in factors)
-        results.append(
-            path.with_dim(number, Factor(shape[number], axes, even_cells, order if axes else 0, complete))
-        )
+        factor = Factor(shape[number], axes, even_cells, order if axes else 0, complete)
+        results.append(path.with_dim(number, factor)._replace(frame=frame))
     return results
 
 

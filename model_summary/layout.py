@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from itertools import count
 from typing import NamedTuple
 
-from model_summary.axis import Axis, UnfollowedError
+from model_summary.axis import Axis, UnfollowedError, image_axis
 
 ORDERS = count(1)
 
@@ -30,10 +30,17 @@ class Factor(NamedTuple):
 
 
 class Path(NamedTuple):
-    """A way from the image to a tensor: its axes, and for each of the tensor's dimensions its factors."""
+    """A way from the image to a tensor.
+
+    Args:
+        axes: of the image, as the tensor's cells lie along them.
+        dims: for each of the tensor's dimensions its factors.
+        frame: 0 for the image's pixels where they are; a number of its own for each turned or mirrored image.
+    """
 
     axes: tuple[Axis, ...]
     dims: tuple[tuple[Factor, ...], ...]
+    frame: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -47,14 +54,16 @@ class Path(NamedTuple):
         """Return the path to a tensor of this shape whose every cell reads all along some dimensions."""
         axes = list(self.axes)
         for factor in (factor for number in numbers for factor in self.dims[number]):
+            if self.frame and not factor.even:
+                raise UnfollowedError("joining turned images")
             for axis in factor.axes:
                 if not factor.complete and not axes[axis].is_whole:
-                    raise UnfollowedError("mixing some of the cells of a map")
+                    raise UnfollowedError("mixing a part of the cells of a map")
                 axes[axis] = axes[axis].merge_cells()
         dims = list(self.dims)
         for number in numbers:
             dims[number] = (Factor(self.shape[number]),)
-        return Path(tuple(axes), tuple(dims)).settle()
+        return self._replace(axes=tuple(axes), dims=tuple(dims)).settle()
 
     def settle(self) -> "Path":
         """Return the path without the axes of dimensions along which the field is everywhere the whole image."""
@@ -69,7 +78,14 @@ class Path(NamedTuple):
             dims = tuple(
                 (Factor(math.prod(f.size for f in dim), even=all(f.even for f in dim)),) for dim in dims
             )
-        return self._replace(dims=dims)
+        return self._replace(dims=dims, frame=0 if whole else self.frame)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the cells are the image's pixels, each of them its own."""
+        factors = [factor for dim in self.dims for factor in dim if factor.axes]
+        plain = all(len(factor.axes) == 1 and not factor.order for factor in factors)
+        return plain and all(axis == image_axis(axis.length) for axis in self.axes)
 
     @property
     def evened(self) -> tuple[tuple[Factor, ...], ...]:
@@ -140,7 +156,7 @@ class Path(NamedTuple):
         (axis,) = factor.axes
         axes = list(self.axes)
         axes[axis] = axes[axis].read_cells(cells_of, every, move, cells)
-        return Path(tuple(axes), self.dims).with_dim(number, factor._replace(size=cells))
+        return self._replace(axes=tuple(axes)).with_dim(number, factor._replace(size=cells))
 
 
 def join_paths(paths: Sequence[Path]) -> tuple[Path, ...]:
@@ -149,14 +165,16 @@ def join_paths(paths: Sequence[Path]) -> tuple[Path, ...]:
     for path in paths:
         if all(axis.is_whole for axis in path.axes):
             return (path,)
-        same = next((other for other in joined if other.evened == path.evened), None)
+        same = next(
+            (other for other in joined if (other.evened, other.frame) == (path.evened, path.frame)), None
+        )
         if same is None:
             joined.append(path)
         else:
             joined.remove(same)
             axes = tuple(a.union(b) for a, b in zip(same.axes, path.axes, strict=True))
             dims = same.dims if same.dims != same.evened else path.dims
-            joined.append(Path(axes, dims).settle())
+            joined.append(same._replace(axes=axes, dims=dims).settle())
             if all(axis.is_whole for axis in axes):
                 return (joined[-1],)
     return tuple(joined)

@@ -72,6 +72,8 @@ def follow_path(path: Path, options: dict[str, Any], shape: tuple[int, ...], sta
         return path.mix(range(ndim - count, ndim))
     if name in ("gather", "index_select"):
         return follow_choice(path, options["dim"] % ndim, shape)
+    if name in ("rot90", "flip") and path.is_image and all(path.dims[dim][0].axes for dim in options["dims"]):
+        return path._replace(frame=next(ORDERS))  # an image of its own
     if name in WITHIN_CHANNELS:
         return follow_channels(path, options, shape)
     raise UnfollowedError(name)
