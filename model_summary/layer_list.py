@@ -8,8 +8,6 @@ import yaml
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
-from model_summary.receptive_field import to_pair
-
 KINDS = {"conv": {"kernel", "stride", "bias"}, "pool": {"stride"}, "linear": {"bias"}}
 
 
@@ -88,6 +86,14 @@ def build_layer(layer: dict[str, Any], number: int, x: torch.Tensor, plan: dict[
         raise layer_list_error(f"layer {number}, {layer}: padding same needs an odd kernel")
     padding = tuple((k - 1) // 2 for k in kernel) if plan.get("padding") == "same" else 0
     return [nn.Conv2d(x.shape[1], layer["conv"], kernel, to_pair(layer.get("stride", 1)), padding, bias=bias)]
+
+
+def to_pair(value: Any) -> tuple[int, int]:
+    """Turn a layer's option, one number or a sequence of one or two, into (height, width)."""
+    if isinstance(value, int):
+        return value, value
+    first, *others = value
+    return first, others[0] if others else first
 
 
 def layer_list_error(why: str) -> MisconfigurationException:

@@ -1,31 +1,16 @@
 """The summary of a network layer by layer: kernel, stride, output, receptive field, parameters, multiply-adds."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from model_summary.receptive_field import WHOLE_IMAGE, FieldTracker, ReceptiveField, to_pair
-
-RECURRENT = ("RNN", "LSTM", "GRU")  # torch runs each as one kernel, which the counter does not count
-
-
-@dataclass
-class Layer:
-    """One call of a module without children; shape of the output and multiply-adds are of one example."""
-
-    name: str
-    kind: str
-    kernel: tuple[int, int] | None
-    stride: tuple[int, int] | None
-    output: tuple[int, ...]
-    receptive_field: ReceptiveField | None
-    parameters: int
-    multiply_adds: int
+from model_summary.receptive_field import ReceptiveField
+from model_summary.recorder import Layer, Recorder
 
 
 def trace_layers(network: nn.Module, view: Tensor, run: Callable[[], Any] | None = None) -> list[Layer]:
@@ -39,12 +24,13 @@ def trace_layers(network: nn.Module, view: Tensor, run: Callable[[], Any] | None
     recorder = Recorder(view)
     handles = []
     for name, module in network.named_modules():
-        if not list(module.children()):
+        if "parametrizations" not in name.split("."):
             handles.append(module.register_forward_pre_hook(recorder.before_layer))
-            handles.append(module.register_forward_hook(partial(recorder.after_layer, name)))
+            after_layer = partial(recorder.after_layer, name)
+            handles.append(module.register_forward_hook(after_layer, with_kwargs=True))
     modes = {module: module.training for module in network.modules()}
     try:
-        with torch.no_grad(), recorder.flops, recorder.tracker:
+        with torch.no_grad(), plain_operations(), recorder.tracker, recorder.counter:
             network.eval()
             run() if run else network(view)
     finally:
@@ -55,58 +41,20 @@ def trace_layers(network: nn.Module, view: Tensor, run: Callable[[], Any] | None
     return [*recorder.layers, *recorder.other_layers(network)]
 
 
-class Recorder:
-    """Hooks that note each layer's call."""
-
-    def __init__(self, view: Tensor):
-        self.examples, self.flops = len(view), FlopCounterMode(display=False)
-        self.tracker = FieldTracker(view)
-        self.layers: list[Layer] = []
-        self.counted: set[nn.Parameter] = set()
-        self.start = 0
-
-    def before_layer(self, module: nn.Module, inputs: tuple) -> None:
-        self.start = self.flops.get_total_flops()
-
-    def after_layer(self, name: str, module: nn.Module, inputs: tuple, output: Any) -> None:
-        output = output[0] if isinstance(output, tuple) else output
-        parameters = [p for p in module.parameters() if p not in self.counted]
-        self.counted.update(parameters)
-        products = (self.flops.get_total_flops() - self.start) // 2
-        if isinstance(module, nn.RNNBase):
-            products = output.shape[:2].numel() * sum(p.numel() for p in parameters if p.ndim == 2)
-        if parameters or output.shape != inputs[0].shape:
-            self.layers.append(
-                Layer(
-                    name=name,
-                    kind=type(module).__name__,
-                    kernel=read_size_pair(module, "kernel_size"),
-                    stride=read_size_pair(module, "stride"),
-                    output=tuple(output.shape[1:]),
-                    receptive_field=self.tracker.fields.get(output),
-                    parameters=sum(p.numel() for p in parameters),
-                    multiply_adds=products // self.examples,
-                )
-            )
-
-    def other_layers(self, network: nn.Module) -> list[Layer]:
-        """One line for all outside of these layers: a position embedding, attention, the similarities of a loss."""
-        parameters = sum(p.numel() for p in network.parameters() if p not in self.counted)
-        counted = sum(layer.multiply_adds for layer in self.layers if layer.kind not in RECURRENT)
-        products = max(0, self.flops.get_total_flops() // 2 // self.examples - counted)
-        if not parameters and not products:
-            return []
-        return [Layer("elsewhere", "", None, None, (), None, parameters, products)]
-
-
-def read_size_pair(module: nn.Module, option: str) -> tuple[int, int] | None:
-    """Read kernel_size or stride of a module, if it has them."""
-    value = getattr(module, option, None)
-    return None if value is None else to_pair(value)
+@contextmanager
+def plain_operations() -> Iterator[None]:
+    """Run, for a while, neither compiled code nor torch's kernels for whole layers of transformers."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def format_summary(layers: list[Layer], view: Tensor) -> str:
-    """Format layers as a table of text, a row for each, with totals."""
+    """Format layers as a table of text, a row for each, with totals; ? for a figure that is not known."""
     header = [
         "layer",
         "kind",
@@ -120,10 +68,6 @@ def format_summary(layers: list[Layer], view: Tensor) -> str:
     ]
     rows = [["input", "", "", "", format_size(view.shape[1:]), "", "", "", ""]]
     for layer in layers:
-        field = layer.receptive_field
-        columns = ["", ""] if field is None else [format_size(field.size), format_size(field.jump)]
-        if field is not None and field.size == WHOLE_IMAGE.size:
-            columns = ["all", ""]
         rows.append(
             [
                 layer.name,
@@ -131,19 +75,38 @@ def format_summary(layers: list[Layer], view: Tensor) -> str:
                 format_size(layer.kernel or ()),
                 format_size(layer.stride or ()),
                 format_size(layer.output),
-                *columns,
+                *format_field(layer.receptive_field),
                 f"{layer.parameters:,}",
-                f"{layer.multiply_adds:,}",
+                format_products(layer.multiply_adds),
             ]
         )
-    sums = (sum(layer.parameters for layer in layers), sum(layer.multiply_adds for layer in layers))
-    rows.append(["total", *[""] * 6, *(f"{total:,}" for total in sums)])
-    return format_columns([header, *rows], right=(7, 8))
+    products = [layer.multiply_adds for layer in layers]
+    total = None if None in products else sum(products)
+    parameters = sum(layer.parameters for layer in layers)
+    rows.append(["total", *[""] * 6, f"{parameters:,}", format_products(total)])
+    table = format_columns([header, *rows], right=(7, 8))
+    unknown = dict.fromkeys(name for layer in layers for name in layer.unknown)
+    return f"{table}\n? not known, because of {', '.join(unknown)}" if unknown else table
+
+
+def format_field(field: ReceptiveField | None) -> list[str]:
+    """Format the size of a receptive field, and its jump; blank for what the image does not reach."""
+    if field is None or not field.size:
+        return ["", ""]
+    if all(math.isinf(side) for side in field.size):
+        return ["all", ""]
+    return [format_size(field.size), format_size(field.jump)]
+
+
+def format_products(count: int | None) -> str:
+    return "?" if count is None else f"{count:,}"
 
 
 def format_size(numbers: tuple[float, ...]) -> str:
-    """(3, 4) -> 3x4"""
-    return "x".join(f"{number:g}" for number in numbers)
+    """(3, 4) -> 3x4; (inf, 4) -> allx4; not known, ?"""
+    if any(math.isnan(number) for number in numbers):
+        return "?"
+    return "x".join("all" if math.isinf(number) else f"{number:g}" for number in numbers)
 
 
 def format_columns(rows: list[list[str]], right: tuple[int, ...] = ()) -> str:
