@@ -15,7 +15,7 @@ from ssl_modules.networks.mlp import mlp
 class BarlowTwins(SSLModule):
     """The cross-correlation of the projections, over the batch of all processes, is pulled to the identity.
 
-    Batch norm sees both views at once (in the authors' code, each alone).
+    Batch norm sees each view alone, as in the authors' code.
 
     Args:
         hidden_dim: width of the projector's two hidden layers.
@@ -46,11 +46,9 @@ class BarlowTwins(SSLModule):
         return None if len(recipes) == 2 else "exactly two views"
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict:
-        x1, x2 = batch.views
-        features, projections = self(torch.cat([x1, x2]))  # (2B, D), (2B, P)
-        z1, z2 = projections.chunk(2)
+        (features, z1), (_, z2) = map(self, batch.views)  # (B, D), (B, P)
         loss = barlow_twins(self.gather(z1), self.gather(z2), self.off_diagonal_weight, self.center)
-        return self.outputs(loss, features[: len(x1)], projections=torch.stack([z1, z2]))
+        return self.outputs(loss, features, projections=torch.stack([z1, z2]))
 
     def describe(self, images: int, note: str) -> str:
         return f"correlations over {images} images{note}"

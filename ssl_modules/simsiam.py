@@ -50,9 +50,9 @@ class SimSiam(SSLModule):
         return self.outputs(losses.mean(), features[0], losses=losses.mean(0), projections=projections)
 
     def compare(self, projections: Tensor, view: int) -> Tensor:
-        """How far the prediction from one of the views (V, B, P) is from the mean of the others: (B,)."""
+        """- cos of the prediction from one of the views (V, B, P) and the mean of the others, as in eq. 1: (B,)."""
         others = torch.cat([projections[:view], projections[view + 1 :]])
-        return prediction_losses(self.predictor(projections[view]), others.mean(0))
+        return prediction_losses(self.predictor(projections[view]), others.mean(0)) / 2 - 1
 
     def parameter_groups(self) -> list[dict]:
         """Those of the predictor apart, where its learning rate stays."""
