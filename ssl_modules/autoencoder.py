@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from common.batch import Batch
+from common.ranges import NonNegativeFloat
 from ssl_modules.base import SSLModule
 from ssl_modules.rotation import rotate_four_ways
 
@@ -39,7 +40,7 @@ class Autoencoder(SSLModule):
         self,
         loss: Literal["mse", "bce"] = "mse",
         output: Literal["sigmoid", "tanh", "linear"] = "sigmoid",
-        beta: float = 0.0,
+        beta: NonNegativeFloat = 0.0,
         **shared,
     ):
         super().__init__(**shared)

@@ -7,6 +7,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from common.batch import Batch
+from common.ranges import PositiveFloat, PositiveInt, ShareBelowOne
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.supervised import label_losses
 from ssl_modules.optim import parameter_groups
@@ -37,10 +38,10 @@ class Classifier(SSLModule):
     def __init__(
         self,
         frozen: bool = False,
-        encoder_lr: float | None = None,
+        encoder_lr: PositiveFloat | None = None,
         target: Literal["class", "regression", "fractions"] = "class",
-        label_smoothing: float = 0.0,
-        num_outputs: int | None = None,
+        label_smoothing: ShareBelowOne = 0.0,
+        num_outputs: PositiveInt | None = None,
         **shared,
     ):
         super().__init__(**shared)

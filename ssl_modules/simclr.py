@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from common.batch import Batch
+from common.ranges import PositiveFloat, PositiveInt
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.contrastive import nt_xent
 from ssl_modules.networks.mlp import mlp
@@ -21,7 +22,13 @@ class SimCLR(SSLModule):
         temperature: of the softmax over the batch; lower attends to harder negatives.
     """
 
-    def __init__(self, hidden_dim: int = 512, out_dim: int = 128, temperature: float = 0.2, **shared):
+    def __init__(
+        self,
+        hidden_dim: PositiveInt = 512,
+        out_dim: PositiveInt = 128,
+        temperature: PositiveFloat = 0.2,
+        **shared,
+    ):
         super().__init__(**shared)
         self.projector = mlp(self.encoder.dim, hidden_dim, out_dim)
         self.temperature = temperature

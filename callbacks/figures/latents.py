@@ -12,6 +12,7 @@ from callbacks.figures.generative import extract_posteriors, to_uint8_images
 from callbacks.plotting.examples import Examples, load_examples
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.style import FAINT, make_axes_grid, show_example, write_title
+from common.ranges import NonNegativeInt, PositiveInt
 
 
 def posterior_divergences(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -51,9 +52,9 @@ class Latents(FigureCallback):
 
     def __init__(
         self,
-        positions: tuple[int, ...] = (1, 2, 3, 6, 7, 9),
-        components: int = 8,
-        every_n_epochs: int = 0,
+        positions: tuple[NonNegativeInt, ...] = (1, 2, 3, 6, 7, 9),
+        components: PositiveInt = 8,
+        every_n_epochs: NonNegativeInt = 0,
     ):
         super().__init__(every_n_epochs)
         self.positions, self.components = positions, components

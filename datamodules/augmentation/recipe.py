@@ -4,6 +4,17 @@ from dataclasses import dataclass
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from common.ranges import (
+    HalfTurn,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    PositiveShare,
+    UnitInterval,
+    UpToHalf,
+)
+
 
 @dataclass
 class Recipe:
@@ -29,24 +40,24 @@ class Recipe:
             after the normalization (DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552).
     """
 
-    size: int = 0
-    copies: int = 1
-    crop: int = 0
-    pad: int = 0
-    scale: tuple[float, float] = (1.0, 1.0)
-    ratio: tuple[float, float] = (1.0, 1.0)
-    flip: float = 0.0
-    rotate: float = 0.0
-    jitter: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    gray: float = 0.0
-    blur: float = 0.0
-    sigma: tuple[float, float] = (0.1, 2.0)
-    solarize: float = 0.0
-    cutout: int = 0
+    size: NonNegativeInt = 0
+    copies: PositiveInt = 1
+    crop: NonNegativeInt = 0
+    pad: NonNegativeInt = 0
+    scale: tuple[PositiveShare, PositiveShare] = (1.0, 1.0)
+    ratio: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    flip: UnitInterval = 0.0
+    rotate: HalfTurn = 0.0
+    jitter: UnitInterval = 0.0
+    brightness: NonNegativeFloat = 0.0
+    contrast: NonNegativeFloat = 0.0
+    saturation: NonNegativeFloat = 0.0
+    hue: UpToHalf = 0.0
+    gray: UnitInterval = 0.0
+    blur: UnitInterval = 0.0
+    sigma: tuple[PositiveFloat, PositiveFloat] = (0.1, 2.0)
+    solarize: UnitInterval = 0.0
+    cutout: NonNegativeInt = 0
 
     @property
     def resized_crop(self) -> bool:

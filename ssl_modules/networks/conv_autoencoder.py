@@ -9,6 +9,8 @@ from itertools import pairwise
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
+from common.ranges import PositiveInt
+
 
 def halve_side(size: int, widths: Sequence[int]) -> int:
     """Compute the side of the maps of a `size` x `size` image after one halving for each width.
@@ -47,7 +49,12 @@ class ConvEncoder(nn.Module):
 
     pooled = False
 
-    def __init__(self, size: int = 64, in_channels: int = 3, widths: tuple[int, ...] = (12, 24, 48, 24)):
+    def __init__(
+        self,
+        size: PositiveInt = 64,
+        in_channels: PositiveInt = 3,
+        widths: tuple[PositiveInt, ...] = (12, 24, 48, 24),
+    ):
         super().__init__()
         self.size, self.side = size, halve_side(size, widths)
         self.channels = [in_channels, *widths]

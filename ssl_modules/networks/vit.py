@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
+from common.ranges import PositiveFloat, PositiveInt
 from ssl_modules.networks.patches import mask_patches, sine_positions, take_patches
 from ssl_modules.networks.transformer import Block, init_layers
 
@@ -31,13 +32,13 @@ class ViT(nn.Module):
 
     def __init__(
         self,
-        img_size: int = 32,
-        patch_size: int = 4,
-        width: int = 192,
-        depth: int = 6,
-        heads: int = 3,
-        mlp_ratio: float = 4.0,
-        in_channels: int = 3,
+        img_size: PositiveInt = 32,
+        patch_size: PositiveInt = 4,
+        width: PositiveInt = 192,
+        depth: PositiveInt = 6,
+        heads: PositiveInt = 3,
+        mlp_ratio: PositiveFloat = 4.0,
+        in_channels: PositiveInt = 3,
         pool: Literal["token", "mean"] = "token",
     ):
         super().__init__()
