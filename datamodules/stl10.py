@@ -71,7 +71,7 @@ class STL10(ImageDataModule):
         folds = [
             np.array(line.split(), np.int64) for line in path.read_text(encoding="utf-8-sig").splitlines()
         ]
-        if not 0 <= self.fold < len(folds):
+        if self.fold >= len(folds):
             raise MisconfigurationException(
                 f"fold: {self.fold} is none of {path}: give 0 ... {len(folds) - 1}"
             )

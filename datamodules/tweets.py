@@ -61,8 +61,6 @@ class Tweets(DataModule):
         **shared,
     ):
         super().__init__(views=["as read"], **shared)
-        if max_length < 1:
-            raise MisconfigurationException(f"max_length: {max_length}: a tweet has at least 1 character")
         self.folder = Path(data_dir) / name
         self.train_on, self.non_ascii, self.max_length = train_on, non_ascii, max_length
         self.val_size, self.test_size, self.split_seed = val_size, test_size, split_seed

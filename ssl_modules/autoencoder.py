@@ -51,8 +51,6 @@ class Autoencoder(SSLModule):
             )
         if loss == "bce" and output != "sigmoid":
             raise MisconfigurationException(f"Autoencoder: bce needs output sigmoid, not {output}")
-        if beta < 0:
-            raise MisconfigurationException(f"Autoencoder: beta {beta:g} is below 0: a weight is 0 or more")
         self.decoder = self.encoder.decoder()
         self.loss, self.beta = loss, beta
         self.nonlinearity, self.value_range = OUTPUTS[output]

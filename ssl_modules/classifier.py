@@ -65,10 +65,10 @@ class Classifier(SSLModule):
                 f"Classifier: encoder_lr is {self.encoder_lr:g} and a frozen encoder does not learn: "
                 "leave it out, or set frozen to false"
             )
-        if self.label_smoothing and (self.target != "class" or not 0 < self.label_smoothing < 1):
+        if self.label_smoothing and self.target != "class":
             raise MisconfigurationException(
                 f"Classifier: label_smoothing is {self.label_smoothing:g} with target {self.target}: "
-                "it is a share from 0 to below 1, for target class alone"
+                "it is for target class alone"
             )
 
     def train(self, mode: bool = True) -> "Classifier":

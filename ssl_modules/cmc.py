@@ -44,10 +44,6 @@ class CMC(SSLModule):
                 f"CMC needs an encoder of two networks and has a {type(self.encoder).__name__}: set "
                 "model.init_args.encoder to ssl_modules.networks.lab_pair.LabPair"
             )
-        if negatives is not None and negatives < 1:
-            raise MisconfigurationException(
-                f"CMC: negatives = {negatives}: set it to 1 or more, or to null for the rest of the batch"
-            )
         networks = self.encoder.luminance, self.encoder.chromaticity
         self.projectors = nn.ModuleList(mlp(network.dim, out_dim) for network in networks)
         self.temperature, self.negatives, self.momentum = temperature, negatives, momentum

@@ -62,11 +62,6 @@ class VAE(SSLModule):
                 "VAE: conditional needs data whose module says how many classes there are: set conditional to false, "
                 "or take other data"
             )
-        if min(beta, beta_warmup_epochs, free_bits) < 0 or sigma <= 0:
-            raise MisconfigurationException(
-                f"VAE: beta {beta:g}, beta_warmup_epochs {beta_warmup_epochs:g} and free_bits {free_bits:g} must be 0 "
-                f"or more, sigma {sigma:g} more"
-            )
         self.likelihood, self.sigma = likelihood, sigma
         self.beta, self.beta_warmup_epochs, self.free_bits = beta, beta_warmup_epochs, free_bits
         self.conditions = num_classes if conditional else 0

@@ -98,8 +98,8 @@ class ResNet(nn.Module):
             raise MisconfigurationException(
                 f"ResNet: {len(widths)} widths but {len(blocks)} numbers of blocks: give one of each a stage"
             )
-        if not blocks or min(blocks) < 1:
-            raise MisconfigurationException(f"ResNet: blocks {blocks} must be one or more numbers from 1 up")
+        if not blocks:
+            raise MisconfigurationException("ResNet: give widths and blocks of one stage or more")
         check_widths("ResNet", [*widths], norm)
         kernel, stride = {"cifar": (3, 1), "patch2": (2, 2), "imagenet": (7, 2)}[stem or preset_stem]
         layers = conv_norm(in_channels, widths[0], kernel, stride, norm)

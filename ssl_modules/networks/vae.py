@@ -128,10 +128,10 @@ class VAEConv(GaussianEncoder):
         latent: PositiveInt = 512,
         norm: Literal["batch", "group"] = "batch",
     ):
-        if stages < 1 or size < 2**stages or size % 2**stages:
+        if size % 2**stages:
             raise MisconfigurationException(
                 f"VAEConv: images with a side of {size} pixels cannot be halved {stages} times: take a size that is a "
-                f"multiple of 2 ** stages, and 1 stage or more"
+                f"multiple of 2 ** stages"
             )
         widths = [width * 2**stage for stage in range(stages)]
         side = size >> stages

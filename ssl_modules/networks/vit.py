@@ -42,12 +42,9 @@ class ViT(nn.Module):
         pool: Literal["token", "mean"] = "token",
     ):
         super().__init__()
-        if min(patch_size, img_size, width, depth, heads) < 1 or img_size % patch_size:
-            sizes = (
-                f"img_size {img_size}, patch_size {patch_size}, width {width}, depth {depth}, heads {heads}"
-            )
+        if img_size % patch_size:
             raise MisconfigurationException(
-                f"ViT: {sizes}: give numbers from 1 up, img_size a multiple of patch_size"
+                f"ViT: img_size {img_size} must be a multiple of patch_size ({patch_size})"
             )
         if width % heads or width % 4:
             raise MisconfigurationException(
