@@ -14,6 +14,8 @@ from lightning.pytorch import Callback, LightningDataModule
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
+from callbacks.figures.latents import Latents
+from callbacks.figures.reconstructions import Reconstructions
 from common import ranges
 from common.ranges import (
     HalfTurn,
@@ -30,6 +32,7 @@ from datamodules.augmentation.recipe import Recipe
 from launch.parser import Parser, list_inner_types
 from tests.conftest import command_line
 from tests.errors import read_only_error
+from tests.figure_runs import find_case, fit_case
 from tests.test_house import DIGITS, ROOT
 
 pytestmark = pytest.mark.usefixtures("untouched_process")
@@ -167,6 +170,11 @@ SILENT = {  # what trained, or failed late, before numbers had ranges: what the 
     "--model.temperature -0.1": ("temperature is -0.1", "model.temperature in the command line"),
     "--model.encoder.widths [64,0,8]": ("widths is 0", "model.encoder.widths.1"),
     "--data.batch_size -1": ("batch_size is -1",),
+    "--trainer.check_val_every_n_epoch 0": ("check_val_every_n_epoch is 0",),
+    "--trainer.accumulate_grad_batches 0": ("accumulate_grad_batches is 0",),
+    "--trainer.log_every_n_steps 0": ("log_every_n_steps is 0",),
+    "--trainer.gradient_clip_val -1": ("gradient_clip_val is -1", "a finite number from 0 up"),
+    "--trainer.limit_train_batches nan": ("limit_train_batches is nan",),
     "--data.val_size nan": ("val_size is nan", "a whole number from 0 up or a number from 0 to below 1"),
     "--data.views [{scale: [.nan, 1]}, {}]": ("scale is nan", "data.views.0.scale.0"),
     f"--trainer.callbacks+ {yaml.safe_dump([KNN_0], default_flow_style=True).strip()}": (
@@ -197,3 +205,10 @@ def test_help_names_the_ranges(capsys):
     assert command_line("fit", "--model.help", "ssl_modules.dino.DINO") == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "(type: PositiveInt, default: 4096)" in text and "tuple[PositiveFloat, PositiveFloat]" in text
+
+
+@pytest.mark.parametrize("figure", [Reconstructions, Latents])
+def test_positions_that_no_example_has_are_said_and_draw_nothing(figure, data_dir, tmp_path):
+    callback = figure(positions=(10**6,))
+    fit_case(find_case("VAE"), data_dir, tmp_path, callback)
+    assert callback.skip_reason == "validation has no example at the positions [1000000]"

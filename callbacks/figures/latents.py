@@ -13,6 +13,7 @@ from callbacks.plotting.examples import Examples, load_examples
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.style import FAINT, make_axes_grid, show_example, write_title
 from common.ranges import NonNegativeInt, PositiveInt
+from common.splits import SPLITS
 
 
 def posterior_divergences(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -68,7 +69,11 @@ class Latents(FigureCallback):
         if not trainer.is_global_zero:
             return
         count = len(trainer.datamodule.datasets[split])
-        images = load_examples(trainer, split, [i for i in self.positions if i < count])
+        positions = [i for i in self.positions if i < count]
+        if not positions:
+            self.skip_figure(f"{SPLITS[split]} has no example at the positions {list(self.positions)}")
+            return
+        images = load_examples(trainer, split, positions)
         with eval_mode(trainer, module):
             z = module.encoder.posterior(images.view)[0].float()
         self.draw_traversals(trainer, module, z[0], images.labels[:1], kl)

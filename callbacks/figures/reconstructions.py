@@ -67,6 +67,9 @@ class Reconstructions(FigureCallback):
         if not trainer.is_global_zero:
             return
         positions = [i for i in self.positions if i < len(data.datasets[split])]
+        if not positions:
+            self.skip_figure(f"{SPLITS[split]} has no example at the positions {list(self.positions)}")
+            return
         images = load_examples(trainer, split, positions)
         with eval_mode(trainer, module):
             rebuilt = module.reconstruct(images.view, images.labels)
