@@ -10,6 +10,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from common.batch import Batch, BatchKey
+from common.ranges import NonNegativeInt, PositiveInt, Seed
 from datamodules.loading.loader import BatchLoader, RowsDataset
 
 
@@ -27,7 +28,9 @@ class DataModule(LightningDataModule):
     class_names: list[str] | None = None
     raw_name: ClassVar[str] = "pixels"  # what `compute_raw_features` returns, as tables call it
 
-    def __init__(self, views: list[Any], batch_size: int = 256, seed: int = 0, num_workers: int = 0):
+    def __init__(
+        self, views: list[Any], batch_size: PositiveInt = 256, seed: Seed = 0, num_workers: NonNegativeInt = 0
+    ):
         super().__init__()
         self.views = views
         self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers

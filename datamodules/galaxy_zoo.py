@@ -12,6 +12,7 @@ import numpy as np
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from common.ranges import NonNegativeInt, PositiveInt, ShareBelowOne
 from datamodules.images import ImageDataModule
 from datamodules.storage.disk import missing_data_error, readable_disk_errors
 from datamodules.storage.galaxy_labels import SPLITS, Solutions, read_solutions
@@ -70,10 +71,10 @@ class GalaxyZoo(ImageDataModule):
         id_column: str = "GalaxyID",
         target: Target = "regression",
         target_columns: list[str] | None = None,
-        min_examples: int = 50,
-        crop: int = 256,
-        stored: int = 64,
-        test_size: float = 0.1,
+        min_examples: NonNegativeInt = 50,
+        crop: PositiveInt = 256,
+        stored: PositiveInt = 64,
+        test_size: NonNegativeInt | ShareBelowOne = 0.1,
         on_bad_image: OnBadImage = "error",
         **shared,
     ):

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from common.hints import nearest_hint
+from common.ranges import PositiveInt
 from datamodules.images import ImageDataModule
 from datamodules.storage.disk import exclusive_lock, missing_data_error, readable_disk_errors
 from datamodules.storage.image_files import OnBadImage, pack_images, read_manifest
@@ -43,7 +44,7 @@ class ImageFolder(ImageDataModule):
     channels = 3
     how_to_get: ClassVar[str] = "put a folder of JPGs or PNGs for each class there"
 
-    def __init__(self, name: str, size: int = 64, on_bad_image: OnBadImage = "error", **shared):
+    def __init__(self, name: str, size: PositiveInt = 64, on_bad_image: OnBadImage = "error", **shared):
         super().__init__(name=f"{name}_{size}", **shared)
         self.root, self.stored, self.on_bad_image = self.folder.with_name(Path(name).name), size, on_bad_image
 

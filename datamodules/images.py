@@ -13,6 +13,15 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from common.batch import Batch
+from common.ranges import (
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    PositiveShare,
+    Seed,
+    ShareBelowOne,
+)
 from datamodules.augmentation.augment import augment_images
 from datamodules.augmentation.geometry import crop_center
 from datamodules.augmentation.normalization import (
@@ -78,17 +87,17 @@ class ImageDataModule(DataModule):
         name: str,
         data_dir: str = "data",
         views: list[Recipe] | None = None,
-        size: int | None = None,
-        center_crop: int | None = None,
-        mean: list[float] | None = None,
-        std: list[float] | None = None,
+        size: PositiveInt | None = None,
+        center_crop: PositiveInt | None = None,
+        mean: list[FiniteFloat] | None = None,
+        std: list[PositiveFloat] | None = None,
         train_on: Literal["labeled", "unlabeled"] = "labeled",
-        unlabeled: int | None = None,
-        val_size: int | float = 0.1,
-        test_size: int | float = 0,
-        fraction: float = 1.0,
-        labels_per_class: int | None = None,
-        split_seed: int = 0,
+        unlabeled: PositiveInt | None = None,
+        val_size: NonNegativeInt | ShareBelowOne = 0.1,
+        test_size: NonNegativeInt | ShareBelowOne = 0,
+        fraction: PositiveShare = 1.0,
+        labels_per_class: PositiveInt | None = None,
+        split_seed: Seed = 0,
         groups: Groups | None = None,
         color: Literal["exact", "fast"] = "exact",
         compile: bool = False,

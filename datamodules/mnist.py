@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from common.ranges import PositiveInt
 from datamodules.images import ImageDataModule
 from datamodules.storage.download import download_splits
 from datamodules.storage.splits import ArraySplit
@@ -25,7 +26,7 @@ class MNIST(ImageDataModule):
     default_mean, default_std = (0.1307,), (0.3081,)
     class_names: ClassVar[list[str]] = list("0123456789")
 
-    def __init__(self, size: int | None = 32, **shared):
+    def __init__(self, size: PositiveInt | None = 32, **shared):
         super().__init__(name="mnist", size=size, **shared)
 
     def prepare_data(self) -> None:

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from common.ranges import NonNegativeInt
 from datamodules.images import ImageDataModule
 from datamodules.storage.download import download_splits
 from datamodules.storage.splits import ArraySplit
@@ -34,7 +35,10 @@ class STL10(ImageDataModule):
     ]
 
     def __init__(
-        self, fold: int | None = None, train_on: Literal["labeled", "unlabeled"] = "unlabeled", **shared
+        self,
+        fold: NonNegativeInt | None = None,
+        train_on: Literal["labeled", "unlabeled"] = "unlabeled",
+        **shared,
     ):
         super().__init__(name="stl10", train_on=train_on, **shared)
         self.fold = fold
@@ -67,7 +71,7 @@ class STL10(ImageDataModule):
         folds = [
             np.array(line.split(), np.int64) for line in path.read_text(encoding="utf-8-sig").splitlines()
         ]
-        if not 0 <= self.fold < len(folds):
+        if self.fold >= len(folds):
             raise MisconfigurationException(
                 f"fold: {self.fold} is none of {path}: give 0 ... {len(folds) - 1}"
             )

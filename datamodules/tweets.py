@@ -10,6 +10,7 @@ from torch import Tensor
 
 from common.batch import Batch
 from common.files import readable_os_errors
+from common.ranges import NonNegativeInt, PositiveInt, Seed, ShareBelowOne
 from datamodules.base import DataModule
 from datamodules.storage.noise import random_labels, random_texts
 from datamodules.storage.splits import TEST_SEED, hold_out_split
@@ -53,15 +54,13 @@ class Tweets(DataModule):
         data_dir: str = "data",
         train_on: Literal["labeled", "unlabeled"] = "labeled",
         non_ascii: Literal["transliterate", "drop"] = "transliterate",
-        max_length: int = 280,
-        val_size: float = 0.1,
-        test_size: float = 0,
-        split_seed: int = 0,
+        max_length: PositiveInt = 280,
+        val_size: NonNegativeInt | ShareBelowOne = 0.1,
+        test_size: NonNegativeInt | ShareBelowOne = 0,
+        split_seed: Seed = 0,
         **shared,
     ):
         super().__init__(views=["as read"], **shared)
-        if max_length < 1:
-            raise MisconfigurationException(f"max_length: {max_length}: a tweet has at least 1 character")
         self.folder = Path(data_dir) / name
         self.train_on, self.non_ascii, self.max_length = train_on, non_ascii, max_length
         self.val_size, self.test_size, self.split_seed = val_size, test_size, split_seed

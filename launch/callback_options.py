@@ -5,8 +5,6 @@ from typing import Any
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-# numbers that may be 0; every other number of a callback is how many, how long or how strong
-MAY_BE_ZERO = ("every_n_epochs", "mistakes", "same", "seed")
 PACKAGES = {"tsne": ("openTSNE", "opentsne"), "umap": ("umap", "umap-learn")}  # module, and what pip calls it
 
 
@@ -26,10 +24,6 @@ def check_callback_options(callbacks: list[Any]) -> None:
 
 def find_problem(option: str, value: Any) -> str | None:
     """What to do about a value of an option, if anything."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if option in MAY_BE_ZERO:
-            return None if value >= 0 else "give a number from 0 up"
-        return None if value > 0 else "give a number above 0"
     if isinstance(value, list | tuple) and not value:
         return "give at least one, or leave it out"
     if option in ("how", "plane") and value in PACKAGES:

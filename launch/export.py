@@ -21,7 +21,7 @@ from launch.folders import atomic_output
 from launch.onnx_file import write_onnx
 from launch.parser import Help, Parser, explain_parse_error, join_lines
 from reports.run import NoRunError, Run, get_nested, load_run
-from ssl_modules.weights import state_dict_mismatch
+from ssl_modules.weights import check_finite_weights, state_dict_mismatch
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,6 +50,7 @@ def export_encoder(
     encoder = build_class(spec, nn.Module).eval()
     load_weights(encoder, checkpoint, ckpt_path)
     shape = {"input": describe_inputs(plan, checkpoint, run)}
+    check_finite_features(encoder, shape["input"], ckpt_path)
     with atomic_output(output / "encoder.safetensors") as path:
         save_file({name: value.contiguous() for name, value in encoder.state_dict().items()}, path)
     with atomic_output(output / "card.json") as path:
@@ -140,7 +141,18 @@ def load_weights(encoder: nn.Module, checkpoint: dict, path: Path) -> None:
         raise MisconfigurationException(
             f"{path}: its encoder is not the config's: {mismatch}. Give the config.yaml of its run by --config"
         )
+    check_finite_weights(encoder, weights, str(path))
     encoder.load_state_dict(weights)
+
+
+@torch.no_grad()
+def check_finite_features(encoder: nn.Module, reads: dict, path: Path) -> None:
+    """Raise where features of noise are NaN or infinite; nothing is asked where the size of images is not known."""
+    if None not in reads["shape"] and not encoder(make_example_views(reads)).isfinite().all():
+        raise MisconfigurationException(
+            f"{path}: its encoder's weights are finite and its features of noise are not: its training diverged, give "
+            "an earlier checkpoint"
+        )
 
 
 def describe_inputs(plan: dict, checkpoint: dict, run: Run | None) -> dict:
@@ -176,11 +188,13 @@ def trace_origin(plan: dict, checkpoint: dict, run: Run | None) -> dict:
 
 
 def make_example_views(reads: dict) -> Tensor:
-    """Two views of the shape on the card."""
+    """Two views of the shape on the card: noise in [0, 1], normalized, or texts of nine letters."""
     if reads["dtype"] == "int64":
         return torch.full((2, 9), ord("a"))
     if None in reads["shape"]:
         raise MisconfigurationException(
             "--onnx true: nothing says how large the images are: give by --config a config with data.init_args.size"
         )
-    return torch.zeros(2, *reads["shape"][1:])
+    pixels = torch.rand(2, *reads["shape"][1:], generator=torch.Generator().manual_seed(0))
+    mean, std = (torch.tensor(reads[name])[:, None, None] for name in ("mean", "std"))
+    return (pixels - mean) / std

@@ -40,10 +40,11 @@ class FeatureShards(Callback):
     Args:
         folder: what is in it counts, if it is of the same `about`.
         about: what the features are of.
+        names: of the examples' files, by index, if they have any.
     """
 
-    def __init__(self, folder: Path, about: dict[str, Any]):
-        self.folder, self.about = folder, about
+    def __init__(self, folder: Path, about: dict[str, Any], names: list[str] | None):
+        self.folder, self.about, self.names = folder, about, names
         self.note = folder / "about.json"
         if self.note.is_file():
             check_same(folder, about, json.loads(self.note.read_text(encoding="utf-8")))
@@ -57,20 +58,34 @@ class FeatureShards(Callback):
 
     def on_predict_batch_end(self, trainer, module, outputs: Tensor, batch, batch_idx, dataloader_idx=0):
         _, labels, index, _ = batch
+        self.check_finite(outputs, index, trainer.precision)
         self.rows.append(tuple(column.cpu().numpy() for column in (outputs, labels, index)))
         if perf_counter() - self.saved >= EVERY:
             self.write_shard()
 
+    def check_finite(self, features: Tensor, index: Tensor, precision: str) -> None:
+        """Raise where features (B, D) are NaN or infinite, naming the first example; no part is kept then."""
+        bad = index[~features.isfinite().all(1)].tolist()
+        if bad:
+            self.rows = []
+            shutil.rmtree(self.folder, ignore_errors=True)
+            name = f" ({self.names[bad[0]]})" if self.names else ""
+            raise MisconfigurationException(
+                f"predict: the features of row {bad[0]}{name} are not finite in precision {precision}: give "
+                "--trainer.precision 32-true, or an earlier checkpoint where it is that"
+            )
+
     def write_shard(self) -> None:
-        """Write what has come since the last time to a file."""
+        """Write what has come since the last time to a file, if anything has."""
+        if not self.rows:
+            return
         if not self.note.is_file():
             with atomic_output(self.note) as path:
                 path.write_text(json.dumps(self.about), encoding="utf-8")
-        if self.rows:
-            end = self.done + len(self.rows)
-            with atomic_output(self.folder / f"{self.done:09}-{end:09}.npz") as path:
-                np.savez(path, **concatenate_rows(self.rows))
-            self.done, self.rows, self.saved = end, [], perf_counter()
+        end = self.done + len(self.rows)
+        with atomic_output(self.folder / f"{self.done:09}-{end:09}.npz") as path:
+            np.savez(path, **concatenate_rows(self.rows))
+        self.done, self.rows, self.saved = end, [], perf_counter()
 
     def on_predict_end(self, trainer, module) -> None:
         self.write_shard()
@@ -78,21 +93,21 @@ class FeatureShards(Callback):
     def on_exception(self, trainer, module, exception: BaseException) -> None:
         self.write_shard()
 
-    def join_shards(self, target: Path, names: list[str] | None) -> None:
+    def join_shards(self, target: Path) -> None:
         """Join all parts in one file and remove the folder."""
         parts = [np.load(path) for path in self.list_shards()]
         columns = concatenate_rows([(part["features"], part["labels"], part["index"]) for part in parts])
         order = columns["index"].argsort()
         columns = {name: column[order] for name, column in columns.items()}
-        if names:
-            columns["names"] = np.array(names)[columns["index"]]
+        if self.names:
+            columns["names"] = np.array(self.names)[columns["index"]]
         with atomic_output(target) as path:
             np.savez(path, **columns, about=json.dumps(self.about))
         shutil.rmtree(self.folder)
         rows, dim = columns["features"].shape
         rank_zero_info(f"{target}: {rows} examples, {dim} features")
         if missing := sorted(set(range(self.about["examples"])) - set(columns["index"].tolist())):
-            first = f"the first is {names[missing[0]]}"
+            first = f"the first is {self.names[missing[0]]}"
             rank_zero_info(f"{len(missing)} images cannot be decoded and are left out, {first}")
 
 

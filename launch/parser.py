@@ -21,6 +21,8 @@ from launch.allowed_classes import FLAG, LIBRARIES
 UNKNOWN = re.compile(r"Option '([^']+)' is not accepted|not accept option '([^']+)'|arguments: --([\w.+]+)")
 BAD_CLASS = re.compile(r"class_path '([^']+)':\s+(.*)")
 DENIED = re.compile(r"Importing '([^']+)' is not allowed")
+OPTION = re.compile(r'Parser key "([^"]+)"')
+OUT_OF_RANGE = re.compile(r"Not of type \w+: give (.+), not (.+)")
 NO_NAME = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
 
 # every YAML that a parser reads may name classes and options as they were once called
@@ -42,6 +44,8 @@ class Parser(LightningArgumentParser):
 
 def explain_parse_error(message: str, args: list[str], parser: LightningArgumentParser) -> str:
     """jsonargparse's message in one line that says what to put right."""
+    if ranges := OUT_OF_RANGE.findall(message):
+        return explain_out_of_range(OPTION.findall(message)[-1], ranges, args)
     if match := UNKNOWN.search(message):
         bad = next(filter(None, match.groups()))
         settings = list(read_settings(args))
@@ -78,6 +82,20 @@ def explain_parse_error(message: str, args: list[str], parser: LightningArgument
     return join_lines(message)
 
 
+def explain_out_of_range(option: str, ranges: list[tuple[str, str]], args: list[str]) -> str:
+    """Say which option is out of range, where it was set, and what it may be.
+
+    Args:
+        option: its name, without those of the classes it is in.
+        ranges: what it may be in words, each with the value that is not so.
+    """
+    value = ranges[-1][1]
+    places = [(key, source, leaf) for key, source, leaf in read_settings(args) if option in key.split(".")]
+    places = [place for place in places if str(place[2]) == value] or places
+    place = " ({} in {})".format(*places[-1][:2]) if places else ""
+    return f"{option} is {value}: give {' or '.join(words for words, _ in ranges)}{place}"
+
+
 def join_lines(message: str) -> str:
     return re.sub(r"\s*\n\s*", " ", message).strip()
 
@@ -88,12 +106,22 @@ def read_settings(args: list[str]) -> Iterator[tuple[str, str, Any]]:
         if arg.startswith("--"):
             key, _, value = arg[2:].partition("=")
             value = value or (args[i + 1] if i + 1 < len(args) else "")
-            yield key, "the command line", value
+            yield from (
+                (inner, "the command line", leaf) for inner, leaf in flatten_tree(read_yaml(value), key)
+            )
             if key == "config" and Path(value).is_file():
                 yield from (
                     (inner, value, leaf)
                     for inner, leaf in flatten_tree(yaml.safe_load(Path(value).read_text()))
                 )
+
+
+def read_yaml(text: str) -> Any:
+    """What a value of the command line is as YAML; the text itself where it is none."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def flatten_tree(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -62,7 +62,7 @@ def write_features(
         check_same(target, about, read_metadata(target))
         rank_zero_info(f"{target} is complete and left as it is")
         return
-    parts = FeatureShards(target.with_suffix(".parts"), about)
+    parts = FeatureShards(target.with_suffix(".parts"), about, names)
     if parts.done:
         rank_zero_info(f"{parts.folder}: going on after {parts.done} of {len(loader)} batches")
     if parts.done < len(loader):
@@ -73,7 +73,7 @@ def write_features(
             warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")
             pl.Trainer.predict(trainer, model, datamodule=data, return_predictions=False, **weights)
     if parts.done == len(loader):
-        parts.join_shards(target, names)
+        parts.join_shards(target)
     else:  # limit_predict_batches
         rank_zero_info(f"{parts.folder} has {parts.done} of {len(loader)} batches: the same command goes on")
 

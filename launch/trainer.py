@@ -9,6 +9,7 @@ from lightning.pytorch.trainer.connectors.accelerator_connector import _PRECISIO
 
 from callbacks.checkpointing.checkpoints import list_kept_checkpoints
 from common.checkpoint import read_checkpoint
+from common.ranges import NonNegativeFloat, NonNegativeInt, PositiveInt, UnitInterval
 from launch.judged_encoder import JudgedEncoder
 from launch.predict import write_features
 from launch.promises.inspection import inspect_module
@@ -20,16 +21,22 @@ class Trainer(pl.Trainer):
     Args:
         limit_train_batches, limit_val_batches, limit_test_batches, limit_predict_batches: a whole number of batches, or
             a share. (Lightning's own annotation makes jsonargparse read 1 as 1.0, which is all of them.)
+        check_val_every_n_epoch, accumulate_grad_batches, log_every_n_steps: Lightning's, which would divide by 0.
+        gradient_clip_val: Lightning's, which would not clip by a number below 0 and not say so.
     """
 
     def __init__(
         self,
         *args: Any,
         precision: _PRECISION_INPUT | Literal["auto"] | None = "auto",
-        limit_train_batches: int | float | None = None,
-        limit_val_batches: int | float | None = None,
-        limit_test_batches: int | float | None = None,
-        limit_predict_batches: int | float | None = None,
+        limit_train_batches: NonNegativeInt | UnitInterval | None = None,
+        limit_val_batches: NonNegativeInt | UnitInterval | None = None,
+        limit_test_batches: NonNegativeInt | UnitInterval | None = None,
+        limit_predict_batches: NonNegativeInt | UnitInterval | None = None,
+        check_val_every_n_epoch: PositiveInt | None = 1,
+        accumulate_grad_batches: PositiveInt = 1,
+        log_every_n_steps: PositiveInt | None = None,
+        gradient_clip_val: NonNegativeFloat | None = None,
         **kwargs: Any,
     ):
         super().__init__(
@@ -39,6 +46,10 @@ class Trainer(pl.Trainer):
             limit_val_batches=limit_val_batches,
             limit_test_batches=limit_test_batches,
             limit_predict_batches=limit_predict_batches,
+            check_val_every_n_epoch=check_val_every_n_epoch,
+            accumulate_grad_batches=accumulate_grad_batches,
+            log_every_n_steps=log_every_n_steps,
+            gradient_clip_val=gradient_clip_val,
             **kwargs,
         )
 

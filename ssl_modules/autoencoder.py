@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from common.batch import Batch
+from common.ranges import NonNegativeFloat
 from ssl_modules.base import SSLModule
 from ssl_modules.rotation import rotate_four_ways
 
@@ -39,7 +40,7 @@ class Autoencoder(SSLModule):
         self,
         loss: Literal["mse", "bce"] = "mse",
         output: Literal["sigmoid", "tanh", "linear"] = "sigmoid",
-        beta: float = 0.0,
+        beta: NonNegativeFloat = 0.0,
         **shared,
     ):
         super().__init__(**shared)
@@ -50,8 +51,6 @@ class Autoencoder(SSLModule):
             )
         if loss == "bce" and output != "sigmoid":
             raise MisconfigurationException(f"Autoencoder: bce needs output sigmoid, not {output}")
-        if beta < 0:
-            raise MisconfigurationException(f"Autoencoder: beta {beta:g} is below 0: a weight is 0 or more")
         self.decoder = self.encoder.decoder()
         self.loss, self.beta = loss, beta
         self.nonlinearity, self.value_range = OUTPUTS[output]

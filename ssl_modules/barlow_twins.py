@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from common.batch import Batch
+from common.ranges import NonNegativeFloat, PositiveInt
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.barlow import barlow_twins
 from ssl_modules.networks.mlp import mlp
@@ -26,9 +27,9 @@ class BarlowTwins(SSLModule):
 
     def __init__(
         self,
-        hidden_dim: int = 1024,
-        out_dim: int = 1024,
-        off_diagonal_weight: float = 0.005,
+        hidden_dim: PositiveInt = 1024,
+        out_dim: PositiveInt = 1024,
+        off_diagonal_weight: NonNegativeFloat = 0.005,
         center: bool = True,
         **shared,
     ):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from common.batch import Batch
 from common.checkpoint import upgrade_checkpoint
+from common.ranges import NonNegativeFloat, PositiveInt, PositiveShare
 from ssl_modules.compiled import compile_networks, compile_requested
 from ssl_modules.micro_batch import encode_in_parts
 from ssl_modules.networks.conv import speed_up_convolutions
@@ -50,14 +51,14 @@ class SSLModule(LightningModule):
         self,
         encoder: nn.Module,
         optimizer: OptimizerCallable,  # no default: its settings would leak into another class named in a config
-        warmup_epochs: float = 0.0,
+        warmup_epochs: NonNegativeFloat = 0.0,
         schedule: Literal["cosine", "constant", "step"] = "cosine",
         channels_last: bool = True,
         ckpt: str | None = None,
         compile: bool = False,
-        layer_decay: float = 1.0,
-        weight_decay_end: float | None = None,
-        micro_batch: int | None = None,
+        layer_decay: PositiveShare = 1.0,
+        weight_decay_end: NonNegativeFloat | None = None,
+        micro_batch: PositiveInt | None = None,
     ):
         super().__init__()
         self.encoder, self.optimizer = encoder, optimizer

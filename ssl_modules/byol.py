@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from common.batch import Batch
+from common.ranges import PositiveInt, UnitInterval
 from ssl_modules.base import SSLModule
 from ssl_modules.ema import copy_network, copy_weights, update_average
 from ssl_modules.losses.byol import prediction_losses
@@ -25,7 +26,13 @@ class BYOL(SSLModule):
         momentum: share of its weights that the teacher keeps at a step; rises to 1 as half a cosine.
     """
 
-    def __init__(self, hidden_dim: int = 4096, out_dim: int = 256, momentum: float = 0.996, **shared):
+    def __init__(
+        self,
+        hidden_dim: PositiveInt = 4096,
+        out_dim: PositiveInt = 256,
+        momentum: UnitInterval = 0.996,
+        **shared,
+    ):
         super().__init__(**shared)
         self.projector = mlp(self.encoder.dim, hidden_dim, out_dim)
         self.predictor = mlp(out_dim, hidden_dim, out_dim)

@@ -7,6 +7,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from common.batch import Batch
+from common.ranges import PositiveFloat, PositiveInt, ShareBelowOne
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.supervised import label_losses
 from ssl_modules.optim import parameter_groups
@@ -37,10 +38,10 @@ class Classifier(SSLModule):
     def __init__(
         self,
         frozen: bool = False,
-        encoder_lr: float | None = None,
+        encoder_lr: PositiveFloat | None = None,
         target: Literal["class", "regression", "fractions"] = "class",
-        label_smoothing: float = 0.0,
-        num_outputs: int | None = None,
+        label_smoothing: ShareBelowOne = 0.0,
+        num_outputs: PositiveInt | None = None,
         **shared,
     ):
         super().__init__(**shared)
@@ -64,10 +65,10 @@ class Classifier(SSLModule):
                 f"Classifier: encoder_lr is {self.encoder_lr:g} and a frozen encoder does not learn: "
                 "leave it out, or set frozen to false"
             )
-        if self.label_smoothing and (self.target != "class" or not 0 < self.label_smoothing < 1):
+        if self.label_smoothing and self.target != "class":
             raise MisconfigurationException(
                 f"Classifier: label_smoothing is {self.label_smoothing:g} with target {self.target}: "
-                "it is a share from 0 to below 1, for target class alone"
+                "it is for target class alone"
             )
 
     def train(self, mode: bool = True) -> "Classifier":

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from common.batch import Batch
+from common.ranges import PositiveFloat, PositiveInt, ShareBelowOne
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.multiview import bank_contrast, cross_modal, update_bank
 from ssl_modules.networks.mlp import mlp
@@ -31,10 +32,10 @@ class CMC(SSLModule):
 
     def __init__(
         self,
-        out_dim: int = 128,
-        temperature: float = 0.07,
-        negatives: int | None = None,
-        momentum: float = 0.5,
+        out_dim: PositiveInt = 128,
+        temperature: PositiveFloat = 0.07,
+        negatives: PositiveInt | None = None,
+        momentum: ShareBelowOne = 0.5,
         **shared,
     ):
         super().__init__(**shared)
@@ -42,10 +43,6 @@ class CMC(SSLModule):
             raise MisconfigurationException(
                 f"CMC needs an encoder of two networks and has a {type(self.encoder).__name__}: set "
                 "model.init_args.encoder to ssl_modules.networks.lab_pair.LabPair"
-            )
-        if negatives is not None and negatives < 1:
-            raise MisconfigurationException(
-                f"CMC: negatives = {negatives}: set it to 1 or more, or to null for the rest of the batch"
             )
         networks = self.encoder.luminance, self.encoder.chromaticity
         self.projectors = nn.ModuleList(mlp(network.dim, out_dim) for network in networks)

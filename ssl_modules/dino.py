@@ -6,6 +6,7 @@ Caron et al. 2021, https://arxiv.org/abs/2104.14294
 import torch
 
 from common.batch import Batch
+from common.ranges import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, UnitInterval
 from ssl_modules.base import SSLModule
 from ssl_modules.ema import copy_network, copy_weights, update_average
 from ssl_modules.losses.dino import Centering, self_distillation
@@ -29,15 +30,15 @@ class DINO(SSLModule):
 
     def __init__(
         self,
-        hidden_dim: int = 2048,
-        prototypes: int = 4096,
+        hidden_dim: PositiveInt = 2048,
+        prototypes: PositiveInt = 4096,
         head_norm: bool = False,
-        momentum: float = 0.996,
-        temperature: float = 0.1,
-        teacher_temperatures: tuple[float, float] = (0.04, 0.07),
-        temperature_epochs: float = 30,
-        center_momentum: float = 0.9,
-        frozen_epochs: int = 1,
+        momentum: UnitInterval = 0.996,
+        temperature: PositiveFloat = 0.1,
+        teacher_temperatures: tuple[PositiveFloat, PositiveFloat] = (0.04, 0.07),
+        temperature_epochs: NonNegativeFloat = 30,
+        center_momentum: UnitInterval = 0.9,
+        frozen_epochs: NonNegativeInt = 1,
         **shared,
     ):
         super().__init__(**shared)

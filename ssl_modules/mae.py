@@ -7,6 +7,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from common.batch import Batch, BatchKey
+from common.ranges import OpenUnitInterval, PositiveInt
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.mae import hidden_patch_losses, restore_patches, standardize_patches
 from ssl_modules.networks.patch_decoder import PatchDecoder
@@ -14,9 +15,8 @@ from ssl_modules.networks.patches import cut_patches, draw_kept_patches, fill_hi
 
 
 class MAE(SSLModule):
-    """A masked autoencoder: the encoder reads the patches that are left, a light decoder all places.
-
-    Training steps give no features, since the encoder has not seen the whole image.
+    """A masked autoencoder: the encoder reads the patches that are left, a light decoder all places. Training steps
+    give no features, since the encoder has not seen the whole image.
 
     Args:
         hidden: share of the patches that the encoder does not see.
@@ -26,10 +26,10 @@ class MAE(SSLModule):
 
     def __init__(
         self,
-        hidden: float = 0.75,
+        hidden: OpenUnitInterval = 0.75,
         standardize: bool = True,
-        decoder_width: int = 96,
-        decoder_depth: int = 2,
+        decoder_width: PositiveInt = 96,
+        decoder_depth: PositiveInt = 2,
         **shared,
     ):
         super().__init__(**shared)

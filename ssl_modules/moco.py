@@ -4,9 +4,9 @@ He et al. 2020, https://arxiv.org/abs/1911.05722; v2: Chen et al. 2020, https://
 """
 
 import torch
-from torch import nn
 
 from common.batch import Batch
+from common.ranges import PositiveFloat, PositiveInt, UnitInterval
 from ssl_modules.base import SSLModule
 from ssl_modules.ema import copy_network, copy_weights, update_average
 from ssl_modules.losses.moco import queue_contrast
@@ -31,13 +31,13 @@ class MoCo(SSLModule):
 
     def __init__(
         self,
-        hidden_dim: int = 2048,
-        out_dim: int = 128,
-        queue_size: int = 65536,
-        temperature: float = 0.2,
-        momentum: float = 0.999,
+        hidden_dim: PositiveInt = 2048,
+        out_dim: PositiveInt = 128,
+        queue_size: PositiveInt = 65536,
+        temperature: PositiveFloat = 0.2,
+        momentum: UnitInterval = 0.999,
         symmetric: bool = False,
-        norm_groups: int = 8,
+        norm_groups: PositiveInt = 8,
         **shared,
     ):
         super().__init__(**shared)
@@ -48,9 +48,9 @@ class MoCo(SSLModule):
         self.symmetric, self.norm_groups = symmetric, norm_groups
 
     @property
-    def student(self) -> nn.Sequential:
+    def student(self) -> torch.nn.Sequential:
         """What the teacher follows."""
-        return nn.Sequential(self.encoder, self.projector)
+        return torch.nn.Sequential(self.encoder, self.projector)
 
     def check_views(self, recipes: list) -> str | None:
         return None if len(recipes) == 2 else "exactly two views"

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from common.batch import Batch
+from common.ranges import PositiveFloat, PositiveInt, UnitInterval
 from ssl_modules.base import SSLModule
 from ssl_modules.ema import copy_network, copy_weights, update_average
 from ssl_modules.losses.contrastive import info_nce
@@ -20,18 +21,17 @@ class MoCoV3(SSLModule):
     Batch norm sees each view alone. Of a ViT, the paper keeps the projection of patches: its option `frozen_patches`.
 
     Args:
-        hidden_dim: width of the hidden layers of projector and predictor.
-        out_dim: width of the projections, where the loss lives.
+        hidden_dim, out_dim: widths of the hidden layers of projector and predictor, and of what they put out.
         temperature: of the softmax over the batch; lower attends to harder negatives. The loss is multiplied by it.
         momentum: share of its weights that the teacher keeps at a step; rises to 1 as half a cosine.
     """
 
     def __init__(
         self,
-        hidden_dim: int = 4096,
-        out_dim: int = 256,
-        temperature: float = 0.2,
-        momentum: float = 0.99,
+        hidden_dim: PositiveInt = 4096,
+        out_dim: PositiveInt = 256,
+        temperature: PositiveFloat = 0.2,
+        momentum: UnitInterval = 0.99,
         **shared,
     ):
         super().__init__(**shared)

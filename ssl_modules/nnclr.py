@@ -6,6 +6,7 @@ Dwibedi et al. 2021, https://arxiv.org/abs/2104.14548
 import torch
 
 from common.batch import Batch
+from common.ranges import PositiveFloat, PositiveInt
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.contrastive import info_nce
 from ssl_modules.losses.directions import normalize_vectors
@@ -28,11 +29,11 @@ class NNCLR(SSLModule):
 
     def __init__(
         self,
-        hidden_dim: int = 2048,
-        predictor_dim: int = 4096,
-        out_dim: int = 256,
-        queue_size: int = 98304,
-        temperature: float = 0.1,
+        hidden_dim: PositiveInt = 2048,
+        predictor_dim: PositiveInt = 4096,
+        out_dim: PositiveInt = 256,
+        queue_size: PositiveInt = 98304,
+        temperature: PositiveFloat = 0.1,
         **shared,
     ):
         super().__init__(**shared)

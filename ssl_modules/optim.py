@@ -23,10 +23,6 @@ def parameter_groups(
 
     Bao et al. 2021, https://arxiv.org/abs/2106.08254
     """
-    if not 0 < layer_decay <= 1:
-        raise MisconfigurationException(
-            f"model.init_args.layer_decay is {layer_decay:g}: give a factor from above 0 to 1, which is none"
-        )
     undecayed = find_undecayed(module)
     depths = {} if encoder is None or layer_decay == 1 else measure_depths(encoder)
     if depths and not any(p.requires_grad for p in depths):

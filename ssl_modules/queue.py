@@ -7,6 +7,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from common.batch import BatchKey
+from common.ranges import PositiveInt
 from ssl_modules.losses.directions import normalize_vectors
 
 
@@ -16,7 +17,7 @@ class Queue(nn.Module):
     All processes push the same rows, those of all of them, and so have the same queue.
     """
 
-    def __init__(self, size: int, dim: int):
+    def __init__(self, size: PositiveInt, dim: PositiveInt):
         super().__init__()
         generator = torch.Generator().manual_seed(0)
         self.register_buffer("rows", F.normalize(torch.randn(size, dim, generator=generator), dim=1))

@@ -55,15 +55,8 @@ def scheduled_value(
         return start
     if linear_epochs is None:
         return move_by_cosine(start, end, trainer.global_step / count_all_steps(trainer))
-    check_epochs("the epochs of a moving value", linear_epochs)
     steps = count_steps(trainer, linear_epochs)
     return end if trainer.global_step >= steps else start + (end - start) * trainer.global_step / steps
-
-
-def check_epochs(name: str, epochs: float) -> None:
-    """Raise where a length in epochs is below 0, or not a number."""
-    if not 0 <= epochs < math.inf:
-        raise MisconfigurationException(f"{name}: {epochs:g} is no number of epochs, give one from 0 up")
 
 
 def warmup_constant(step: int, warmup: int, total: float) -> float:
@@ -133,7 +126,6 @@ def make_schedule(
     """The schedule of a fit, a factor for each optimizer step; after warm-up it stays 1 for groups of `constant_rate`.
     Weight decay stays as it is where its end is None."""
     trainer.fit_loop.setup_data()  # else num_training_batches is unknown where max_epochs is -1
-    check_epochs("model.init_args.warmup_epochs", warmup_epochs)
     steps = {"warmup": round(count_steps(trainer, warmup_epochs)), "total": count_all_steps(trainer)}
     factors = [
         partial(SCHEDULES["constant" if group.get("constant_rate") else name], **steps)
@@ -141,10 +133,6 @@ def make_schedule(
     ]
     if weight_decay_end is None:
         return LambdaLR(optimizer, factors)
-    if not weight_decay_end >= 0:
-        raise MisconfigurationException(
-            f"model.init_args.weight_decay_end is {weight_decay_end:g}: give a number from 0 up, or null"
-        )
     if not any(group.get("weight_decay") for group in optimizer.param_groups):
         raise MisconfigurationException(
             f"model.init_args.weight_decay_end is {weight_decay_end:g} and the optimizer has no weight decay to start "

@@ -8,6 +8,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from common.batch import Batch
+from common.ranges import PositiveFloat, PositiveInt
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.contrastive import nt_xent
 from ssl_modules.networks.mlp import mlp
@@ -27,11 +28,11 @@ class SimCLR(SSLModule):
 
     def __init__(
         self,
-        hidden_dim: int = 512,
-        out_dim: int = 128,
-        temperature: float = 0.2,
+        hidden_dim: PositiveInt = 512,
+        out_dim: PositiveInt = 128,
+        temperature: PositiveFloat = 0.2,
         decoupled: bool = False,
-        sigma: float | None = None,
+        sigma: PositiveFloat | None = None,
         **shared,
     ):
         super().__init__(**shared)

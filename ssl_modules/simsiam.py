@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from common.batch import Batch
+from common.ranges import PositiveInt
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.byol import prediction_losses
 from ssl_modules.networks.mlp import mlp
@@ -28,9 +29,9 @@ class SimSiam(SSLModule):
 
     def __init__(
         self,
-        hidden_dim: int = 2048,
-        predictor_dim: int = 512,
-        layers: int = 3,
+        hidden_dim: PositiveInt = 2048,
+        predictor_dim: PositiveInt = 512,
+        layers: PositiveInt = 3,
         constant_predictor_rate: bool = True,
         **shared,
     ):

@@ -4,6 +4,7 @@ Khosla et al. 2020, https://arxiv.org/abs/2004.11362
 """
 
 from common.batch import Batch
+from common.ranges import PositiveFloat, PositiveInt
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.supcon import supervised_contrast
 from ssl_modules.networks.mlp import mlp
@@ -18,7 +19,13 @@ class SupCon(SSLModule):
         temperature: of the softmax over the batch; lower attends to harder negatives.
     """
 
-    def __init__(self, hidden_dim: int = 2048, out_dim: int = 128, temperature: float = 0.1, **shared):
+    def __init__(
+        self,
+        hidden_dim: PositiveInt = 2048,
+        out_dim: PositiveInt = 128,
+        temperature: PositiveFloat = 0.1,
+        **shared,
+    ):
         super().__init__(**shared)
         self.projector = mlp(self.encoder.dim, hidden_dim, out_dim, norm=False)
         self.temperature = temperature

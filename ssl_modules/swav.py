@@ -4,9 +4,9 @@ Caron et al. 2020, https://arxiv.org/abs/2006.09882
 """
 
 import torch
-from torch import Tensor, nn
 
 from common.batch import Batch, BatchKey
+from common.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.dino import self_distillation
 from ssl_modules.losses.directions import normalize_vectors
@@ -28,27 +28,27 @@ class SwAV(SSLModule):
 
     def __init__(
         self,
-        hidden_dim: int = 2048,
-        out_dim: int = 128,
-        prototypes: int = 3000,
-        temperature: float = 0.1,
-        epsilon: float = 0.05,
-        frozen_epochs: int = 1,
-        queue_size: int | None = None,
-        queue_epochs: int = 15,
+        hidden_dim: PositiveInt = 2048,
+        out_dim: PositiveInt = 128,
+        prototypes: PositiveInt = 3000,
+        temperature: PositiveFloat = 0.1,
+        epsilon: PositiveFloat = 0.05,
+        frozen_epochs: NonNegativeInt = 1,
+        queue_size: PositiveInt | None = None,
+        queue_epochs: NonNegativeInt = 15,
         **shared,
     ):
         super().__init__(**shared)
         self.projector = mlp(self.encoder.dim, hidden_dim, out_dim)
         self.prototypes = Prototypes(out_dim, prototypes)
-        self.queues = nn.ModuleList(Queue(queue_size, out_dim) for _ in range(2 if queue_size else 0))
+        self.queues = torch.nn.ModuleList(Queue(queue_size, out_dim) for _ in range(2 if queue_size else 0))
         self._ddp_params_and_buffers_to_ignore = ["queues.0.rows", "queues.1.rows"]  # the same everywhere
         self.temperature, self.epsilon = temperature, epsilon
         self.frozen_epochs, self.queue_epochs = frozen_epochs, queue_epochs
 
     def check_views(self, recipes: list) -> str | None:
         sizes = [recipe.size for recipe in recipes]
-        suited = len(sizes) > 1 and sizes[0] == sizes[1] and all(size < sizes[0] for size in sizes[2:])
+        suited = sizes[:2] == 2 * [max(sizes)] and sizes.count(max(sizes)) == 2
         return None if suited else "two views of the largest size, given first, and others that are smaller"
 
     def on_fit_start(self) -> None:
@@ -63,7 +63,7 @@ class SwAV(SSLModule):
         loss = self_distillation(self.prototypes(z), targets, self.temperature).mean()
         return self.outputs(loss, features[0], projections=z[:2])
 
-    def assign(self, crop: int, key: BatchKey) -> Tensor:
+    def assign(self, crop: int, key: BatchKey) -> torch.Tensor:
         """Distributions (B, K) over prototypes of a large crop, assigned with this process's share of the queue."""
         rows = self.latest[crop]  # (B, P)
         if self.queues and self.current_epoch >= self.queue_epochs:

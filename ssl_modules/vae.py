@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from common.batch import Batch
+from common.ranges import NonNegativeFloat, PositiveFloat, PositiveInt
 from ssl_modules.base import SSLModule
 from ssl_modules.gaussians import Gaussian, class_gaussians, reparameterize
 from ssl_modules.losses.elbo import bernoulli_nll, free_bits, gaussian_nll, kl_to_standard_normal
@@ -42,12 +43,12 @@ class VAE(SSLModule):
     def __init__(
         self,
         likelihood: Literal["bernoulli", "gaussian"] = "bernoulli",
-        sigma: float = 1.0,
-        beta: float = 1.0,
-        beta_warmup_epochs: float = 0.0,
-        free_bits: float = 0.0,
+        sigma: PositiveFloat = 1.0,
+        beta: NonNegativeFloat = 1.0,
+        beta_warmup_epochs: NonNegativeFloat = 0.0,
+        free_bits: NonNegativeFloat = 0.0,
         conditional: bool = False,
-        num_classes: int | None = None,
+        num_classes: PositiveInt | None = None,
         **shared,
     ):
         super().__init__(**shared)
@@ -60,11 +61,6 @@ class VAE(SSLModule):
             raise MisconfigurationException(
                 "VAE: conditional needs data whose module says how many classes there are: set conditional to false, "
                 "or take other data"
-            )
-        if min(beta, beta_warmup_epochs, free_bits) < 0 or sigma <= 0:
-            raise MisconfigurationException(
-                f"VAE: beta {beta:g}, beta_warmup_epochs {beta_warmup_epochs:g} and free_bits {free_bits:g} must be 0 "
-                f"or more, sigma {sigma:g} more"
             )
         self.likelihood, self.sigma = likelihood, sigma
         self.beta, self.beta_warmup_epochs, self.free_bits = beta, beta_warmup_epochs, free_bits

@@ -6,6 +6,7 @@ Bardes, Ponce & LeCun 2021, https://arxiv.org/abs/2105.04906
 import torch
 
 from common.batch import Batch
+from common.ranges import NonNegativeFloat, PositiveInt
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.vicreg import covariance_penalty, invariance, variance_shortage
 from ssl_modules.networks.mlp import mlp
@@ -24,11 +25,11 @@ class VICReg(SSLModule):
 
     def __init__(
         self,
-        hidden_dim: int = 2048,
-        out_dim: int = 2048,
-        invariance_weight: float = 25.0,
-        variance_weight: float = 25.0,
-        covariance_weight: float = 1.0,
+        hidden_dim: PositiveInt = 2048,
+        out_dim: PositiveInt = 2048,
+        invariance_weight: NonNegativeFloat = 25.0,
+        variance_weight: NonNegativeFloat = 25.0,
+        covariance_weight: NonNegativeFloat = 1.0,
         **shared,
     ):
         super().__init__(**shared)

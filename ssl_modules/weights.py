@@ -7,6 +7,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from common.checkpoint import encoder_weights, read_checkpoint
+from common.text import plural
 
 
 def state_dict_mismatch(expected: dict[str, Tensor], weights: dict[str, Tensor]) -> str:
@@ -23,13 +24,34 @@ def state_dict_mismatch(expected: dict[str, Tensor], weights: dict[str, Tensor])
     )
 
 
+def check_finite_weights(module: nn.Module, weights: dict[str, Tensor], source: str) -> None:
+    """Raise where weights are NaN or infinite which are not so in the module, naming up to three of them.
+
+    Args:
+        module: has not read the weights.
+        source: where they come from.
+    """
+    expected = module.state_dict()
+    bad = [
+        name
+        for name, weight in weights.items()
+        if not weight.isfinite().all() and expected[name].isfinite().all()
+    ]
+    if bad:
+        raise MisconfigurationException(
+            f"{source} has NaN or infinity in {plural(len(bad), 'weight')} ({', '.join(bad[:3])}): its training "
+            "diverged, give an earlier checkpoint"
+        )
+
+
 def check_weights(module: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Raises where a checkpoint's weights are not those of this module, naming the keys."""
+    """Raises where a checkpoint's weights are not those of this module or not finite, naming the keys."""
     if mismatch := state_dict_mismatch(module.state_dict(), weights):
         raise MisconfigurationException(
             f"the checkpoint does not fit this {type(module).__name__}: {mismatch}. "
             "Use the config.yaml of the run that it comes from"
         )
+    check_finite_weights(module, weights, "the checkpoint")
 
 
 def format_options(options: dict[str, Any]) -> str:
@@ -46,8 +68,8 @@ def load_encoder(encoder: nn.Module, path: str, data_state: dict[str, Any]) -> N
         data_state: `state_dict()` of this run's data module; the encoder must have been trained with the same.
 
     Raises:
-        MisconfigurationException: the file does not exist or is no checkpoint, its encoder has other weights, or it
-            was trained on data prepared in another way.
+        MisconfigurationException: the file does not exist or is no checkpoint, its encoder has other weights or
+            some that are not finite, or it was trained on data prepared in another way.
     """
     checkpoint = read_checkpoint(Path(path), "cpu", option="model.init_args.ckpt")
     weights = encoder_weights(checkpoint)
@@ -55,6 +77,7 @@ def load_encoder(encoder: nn.Module, path: str, data_state: dict[str, Any]) -> N
         raise MisconfigurationException(
             f"{path}: its encoder does not fit this one: {mismatch}. Use the encoder block of its run's config.yaml"
         )
+    check_finite_weights(encoder, weights, path)
     for state in checkpoint.values():  # the data module's is under its class name, which may be another one
         if isinstance(state, dict) and state.keys() == data_state.keys() and state != data_state:
             raise MisconfigurationException(

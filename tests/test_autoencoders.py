@@ -149,9 +149,7 @@ def test_pixel_shuffle_lays_four_channels_out_as_2x2_pixels():
     [
         ({"size": 60, "widths": (8, 8, 8)}, "multiple of 8"),
         ({"size": 4, "widths": (8, 8, 8)}, "multiple of 8"),
-        ({"size": 0, "widths": (8,)}, "multiple of 2"),
         ({"widths": ()}, "widths"),
-        ({"widths": (8, 0)}, "widths"),
     ],
     ids=str,
 )
@@ -371,9 +369,8 @@ def test_a_linear_output_takes_images_of_any_normalization(data_dir, tmp_path):
         ({"encoder": ResNet(widths=[8], blocks=[1])}, r"ResNet has no decoder\(\)"),
         ({"loss": "bce", "output": "tanh"}, "bce needs output sigmoid, not tanh"),
         ({"loss": "bce", "output": "linear"}, "bce needs output sigmoid, not linear"),
-        ({"beta": -1.0}, "beta -1 is below 0"),
     ],
-    ids=["no decoder", "bce tanh", "bce linear", "negative beta"],
+    ids=["no decoder", "bce tanh", "bce linear"],
 )
 def test_what_makes_no_autoencoder_is_refused_in_one_line(arguments, message):
     with refused_in_one_line(message):

@@ -26,7 +26,12 @@ pytestmark = pytest.mark.usefixtures("untouched_process")
             28,
             "VGG11: img_size 28 is no multiple",
         ),
-        ("supervised_cifar10", "model.init_args.label_smoothing", 2, "Classifier: label_smoothing is 2"),
+        (
+            "finetune_cifar10",
+            "model.init_args.frozen",
+            "true",
+            "Classifier: encoder_lr is 0.05",
+        ),
         ("simclr_digits", "model.init_args.encoder.init_args.blocks", "[1, 1]", "numbers of blocks"),
         (
             "simclr_digits",

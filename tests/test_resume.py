@@ -97,7 +97,7 @@ def test_patience_and_the_probes_rate_are_those_that_are_given(data_dir, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "options", [("--model.init_args.ckpt", "nowhere.ckpt"), ("--model.init_args.warmup_epochs", -3)]
+    "options", [("--model.init_args.ckpt", "nowhere.ckpt"), ("--model.init_args.optimizer.init_args.lr", -1)]
 )
 def test_a_start_that_failed_leaves_no_version(options, data_dir, tmp_path):
     config, runs = write_small_config(tmp_path, data_dir), tmp_path / "runs"
@@ -110,17 +110,20 @@ def test_a_start_that_failed_leaves_no_version(options, data_dir, tmp_path):
 @pytest.mark.parametrize(
     "callback, says",
     [
-        ("figures.feature_map.FeatureMap, init_args: {perplexity: 0}", "FeatureMap: perplexity is 0"),
-        ("figures.feature_map.FeatureMap, init_args: {points: -5}", "FeatureMap: points is -5"),
-        ("figures.clustering.Clustering, init_args: {clusters: -2}", "Clustering: clusters is -2"),
+        (
+            "figures.feature_map.FeatureMap, init_args: {perplexity: 0}",
+            "perplexity is 0: give a finite number from 1 up",
+        ),
+        ("figures.feature_map.FeatureMap, init_args: {points: -5}", "points is -5"),
+        ("figures.clustering.Clustering, init_args: {clusters: -2}", "clusters is -2"),
         ("figures.cam.CAM, init_args: {classes: []}", "CAM: classes is []: give at least one"),
         ("figures.cam.CAM, init_args: {classes: [zebra]}", "CAM: no class 'zebra'"),
         ("figures.filters.Filters, init_args: {layers: []}", "Filters: layers is []"),
-        ("evaluation.protocol.Protocol, init_args: {draws: 0}", "Protocol: draws is 0"),
-        ("evaluation.knn.KNN, init_args: {every_n_epochs: -1}", "KNN: every_n_epochs is -1"),
+        ("evaluation.protocol.Protocol, init_args: {draws: 0}", "draws is 0"),
+        ("evaluation.knn.KNN, init_args: {every_n_epochs: -1}", "every_n_epochs is -1"),
         (
             "checkpointing.checkpoints.Checkpoints, init_args: {every_n_steps: 0}",
-            "Checkpoints: every_n_steps is 0",
+            "every_n_steps is 0",
         ),
     ],
 )

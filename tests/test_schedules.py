@@ -66,15 +66,6 @@ def test_a_teachers_temperature_counts_the_same_steps(data_dir, tmp_path):
     assert [row["momentum"] for row in rows] == pytest.approx(momenta)
 
 
-@pytest.mark.parametrize("value", [-3, float("nan"), float("inf")])
-def test_a_length_that_is_none_is_refused(value, data_dir, tmp_path):
-    with refused_in_one_line("warmup_epochs: "):
-        fit(data_dir, tmp_path, warmup_epochs=value)
-    arguments = DINO.arguments | {"temperature_epochs": value}
-    with refused_in_one_line("no number of epochs"):
-        fit(data_dir, tmp_path, case=DINO._replace(arguments=arguments))
-
-
 @pytest.mark.parametrize("finder", [BatchSizeFinder(), LearningRateFinder()])
 def test_what_changes_a_run_after_its_schedule_is_made_is_refused(finder, data_dir, tmp_path):
     with refused_in_one_line("leave it out"):

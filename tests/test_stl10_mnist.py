@@ -172,10 +172,9 @@ def test_a_choice_of_unlabeled_images_is_always_the_same():
     assert abs(subsample_rows(100_000, 10_000).mean() - 50_000) < 1000
 
 
-@pytest.mark.parametrize("size", [0, -1, 41])
-def test_more_unlabeled_images_than_there_are_are_refused(two_streams, size):
-    text = setup_error(unlabeled_data(two_streams, unlabeled=size))
-    assert f"unlabeled: {size} of 40" in text and "null for all" in text
+def test_more_unlabeled_images_than_there_are_are_refused(two_streams):
+    text = setup_error(unlabeled_data(two_streams, unlabeled=41))
+    assert "unlabeled: 41 of 40" in text and "null for all" in text
 
 
 def test_a_fraction_of_mnist_is_balanced_and_always_the_same(tmp_path):
@@ -186,12 +185,6 @@ def test_a_fraction_of_mnist_is_balanced_and_always_the_same(tmp_path):
     assert len(data.datasets["test"]) == 32
     other = set_up_data(MNIST(data_dir=tmp_path, fraction=0.25, val_size=0.2, seed=5))
     assert np.array_equal(data.datasets["train"].rows, other.datasets["train"].rows)
-
-
-@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.5])
-def test_a_fraction_that_is_no_share_is_refused(tmp_path, fraction):
-    write_random(tmp_path / "mnist", classes=MNIST.class_names, size=28, channels=1)
-    assert f"fraction: {fraction}" in setup_error(MNIST(data_dir=tmp_path, fraction=fraction))
 
 
 # --- two streams

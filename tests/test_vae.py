@@ -208,10 +208,6 @@ def test_a_conditional_one_generates_the_class_asked_for():
     "options, named",
     [
         ({"conditional": True}, "conditional"),
-        ({"beta": -1.0}, "beta -1"),
-        ({"sigma": 0.0}, "sigma 0"),
-        ({"free_bits": -0.5}, "free_bits -0.5"),
-        ({"beta_warmup_epochs": -2.0}, "beta_warmup_epochs -2"),
         ({"encoder": ResNet(widths=[8], blocks=[1])}, "ResNet"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from callbacks.checkpointing.checkpoint_file import DirectCheckpointIO, link_or_rename
 from common.files import atomic_write
+from common.ranges import PositiveInt
 
 
 def list_kept_checkpoints(folder: Path) -> list[Path]:
@@ -36,7 +37,7 @@ class Checkpoints(Checkpoint):
         keep_every_n_epochs: also keep `epoch=N.ckpt`, after N epochs.
     """
 
-    def __init__(self, every_n_steps: int = 500, keep_every_n_epochs: int | None = None):
+    def __init__(self, every_n_steps: PositiveInt = 500, keep_every_n_epochs: PositiveInt | None = None):
         self.every_n_steps, self.keep_every_n_epochs = every_n_steps, keep_every_n_epochs
         self.best: float | None = None
         self.has_told = False

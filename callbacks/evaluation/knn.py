@@ -6,6 +6,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from callbacks.evaluation.features import Features, FeatureSet, NotFiniteError
 from callbacks.evaluation.schedule import is_last_validation
 from callbacks.measures.knn import score_by_neighbors
+from common.ranges import NonNegativeInt, PositiveFloat, PositiveInt
 
 
 def knn_accuracy(queries: FeatureSet, bank: FeatureSet, classes: int, k: int, temperature: float) -> float:
@@ -25,7 +26,9 @@ class KNN(Callback):
         every_n_epochs: 0 for the first and the last epoch only.
     """
 
-    def __init__(self, k: int = 20, temperature: float = 0.1, every_n_epochs: int = 5):
+    def __init__(
+        self, k: PositiveInt = 20, temperature: PositiveFloat = 0.1, every_n_epochs: NonNegativeInt = 5
+    ):
         self.k, self.temperature, self.every_n_epochs = k, temperature, every_n_epochs
 
     def is_due(self, trainer: Trainer) -> bool:

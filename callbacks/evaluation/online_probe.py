@@ -8,6 +8,7 @@ from torchmetrics.functional.classification import multiclass_accuracy
 
 from callbacks.evaluation.features import Features, NotFiniteError
 from callbacks.measures.linear_probe import LinearProbe
+from common.ranges import PositiveFloat
 
 
 class OnlineProbe(Callback):
@@ -24,7 +25,7 @@ class OnlineProbe(Callback):
         lr: learning rate of its own Adam.
     """
 
-    def __init__(self, lr: float = 1e-2):
+    def __init__(self, lr: PositiveFloat = 1e-2):
         self.lr = lr
         self.probe: nn.Module | None = None
         self.resume_state: dict | None = None

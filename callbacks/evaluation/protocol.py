@@ -14,6 +14,7 @@ from callbacks.measures.linear_probe import LinearProbe, fit_probe, score_with_f
 from callbacks.measures.scores import average_scores
 from common.class_counts import count_classes, is_uneven, majority_share
 from common.metrics import SCORES
+from common.ranges import PositiveFloat, PositiveInt
 
 
 class Bank(NamedTuple):
@@ -43,7 +44,13 @@ class Protocol(Callback):
         draws: random choices of those labels, averaged; the same for every encoder.
     """
 
-    def __init__(self, k: int = 20, temperature: float = 0.1, few: int = 5, draws: int = 10):
+    def __init__(
+        self,
+        k: PositiveInt = 20,
+        temperature: PositiveFloat = 0.1,
+        few: PositiveInt = 5,
+        draws: PositiveInt = 10,
+    ):
         self.k, self.temperature, self.few, self.draws = k, temperature, few, draws
         self.fresh: nn.Module | None = None  # of launch, where the encoder is built with weights: one without
         self.starting: StartingEncoders | None = None

@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from callbacks.evaluation.class_scores import NO_HEAD, LabeledScores, find_linear_head
 from callbacks.evaluation.features import Features, NotFiniteError
 from callbacks.evaluation.schedule import is_last_validation
+from common.ranges import NonNegativeInt
 
 
 class FigureCallback(Callback):
@@ -22,7 +23,7 @@ class FigureCallback(Callback):
 
     measures: tuple[str, ...] = ()  # names of what it logs, without the split
 
-    def __init__(self, every_n_epochs: int = 0):
+    def __init__(self, every_n_epochs: NonNegativeInt = 0):
         self.every_n_epochs = every_n_epochs
         self.has_fitted = self.has_drawn = False
         self.skip_reason: str | None = None

@@ -15,6 +15,7 @@ from callbacks.plotting.examples import load_examples, pick_evenly
 from callbacks.plotting.overlay import draw_activations
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.style import write_title
+from common.ranges import NonNegativeInt, PositiveInt
 from common.splits import SPLITS
 
 
@@ -39,11 +40,11 @@ class CAM(FigureCallback):
 
     def __init__(
         self,
-        classes: list[str | int] | None = None,
-        per_class: int = 2,
-        mistakes: int = 8,
-        same: int = 4,
-        every_n_epochs: int = 0,
+        classes: list[str | NonNegativeInt] | None = None,
+        per_class: PositiveInt = 2,
+        mistakes: NonNegativeInt = 8,
+        same: NonNegativeInt = 4,
+        every_n_epochs: NonNegativeInt = 0,
     ):
         super().__init__(every_n_epochs)
         self.classes, self.per_class, self.mistakes, self.same = classes, per_class, mistakes, same

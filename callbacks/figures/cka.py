@@ -16,6 +16,7 @@ from callbacks.figures.base import FigureCallback
 from callbacks.plotting.examples import load_examples
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.style import ACCENT, INK, write_title
+from common.ranges import NonNegativeInt, PositiveInt
 from common.similarity import linear_cka
 
 
@@ -72,7 +73,7 @@ class CKA(FigureCallback):
         every_n_epochs: 0 for the last epoch only.
     """
 
-    def __init__(self, images: int = 1000, every_n_epochs: int = 0):
+    def __init__(self, images: PositiveInt = 1000, every_n_epochs: NonNegativeInt = 0):
         super().__init__(every_n_epochs)
         self.images = images
 

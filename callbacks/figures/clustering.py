@@ -16,6 +16,7 @@ from callbacks.plotting.examples import load_examples, pick_evenly
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.scatter import NAMES, draw_legend, project_to_plane, scatter_classes
 from callbacks.plotting.style import INK, class_colors, place_axes, write_title
+from common.ranges import FloatFromOne, NonNegativeInt, PositiveInt
 from common.splits import SPLITS
 
 Layer = Literal["features", "maps"]
@@ -51,13 +52,13 @@ class Clustering(FigureCallback):
 
     def __init__(
         self,
-        points: int = 1000,
+        points: PositiveInt = 1000,
         layer: Layer = "features",
-        dims: int = 50,
+        dims: PositiveInt = 50,
         plane: Plane = "tsne",
-        clusters: int | None = None,
-        perplexity: float = 30.0,
-        every_n_epochs: int = 0,
+        clusters: PositiveInt | None = None,
+        perplexity: FloatFromOne = 30.0,
+        every_n_epochs: NonNegativeInt = 0,
     ):
         super().__init__(every_n_epochs)
         self.points, self.layer, self.dims = points, layer, dims

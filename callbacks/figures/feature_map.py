@@ -23,6 +23,7 @@ from callbacks.plotting.scatter import (
     scatter_points,
 )
 from callbacks.plotting.style import FAINT, class_colors, place_axes, write_title
+from common.ranges import FloatFromOne, NonNegativeInt, PositiveInt
 from common.splits import SPLITS
 
 NEAR = dict.fromkeys(["t-SNE", "UMAP"], "Near points have similar features; axes have no unit. ")
@@ -48,11 +49,11 @@ class FeatureMap(FigureCallback):
 
     def __init__(
         self,
-        points: int = 1200,
+        points: PositiveInt = 1200,
         how: How = "tsne",
-        perplexity: float = 30.0,
+        perplexity: FloatFromOne = 30.0,
         name: str | None = None,
-        every_n_epochs: int = 10,
+        every_n_epochs: NonNegativeInt = 10,
     ):
         super().__init__(every_n_epochs)
         self.points, self.how, self.perplexity, self.name = points, how, perplexity, name or how

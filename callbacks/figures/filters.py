@@ -10,6 +10,7 @@ from callbacks.plotting.examples import load_examples
 from callbacks.plotting.filter_grid import draw_filters, draw_matrix, write_filters
 from callbacks.plotting.save import figure_path, save_figure
 from common.hints import nearest_names
+from common.ranges import NonNegativeInt
 
 GATES = ("input gate", "forget gate", "cell", "output gate")  # the order of torch.nn.LSTM
 
@@ -30,7 +31,9 @@ class Filters(FigureCallback):
         every_n_epochs: 0 for the last epoch only.
     """
 
-    def __init__(self, layers: list[str | int] | None = None, each: bool = False, every_n_epochs: int = 10):
+    def __init__(
+        self, layers: list[str | int] | None = None, each: bool = False, every_n_epochs: NonNegativeInt = 10
+    ):
         super().__init__(every_n_epochs)
         self.layers, self.each = layers, each
 

@@ -25,6 +25,7 @@ from callbacks.plotting.style import (
     truncate_text,
     write_title,
 )
+from common.ranges import NonNegativeInt, PositiveInt
 from common.splits import SPLITS
 
 
@@ -45,7 +46,7 @@ class Hardest(FigureCallback):
         every_n_epochs: 0 for the last epoch only.
     """
 
-    def __init__(self, count: int = 12, training: bool = False, every_n_epochs: int = 0):
+    def __init__(self, count: PositiveInt = 12, training: bool = False, every_n_epochs: NonNegativeInt = 0):
         super().__init__(every_n_epochs)
         self.count, self.training = count, training
         self.loss_batches: list[tuple[Tensor, Tensor, Tensor]] = []  # losses, labels and index of a split

@@ -12,6 +12,8 @@ from callbacks.figures.generative import extract_posteriors, to_uint8_images
 from callbacks.plotting.examples import Examples, load_examples
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.style import FAINT, make_axes_grid, show_example, write_title
+from common.ranges import NonNegativeInt, PositiveInt
+from common.splits import SPLITS
 
 
 def posterior_divergences(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -51,9 +53,9 @@ class Latents(FigureCallback):
 
     def __init__(
         self,
-        positions: tuple[int, ...] = (1, 2, 3, 6, 7, 9),
-        components: int = 8,
-        every_n_epochs: int = 0,
+        positions: tuple[NonNegativeInt, ...] = (1, 2, 3, 6, 7, 9),
+        components: PositiveInt = 8,
+        every_n_epochs: NonNegativeInt = 0,
     ):
         super().__init__(every_n_epochs)
         self.positions, self.components = positions, components
@@ -67,7 +69,11 @@ class Latents(FigureCallback):
         if not trainer.is_global_zero:
             return
         count = len(trainer.datamodule.datasets[split])
-        images = load_examples(trainer, split, [i for i in self.positions if i < count])
+        positions = [i for i in self.positions if i < count]
+        if not positions:
+            self.skip_figure(f"{SPLITS[split]} has no example at the positions {list(self.positions)}")
+            return
+        images = load_examples(trainer, split, positions)
         with eval_mode(trainer, module):
             z = module.encoder.posterior(images.view)[0].float()
         self.draw_traversals(trainer, module, z[0], images.labels[:1], kl)

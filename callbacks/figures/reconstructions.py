@@ -11,6 +11,7 @@ from callbacks.figures.base import FigureCallback
 from callbacks.plotting.examples import load_examples
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.style import FAINT, make_axes_grid, show_example, write_title
+from common.ranges import NonNegativeInt
 from common.splits import SPLITS
 
 
@@ -42,7 +43,9 @@ class Reconstructions(FigureCallback):
 
     measures = ("reconstruction_mse",)
 
-    def __init__(self, positions: tuple[int, ...] = (1, 2, 3, 6, 7, 9), every_n_epochs: int = 0):
+    def __init__(
+        self, positions: tuple[NonNegativeInt, ...] = (1, 2, 3, 6, 7, 9), every_n_epochs: NonNegativeInt = 0
+    ):
         super().__init__(every_n_epochs)
         self.positions = positions
         self.trained_on: tuple[Tensor, Tensor, Tensor] | None = None  # views, targets, reconstructions
@@ -64,6 +67,9 @@ class Reconstructions(FigureCallback):
         if not trainer.is_global_zero:
             return
         positions = [i for i in self.positions if i < len(data.datasets[split])]
+        if not positions:
+            self.skip_figure(f"{SPLITS[split]} has no example at the positions {list(self.positions)}")
+            return
         images = load_examples(trainer, split, positions)
         with eval_mode(trainer, module):
             rebuilt = module.reconstruct(images.view, images.labels)

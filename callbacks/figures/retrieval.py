@@ -13,6 +13,7 @@ from callbacks.plotting.examples import load_examples, pick_evenly
 from callbacks.plotting.neighbors import draw_image_neighbors, draw_text_neighbors
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.style import write_title
+from common.ranges import NonNegativeInt, PositiveInt
 from common.splits import SPLITS
 
 
@@ -66,7 +67,13 @@ class Retrieval(FigureCallback):
 
     measures = ("precision_at_10",)  # with the usual k
 
-    def __init__(self, queries: int = 5, k: int = 10, measured: int = 2000, every_n_epochs: int = 0):
+    def __init__(
+        self,
+        queries: PositiveInt = 5,
+        k: PositiveInt = 10,
+        measured: PositiveInt = 2000,
+        every_n_epochs: NonNegativeInt = 0,
+    ):
         super().__init__(every_n_epochs)
         self.queries, self.k, self.measured = queries, k, measured
         self.floor: dict[str, Neighbors] = {}  # of a split; training does not change it

@@ -15,6 +15,7 @@ from callbacks.measures.frechet import frechet_distance, patch_statistics
 from callbacks.plotting.examples import load_examples
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.style import FAINT, INK, make_axes_grid, show_example, write_title
+from common.ranges import NonNegativeInt, PositiveInt, Seed
 
 MEASURE = "Fréchet distance of the means and standard deviations of 4 x 4 patches"
 
@@ -37,7 +38,13 @@ class Samples(FigureCallback):
 
     measures = ("sample_distance",)
 
-    def __init__(self, compared: int = 1000, classes: int = 10, seed: int = 0, every_n_epochs: int = 0):
+    def __init__(
+        self,
+        compared: PositiveInt = 1000,
+        classes: PositiveInt = 10,
+        seed: Seed = 0,
+        every_n_epochs: NonNegativeInt = 0,
+    ):
         super().__init__(every_n_epochs)
         self.compared, self.classes, self.seed = compared, classes, seed
 

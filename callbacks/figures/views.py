@@ -7,6 +7,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from matplotlib import pyplot as plt
 
 from callbacks.plotting.save import save_figure
+from common.ranges import PositiveInt
 
 
 class Views(Callback):
@@ -19,7 +20,7 @@ class Views(Callback):
         draws: augmented views of each, or as many as a training batch has, if those are more.
     """
 
-    def __init__(self, images: int = 8, draws: int = 6):
+    def __init__(self, images: PositiveInt = 8, draws: PositiveInt = 6):
         self.images, self.draws = images, draws
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:

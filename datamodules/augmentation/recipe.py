@@ -4,6 +4,17 @@ from dataclasses import dataclass
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from common.ranges import (
+    HalfTurn,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    PositiveShare,
+    UnitInterval,
+    UpToHalf,
+)
+
 
 @dataclass
 class Recipe:
@@ -29,24 +40,24 @@ class Recipe:
             after the normalization (DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552).
     """
 
-    size: int = 0
-    copies: int = 1
-    crop: int = 0
-    pad: int = 0
-    scale: tuple[float, float] = (1.0, 1.0)
-    ratio: tuple[float, float] = (1.0, 1.0)
-    flip: float = 0.0
-    rotate: float = 0.0
-    jitter: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    gray: float = 0.0
-    blur: float = 0.0
-    sigma: tuple[float, float] = (0.1, 2.0)
-    solarize: float = 0.0
-    cutout: int = 0
+    size: NonNegativeInt = 0
+    copies: PositiveInt = 1
+    crop: NonNegativeInt = 0
+    pad: NonNegativeInt = 0
+    scale: tuple[PositiveShare, PositiveShare] = (1.0, 1.0)
+    ratio: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    flip: UnitInterval = 0.0
+    rotate: HalfTurn = 0.0
+    jitter: UnitInterval = 0.0
+    brightness: NonNegativeFloat = 0.0
+    contrast: NonNegativeFloat = 0.0
+    saturation: NonNegativeFloat = 0.0
+    hue: UpToHalf = 0.0
+    gray: UnitInterval = 0.0
+    blur: UnitInterval = 0.0
+    sigma: tuple[PositiveFloat, PositiveFloat] = (0.1, 2.0)
+    solarize: UnitInterval = 0.0
+    cutout: NonNegativeInt = 0
 
     @property
     def resized_crop(self) -> bool:
@@ -59,8 +70,6 @@ class Recipe:
 
 def check_recipe(recipe: Recipe, height: int, width: int, channels: int) -> None:
     """Raise where the recipe is impossible, or asks for what such images do not have: color, or enough pixels."""
-    require_option(recipe.size >= 0, recipe, "size", "is a number of pixels: set it to 0 or more")
-    require_option(recipe.pad >= 0, recipe, "pad", "is a number of pixels: set it to 0 or more")
     require_option(
         recipe.crop or not recipe.pad,
         recipe,
@@ -68,7 +77,7 @@ def check_recipe(recipe: Recipe, height: int, width: int, channels: int) -> None
         "needs a crop: set crop to the side to keep, or pad to 0",
     )
     side = min(height, width) + 2 * recipe.pad
-    fits = 0 <= recipe.crop <= side
+    fits = recipe.crop <= side
     require_option(
         fits, recipe, "crop", f"does not fit images of {height} x {width}: set it between 0 and {side}"
     )
@@ -76,23 +85,9 @@ def check_recipe(recipe: Recipe, height: int, width: int, channels: int) -> None
     require_option(
         single_crop, recipe, "crop", "and a resized crop are two: leave out scale and ratio, or set crop to 0"
     )
-    for name in ("flip", "jitter", "gray", "blur", "solarize"):
-        require_option(
-            0 <= getattr(recipe, name) <= 1, recipe, name, "is a probability: set it between 0 and 1"
-        )
-    for name in ("brightness", "contrast", "saturation"):
-        require_option(getattr(recipe, name) >= 0, recipe, name, "is a strength: set it to 0 or more")
-    require_option(
-        0 <= recipe.hue <= 0.5, recipe, "hue", "is a share of the color wheel: set it between 0 and 0.5"
-    )
-    require_option(
-        0 <= recipe.rotate <= 180, recipe, "rotate", "is an angle in degrees: set it between 0 and 180"
-    )
-    require_option(recipe.cutout >= 0, recipe, "cutout", "is a number of pixels: set it to 0 or more")
     for name in ("scale", "ratio", "sigma"):
         low, high = getattr(recipe, name)
-        require_option(0 < low <= high, recipe, name, "is a range: write [low, high] with 0 < low <= high")
-    require_option(recipe.scale[1] <= 1, recipe, "scale", "is a share of the area: set it to 1 or less")
+        require_option(low <= high, recipe, name, "is a range: write [low, high] with low <= high")
     for name in ("saturation", "hue", "gray"):
         fits = channels == 3 or getattr(recipe, name) == 0
         require_option(fits, recipe, name, f"needs 3 channels and the images have {channels}: set it to 0")

@@ -32,7 +32,7 @@ def check_images(path: Path, images: np.ndarray, channels: int, center_crop: int
         raise MisconfigurationException(
             f"{path}: {image_channels} channels, the training images have {channels}"
         )
-    if center_crop is not None and not 0 < center_crop <= min(height, width):
+    if center_crop is not None and center_crop > min(height, width):
         raise MisconfigurationException(
             f"center_crop: {center_crop} of images of {height} x {width} ({path}): "
             f"set it between 1 and {min(height, width)}, or to null for whole images"

@@ -39,7 +39,7 @@ class ArraySplit(NamedTuple):
 
 def subsample_rows(count: int, size: int | None) -> np.ndarray:
     """Pick `size` of `count` rows, ascending, always the same and part of every larger sample; all if None."""
-    if size is not None and not 0 < size <= count:
+    if size is not None and size > count:
         raise MisconfigurationException(
             f"unlabeled: {size} of {count} unlabeled images: give a number up to {count}, or null for all"
         )
@@ -48,15 +48,13 @@ def subsample_rows(count: int, size: int | None) -> np.ndarray:
 
 def limit_labels(split: ArraySplit, fraction: float, labels_per_class: int | None, seed: int) -> ArraySplit:
     """Keep a fraction of each class of a split, or a number of rows of each class."""
-    if not 0 < fraction <= 1:
-        raise MisconfigurationException(f"fraction: {fraction} is no share of the images: give one in (0, 1]")
     classes = split.row_classes()
     if labels_per_class is not None:
         has_classes = split.labels is not None and split.labels.ndim == 1
         num_classes = len(np.unique(classes[classes >= 0]))
-        if not has_classes or not num_classes or labels_per_class < 1 or fraction < 1:
+        if not has_classes or not num_classes or fraction < 1:
             raise MisconfigurationException(
-                f"labels_per_class: {labels_per_class} needs training images with classes, a number from 1, "
+                f"labels_per_class: {labels_per_class} needs training images with classes, "
                 "and no fraction beside it"
             )
         return split.select_rows(

@@ -21,7 +21,7 @@ def stratified_split(
         stay: how many rows of each class are never held out.
 
     Raises:
-        MisconfigurationException: a class has fewer rows; a size from 1 that is not whole.
+        MisconfigurationException: a class has fewer rows.
     """
     rng = np.random.default_rng(seed)
     classes = np.unique(labels)
@@ -34,10 +34,6 @@ def stratified_split(
             most = np.maximum(rows - stays, 0)
             counts = np.clip(counts, np.where(is_class, np.minimum(1, most), 0), most)
     else:
-        if size != int(size):
-            raise MisconfigurationException(
-                f"{option}: {size:g} is no number of images: give a whole one, or a share below 1"
-            )
         per_class, remainder = divmod(int(size), max(1, is_class.sum()))
         counts = np.where(is_class, per_class + (np.cumsum(is_class) <= remainder), 0)
     for k, count, there, kept in zip(classes, counts, rows, stays, strict=True):

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.ranges import PositiveInt, UnitInterval
+
 
 class Centering(nn.Module):
     """The teacher's distributions over prototypes: logits less their running mean, sharpened.
@@ -18,7 +20,7 @@ class Centering(nn.Module):
     Caron et al. 2021, eq. 4, https://arxiv.org/abs/2104.14294
     """
 
-    def __init__(self, prototypes: int, momentum: float):
+    def __init__(self, prototypes: PositiveInt, momentum: UnitInterval):
         super().__init__()
         self.momentum = momentum
         self.register_buffer("center", torch.zeros(prototypes))

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.ranges import PositiveInt
+
 CHARACTERS = 128  # ASCII; 0 is no character
 
 
@@ -24,7 +26,7 @@ class CharLSTM(nn.Module):
 
     pooled = False
 
-    def __init__(self, hidden_dim: int = 128, pool: Literal["last", "max"] = "last"):
+    def __init__(self, hidden_dim: PositiveInt = 128, pool: Literal["last", "max"] = "last"):
         super().__init__()
         self.lstm = nn.LSTM(CHARACTERS, hidden_dim, batch_first=True)
         self.dim, self.pool = hidden_dim, pool

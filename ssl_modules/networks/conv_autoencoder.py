@@ -9,17 +9,19 @@ from itertools import pairwise
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
+from common.ranges import PositiveInt
+
 
 def halve_side(size: int, widths: Sequence[int]) -> int:
     """Compute the side of the maps of a `size` x `size` image after one halving for each width.
 
     Raises:
-        MisconfigurationException: no widths, one below 1, or a size that does not halve so often.
+        MisconfigurationException: no widths, or a size that does not halve so often.
     """
-    if not widths or min(widths) < 1:
-        raise MisconfigurationException(f"widths {list(widths)}: give one or more numbers from 1 up")
+    if not widths:
+        raise MisconfigurationException("widths []: give one number or more")
     factor = 2 ** len(widths)
-    if size < factor or size % factor:
+    if size % factor:
         raise MisconfigurationException(
             f"size {size} does not halve evenly {len(widths)} times, once for each of the widths "
             f"{list(widths)}: take a multiple of {factor}, or fewer widths"
@@ -47,7 +49,12 @@ class ConvEncoder(nn.Module):
 
     pooled = False
 
-    def __init__(self, size: int = 64, in_channels: int = 3, widths: tuple[int, ...] = (12, 24, 48, 24)):
+    def __init__(
+        self,
+        size: PositiveInt = 64,
+        in_channels: PositiveInt = 3,
+        widths: tuple[PositiveInt, ...] = (12, 24, 48, 24),
+    ):
         super().__init__()
         self.size, self.side = size, halve_side(size, widths)
         self.channels = [in_channels, *widths]

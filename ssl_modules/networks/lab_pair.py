@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from common.ranges import PositiveInt
 from ssl_modules.networks.lab import rgb_to_lab
 from ssl_modules.networks.resnet import PRESETS, ResNet
 
@@ -25,8 +26,8 @@ class LabPair(nn.Module):
     def __init__(
         self,
         preset: Literal["wide3", "resnet20", "resnet18", "resnet34", "resnet50"] = "wide3",
-        widths: list[int] | None = None,
-        blocks: list[int] | None = None,
+        widths: list[PositiveInt] | None = None,
+        blocks: list[PositiveInt] | None = None,
         stem: Literal["cifar", "patch2", "imagenet"] | None = None,
         norm: Literal["batch", "group"] = "batch",
         half_width: bool = False,

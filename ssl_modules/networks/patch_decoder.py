@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from common.ranges import PositiveInt
 from ssl_modules.networks.patches import sine_positions
 from ssl_modules.networks.transformer import Block, init_layers
 
@@ -19,7 +20,14 @@ class PatchDecoder(nn.Module):
     He et al. 2021, section 3, https://arxiv.org/abs/2111.06377
     """
 
-    def __init__(self, dim: int, pixels: int, width: int = 96, depth: int = 2, heads: int = 3):
+    def __init__(
+        self,
+        dim: PositiveInt,
+        pixels: PositiveInt,
+        width: PositiveInt = 96,
+        depth: PositiveInt = 2,
+        heads: PositiveInt = 3,
+    ):
         super().__init__()
         self.embed = nn.Linear(dim, width)
         self.mask_token = nn.Parameter(torch.zeros(width))

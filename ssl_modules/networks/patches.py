@@ -32,10 +32,8 @@ def draw_kept_patches(key: BatchKey, patches: int, hidden: float, name: str = "m
     Returns:
         Their positions int64 (B, M), in ascending order, on the CPU.
     """
-    if not 0 < hidden < 1 or patches < 2:
-        raise MisconfigurationException(
-            f"{hidden:g} of {patches} patches are to be hidden: give a share between 0 and 1, of at least two patches"
-        )
+    if patches < 2:
+        raise MisconfigurationException(f"{hidden:g} of {patches} patches are to be hidden: two are needed")
     count = min(max(1, round(patches * (1 - hidden))), patches - 1)
     return key.rand(patches, name=name).argsort(1)[:, :count].sort(1).values
 

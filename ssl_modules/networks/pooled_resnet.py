@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from common.ranges import PositiveInt
 from ssl_modules.networks.resnet import check_widths, conv_norm, norm_layer
 
 # name: (channels of the first convolution, of each stage)
@@ -16,7 +17,7 @@ PRESETS = {"small": (16, (32, 128, 256)), "wide": (24, (64, 256, 256))}
 class Residual(nn.Module):
     """x + relu(norm(conv(x)))"""
 
-    def __init__(self, width: int, norm: str):
+    def __init__(self, width: PositiveInt, norm: str):
         super().__init__()
         self.residual = nn.Sequential(*conv_norm(width, width, 3, 1, norm))
 
@@ -43,9 +44,9 @@ class PooledResNet(nn.Module):
     def __init__(
         self,
         preset: Literal["small", "wide"] = "small",
-        widths: tuple[int, ...] | None = None,
-        stem: int | None = None,
-        in_channels: int = 3,
+        widths: tuple[PositiveInt, ...] | None = None,
+        stem: PositiveInt | None = None,
+        in_channels: PositiveInt = 3,
         norm: Literal["batch", "group"] = "batch",
     ):
         super().__init__()

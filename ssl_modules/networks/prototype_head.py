@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.ranges import PositiveInt
 from ssl_modules.losses.directions import normalize_vectors
 from ssl_modules.networks.mlp import mlp
 
@@ -21,7 +22,12 @@ class PrototypeHead(nn.Module):
     """
 
     def __init__(
-        self, dim: int, hidden_dim: int, prototypes: int, norm: bool = False, bottleneck_dim: int = 256
+        self,
+        dim: PositiveInt,
+        hidden_dim: PositiveInt,
+        prototypes: PositiveInt,
+        norm: bool = False,
+        bottleneck_dim: PositiveInt = 256,
     ):
         super().__init__()
         self.layers = mlp(dim, hidden_dim, hidden_dim, bottleneck_dim, norm=norm, activation=nn.GELU)

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from common.ranges import PositiveInt
+
 
 class Prototypes(nn.Linear):
     """Directions (..., dim) -> similarities to prototypes (..., count), cosines if `normalize` follows each step.
@@ -11,7 +13,7 @@ class Prototypes(nn.Linear):
     Caron et al. 2020, section 3.1, https://arxiv.org/abs/2006.09882
     """
 
-    def __init__(self, dim: int, count: int):
+    def __init__(self, dim: PositiveInt, count: PositiveInt):
         super().__init__(dim, count, bias=False)
         self.normalize()
 

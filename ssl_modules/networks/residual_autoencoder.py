@@ -10,6 +10,7 @@ from typing import Literal
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
+from common.ranges import NonNegativeInt, PositiveInt
 from ssl_modules.networks.conv_autoencoder import check_side, halve_side
 from ssl_modules.networks.resnet import Block, conv_norm, norm_layer
 
@@ -32,11 +33,11 @@ class ResidualEncoder(nn.Module):
 
     def __init__(
         self,
-        size: int = 32,
-        in_channels: int = 3,
-        widths: tuple[int, ...] = (32, 64, 128),
-        blocks: int = 1,
-        code: int = 128,
+        size: PositiveInt = 32,
+        in_channels: PositiveInt = 3,
+        widths: tuple[PositiveInt, ...] = (32, 64, 128),
+        blocks: NonNegativeInt = 1,
+        code: PositiveInt = 128,
         norm: Literal["batch", "group"] = "batch",
     ):
         super().__init__()

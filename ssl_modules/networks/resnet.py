@@ -8,6 +8,8 @@ from typing import Literal
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
+from common.ranges import PositiveInt
+
 # name: (width of each stage, blocks in each stage, bottleneck blocks, stem)
 PRESETS = {
     "wide3": ((64, 128, 256), (1, 1, 1), False, "patch2"),  # few wide layers: the least time a pixel on CPUs
@@ -42,7 +44,9 @@ def check_widths(network: str, widths: list[int], norm: str) -> None:
 class Block(nn.Module):
     """relu(shortcut(x) + residual(x)): two 3x3 convolutions, or 1x1, 3x3, 1x1 with four times the width."""
 
-    def __init__(self, c_in: int, width: int, stride: int, bottleneck: bool, norm: str):
+    def __init__(
+        self, c_in: PositiveInt, width: PositiveInt, stride: PositiveInt, bottleneck: bool, norm: str
+    ):
         super().__init__()
         if bottleneck:
             c_out = 4 * width
@@ -80,10 +84,10 @@ class ResNet(nn.Module):
     def __init__(
         self,
         preset: Literal["wide3", "resnet20", "resnet18", "resnet34", "resnet50"] = "wide3",
-        widths: list[int] | None = None,
-        blocks: list[int] | None = None,
+        widths: list[PositiveInt] | None = None,
+        blocks: list[PositiveInt] | None = None,
         stem: Literal["cifar", "patch2", "imagenet"] | None = None,
-        in_channels: int = 3,
+        in_channels: PositiveInt = 3,
         norm: Literal["batch", "group"] = "batch",
     ):
         super().__init__()
@@ -94,8 +98,8 @@ class ResNet(nn.Module):
             raise MisconfigurationException(
                 f"ResNet: {len(widths)} widths but {len(blocks)} numbers of blocks: give one of each a stage"
             )
-        if not blocks or min(blocks) < 1:
-            raise MisconfigurationException(f"ResNet: blocks {blocks} must be one or more numbers from 1 up")
+        if not blocks:
+            raise MisconfigurationException("ResNet: give widths and blocks of one stage or more")
         check_widths("ResNet", [*widths], norm)
         kernel, stride = {"cifar": (3, 1), "patch2": (2, 2), "imagenet": (7, 2)}[stem or preset_stem]
         layers = conv_norm(in_channels, widths[0], kernel, stride, norm)

@@ -12,6 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from common.hints import nearest_names
+from common.ranges import PositiveInt
 from ssl_modules.networks.patches import mask_patches, take_patches
 
 
@@ -50,8 +51,8 @@ class Timm(nn.Module):
         self,
         name: str,
         pretrained: bool = False,
-        in_channels: int = 3,
-        img_size: int | None = None,
+        in_channels: PositiveInt = 3,
+        img_size: PositiveInt | None = None,
         options: dict[str, Any] | None = None,
     ):
         super().__init__()

@@ -6,11 +6,13 @@ Vaswani et al. 2017, https://arxiv.org/abs/1706.03762
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.ranges import PositiveInt
+
 
 class Attention(nn.Module):
     """Every token (B, T, D) gathers from all, in each of several heads."""
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: PositiveInt, heads: PositiveInt):
         super().__init__()
         self.heads = heads
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
@@ -40,7 +42,7 @@ def compare_tokens(queries: Tensor, keys: Tensor) -> Tensor:
 class Block(nn.Module):
     """Attention, then a perceptron for each token; each is added to what its norm reads."""
 
-    def __init__(self, width: int, heads: int, hidden_dim: int):
+    def __init__(self, width: PositiveInt, heads: PositiveInt, hidden_dim: PositiveInt):
         super().__init__()
         self.norm1, self.attn = nn.LayerNorm(width, eps=1e-6), Attention(width, heads)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)

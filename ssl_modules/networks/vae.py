@@ -10,6 +10,7 @@ from typing import Literal
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
+from common.ranges import PositiveInt
 from ssl_modules.networks.resnet import norm_layer
 
 
@@ -32,7 +33,7 @@ class GaussianEncoder(nn.Module):
 
     pooled = False
 
-    def __init__(self, size: int, in_channels: int, latent: int, width: int):
+    def __init__(self, size: PositiveInt, in_channels: PositiveInt, latent: PositiveInt, width: PositiveInt):
         super().__init__()
         self.in_channels, self.image_shape = in_channels, (in_channels, size, size)
         self.dim = latent
@@ -65,7 +66,13 @@ class VAEMLP(GaussianEncoder):
         latent: D, the width of the latent.
     """
 
-    def __init__(self, size: int, in_channels: int = 3, hidden: int = 512, latent: int = 512):
+    def __init__(
+        self,
+        size: PositiveInt,
+        in_channels: PositiveInt = 3,
+        hidden: PositiveInt = 512,
+        latent: PositiveInt = 512,
+    ):
         super().__init__(size, in_channels, latent, hidden)
         self.hidden, self.pixels = hidden, in_channels * size**2
         self.trunk = nn.Sequential(nn.Flatten(), nn.Linear(self.pixels, hidden), leaky_relu())
@@ -83,7 +90,7 @@ class ResidualBlock(nn.Module):
     Goyal et al. 2017, section 5.1, arXiv:1706.02677); without this the deep network hardly uses its latents at first.
     """
 
-    def __init__(self, channels: int, norm: str):
+    def __init__(self, channels: PositiveInt, norm: str):
         super().__init__()
         layers = [
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
@@ -113,18 +120,18 @@ class VAEConv(GaussianEncoder):
 
     def __init__(
         self,
-        size: int,
-        in_channels: int = 3,
-        width: int = 32,
-        stages: int = 5,
+        size: PositiveInt,
+        in_channels: PositiveInt = 3,
+        width: PositiveInt = 32,
+        stages: PositiveInt = 5,
         residual: bool = False,
-        latent: int = 512,
+        latent: PositiveInt = 512,
         norm: Literal["batch", "group"] = "batch",
     ):
-        if stages < 1 or size < 2**stages or size % 2**stages:
+        if size % 2**stages:
             raise MisconfigurationException(
                 f"VAEConv: images with a side of {size} pixels cannot be halved {stages} times: take a size that is a "
-                f"multiple of 2 ** stages, and 1 stage or more"
+                f"multiple of 2 ** stages"
             )
         widths = [width * 2**stage for stage in range(stages)]
         side = size >> stages

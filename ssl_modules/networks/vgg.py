@@ -6,6 +6,7 @@ Simonyan & Zisserman 2014, https://arxiv.org/abs/1409.1556
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
+from common.ranges import PositiveInt, ShareBelowOne
 from ssl_modules.networks.resnet import conv_norm
 
 # configuration A, table 1; a 2x2 max pooling after each
@@ -32,11 +33,11 @@ class VGG11(nn.Module):
 
     def __init__(
         self,
-        in_channels: int = 3,
-        img_size: int = 32,
-        hidden_dim: int = 512,
+        in_channels: PositiveInt = 3,
+        img_size: PositiveInt = 32,
+        hidden_dim: PositiveInt = 512,
         batch_norm: bool = True,
-        dropout: float = 0.0,
+        dropout: ShareBelowOne = 0.0,
     ):
         super().__init__()
         if img_size < 32 or img_size % 32:

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
+from common.ranges import PositiveFloat, PositiveInt
 from ssl_modules.networks.patches import mask_patches, sine_positions, take_patches
 from ssl_modules.networks.transformer import Block, init_layers
 
@@ -33,23 +34,20 @@ class ViT(nn.Module):
 
     def __init__(
         self,
-        img_size: int = 32,
-        patch_size: int = 4,
-        width: int = 192,
-        depth: int = 6,
-        heads: int = 3,
-        mlp_ratio: float = 4.0,
-        in_channels: int = 3,
+        img_size: PositiveInt = 32,
+        patch_size: PositiveInt = 4,
+        width: PositiveInt = 192,
+        depth: PositiveInt = 6,
+        heads: PositiveInt = 3,
+        mlp_ratio: PositiveFloat = 4.0,
+        in_channels: PositiveInt = 3,
         pool: Literal["token", "mean"] = "token",
         frozen_patches: bool = False,
     ):
         super().__init__()
-        if min(patch_size, img_size, width, depth, heads) < 1 or img_size % patch_size:
-            sizes = (
-                f"img_size {img_size}, patch_size {patch_size}, width {width}, depth {depth}, heads {heads}"
-            )
+        if img_size % patch_size:
             raise MisconfigurationException(
-                f"ViT: {sizes}: give numbers from 1 up, img_size a multiple of patch_size"
+                f"ViT: img_size {img_size} must be a multiple of patch_size ({patch_size})"
             )
         if width % heads or width % 4:
             raise MisconfigurationException(
