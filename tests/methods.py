@@ -17,6 +17,7 @@ from ssl_modules.byol import BYOL
 from ssl_modules.classifier import Classifier
 from ssl_modules.cmc import CMC
 from ssl_modules.dino import DINO
+from ssl_modules.lejepa import LeJEPA
 from ssl_modules.mae import MAE
 from ssl_modules.networks.char_lstm import CharLSTM
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
@@ -107,6 +108,7 @@ METHODS = [  # one line a method: it has to keep every promise of test_methods.p
         {"hidden_dim": 16, "prototypes": 12, "momentum": 0.9, "frozen_epochs": 0},
         sizes=(*PAIR, 8, 8, 8),
     ),
+    Case(LeJEPA, {"hidden_dim": 16, "out_dim": 8, "directions": 32}, sizes=(*PAIR, 8, 8, 8)),
     Case(MAE, {"decoder_width": 24, "decoder_depth": 1}, small_vit, features=False),
     Case(RotNet, {}),
     Case(Classifier, {"num_outputs": 4}, reads_labels=True),
