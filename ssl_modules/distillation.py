@@ -5,7 +5,7 @@ al. 2023, https://arxiv.org/abs/2312.06709
 """
 
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch import Tensor, nn
+from torch import nn
 
 from common.batch import Batch
 from ssl_modules.base import SSLModule
@@ -60,16 +60,12 @@ class Distillation(SSLModule):
                 "RUN/checkpoints/last.ckpt of a run with this encoder, or a Timm teacher with pretrained: true"
             )
 
-    def compute_losses(self, views: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Means over views of each image's losses (B,), features (V, B, D), predicted features (V, B, P)."""
-        features = encode_views(self.encoder, views)
-        predictions, targets = self.projector(features), encode_views(self.teacher, views)
-        losses = prediction_losses(predictions.flatten(0, 1), targets.flatten(0, 1))
-        return losses.unflatten(0, features.shape[:2]).mean(0), features, predictions
-
     def training_step(self, batch: Batch, batch_idx: int) -> dict:
-        losses, features, predictions = self.compute_losses(batch.views)
-        return self.outputs(losses.mean(), features[0], losses=losses, projections=predictions)
+        features, targets = (encode_views(network, batch.views) for network in (self.encoder, self.teacher))
+        predictions = self.projector(features)  # (V, B, P), as the targets
+        losses = prediction_losses(predictions.flatten(0, 1), targets.flatten(0, 1))
+        losses = losses.unflatten(0, features.shape[:2]).mean(0)  # (B,)
+        return self.outputs(losses.mean(), features[0], losses=losses)
 
     validation_step = training_step
 
