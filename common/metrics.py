@@ -115,6 +115,8 @@ FAMILIES = (  # the first that matches counts
     Family("examples_per_s", "examples_per_s", "Examples a second", **HIGHER),
     Family("data_wait", "data_wait", "Share of time waiting for data", **LOWER),
     Family("gradient_norm", "gradient_norm", "Norm of the gradient"),
+    Family("prediction", "prediction", "Prediction loss", **LOWER),
+    Family("sigreg", "sigreg", "Distance of projections to a Gaussian", **LOWER),
     Family("momentum", "momentum", "Momentum of the teacher"),
     Family("teacher_temperature", "teacher_temperature", "Temperature of the teacher"),
     Family("weight_decay", "weight_decay", "Weight decay"),

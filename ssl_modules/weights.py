@@ -59,19 +59,22 @@ def format_options(options: dict[str, Any]) -> str:
     return " and ".join(f"{name} {value}" for name, value in options.items())
 
 
-def load_encoder(encoder: nn.Module, path: str, data_state: dict[str, Any]) -> None:
+def load_encoder(
+    encoder: nn.Module, path: str, data_state: dict[str, Any], option: str = "model.init_args.ckpt"
+) -> None:
     """Load a checkpoint's encoder, in place.
 
     Args:
         encoder: an encoder like the one in the checkpoint.
         path: path of a checkpoint of any method.
         data_state: `state_dict()` of this run's data module; the encoder must have been trained with the same.
+        option: the option that gave the path, for error messages.
 
     Raises:
         MisconfigurationException: the file does not exist or is no checkpoint, its encoder has other weights or
             some that are not finite, or it was trained on data prepared in another way.
     """
-    checkpoint = read_checkpoint(Path(path), "cpu", option="model.init_args.ckpt")
+    checkpoint = read_checkpoint(Path(path), "cpu", option=option)
     weights = encoder_weights(checkpoint)
     if mismatch := state_dict_mismatch(encoder.state_dict(), weights):
         raise MisconfigurationException(

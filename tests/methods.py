@@ -17,6 +17,8 @@ from ssl_modules.byol import BYOL
 from ssl_modules.classifier import Classifier
 from ssl_modules.cmc import CMC
 from ssl_modules.dino import DINO
+from ssl_modules.distillation import Distillation
+from ssl_modules.lejepa import LeJEPA
 from ssl_modules.mae import MAE
 from ssl_modules.moco import MoCo
 from ssl_modules.moco_v3 import MoCoV3
@@ -40,6 +42,13 @@ from ssl_modules.vicreg import VICReg
 
 def small_resnet(norm: str) -> nn.Module:
     return ResNet(widths=[8, 16], blocks=[1, 1], norm=norm)
+
+
+def small_teacher() -> nn.Module:
+    """A network that says of itself that it was trained."""
+    teacher = ResNet(widths=[12, 20], blocks=[1, 1])
+    teacher.pretrained = True
+    return teacher
 
 
 def small_lab_pair(norm: str) -> nn.Module:
@@ -89,6 +98,7 @@ class Case(NamedTuple):
         text: whether it reads tweets.
         sizes: sides of the views of a training batch.
         features: whether a training step computes features.
+        teacher: builds a trained network, of methods that are given one.
     """
 
     method: type[SSLModule]
@@ -100,6 +110,7 @@ class Case(NamedTuple):
     text: bool = False
     sizes: tuple[int, ...] = (16,)
     features: bool = True
+    teacher: Callable[[], nn.Module] | None = None
 
 
 PAIR = (16, 16)
@@ -159,6 +170,8 @@ METHODS = [  # one line a method: it has to keep every promise of test_methods.p
         {"hidden_dim": 16, "prototypes": 12, "momentum": 0.9, "frozen_epochs": 0},
         sizes=(*PAIR, 8, 8, 8),
     ),
+    Case(Distillation, {}, sizes=(*PAIR, 8), teacher=small_teacher),
+    Case(LeJEPA, {"hidden_dim": 16, "out_dim": 8, "directions": 32}, sizes=(*PAIR, 8, 8, 8)),
     Case(MAE, {"decoder_width": 24, "decoder_depth": 1}, small_vit, features=False),
     Case(RotNet, {}),
     Case(Classifier, {"num_outputs": 4}, reads_labels=True),
@@ -176,6 +189,7 @@ def build(case: Case, norm: str = "batch", **shared: Any) -> SSLModule:
     """The method on a tiny encoder, always with the same weights."""
     torch.manual_seed(0)
     arguments = {"optimizer": torch.optim.AdamW} | case.arguments | shared
+    arguments |= {"teacher": case.teacher()} if case.teacher else {}
     return case.method(encoder=case.encoder(norm), **arguments)
 
 

@@ -18,10 +18,11 @@ from ssl_modules.losses.barlow import barlow_twins
 from ssl_modules.losses.byol import prediction_losses
 from ssl_modules.losses.contrastive import nt_xent, plain_nt_xent
 from ssl_modules.losses.dino import self_distillation
+from ssl_modules.losses.lejepa import draw_directions, sigreg
 from ssl_modules.losses.mae import hidden_patch_losses, standardize_patches
 from ssl_modules.losses.multiview import bank_contrast, cross_modal, update_bank
 from ssl_modules.networks.prototype_head import PrototypeHead
-from tests.draws import draw_normal
+from tests.draws import draw_normal, make_generator
 from tests.test_losses import make_views
 
 N, P = 8, 5
@@ -37,6 +38,10 @@ def distill(z1, z2):
     return self_distillation(
         torch.stack([z1, z2]), torch.stack([z1, z2]).detach().float().softmax(2), 0.1
     ).mean()
+
+
+def measure_normality(z1, z2):
+    return sigreg(torch.stack([z1, z2]), draw_directions(6, P, make_generator()))
 
 
 def predict_patches(z1, z2):
@@ -63,6 +68,7 @@ LOSSES = {  # two views (N, P) -> a scalar
     "prediction_losses": lambda z1, z2: prediction_losses(z1, z2).mean(),
     "self_distillation": distill,
     "hidden_patch_losses": predict_patches,
+    "sigreg": measure_normality,
     "PrototypeHead": compare_with_prototypes,
 }
 

@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import importlib
 import math
 import re
 import subprocess
@@ -10,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from jsonargparse import Namespace
 
@@ -137,6 +139,14 @@ def test_another_encoder_than_a_configs_has_its_own_defaults(config, capsys):
     assert (encoder["preset"], encoder["widths"], encoder["stem"]) == ("wide3", None, None)
 
 
+def write_teacher(config: str, path: Path) -> Path:
+    """A checkpoint of the teacher that a config names."""
+    module, _, name = yaml.safe_load(config)["model"]["init_args"]["teacher"]["class_path"].rpartition(".")
+    teacher = getattr(importlib.import_module(module), name)()
+    torch.save({"state_dict": {f"encoder.{k}": v for k, v in teacher.state_dict().items()}}, path)
+    return path
+
+
 @pytest.mark.filterwarnings("ignore:the features have collapsed")  # after two steps on stand-ins, they may
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_config_runs(config, small_data, tmp_path, capsys):
@@ -154,6 +164,8 @@ def test_every_config_runs(config, small_data, tmp_path, capsys):
     for name, instead in {"unlabeled": "null", "labels_per_class": "null", "val_size": 0.1}.items():
         if f"    {name}:" in text:
             options[f"--data.init_args.{name}"] = instead  # the stand-in has fewer
+    if "--model.init_args.teacher_ckpt" in text:
+        options["--model.init_args.teacher_ckpt"] = write_teacher(text, tmp_path / "teacher.ckpt")
     given = [str(part) for option in options.items() for part in option]
     assert command_line("fit", "--config", ROOT / "configs" / config, *given) == 0
     folder = tmp_path / Path(config).stem / "version_0"

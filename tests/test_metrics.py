@@ -50,6 +50,8 @@ NAMES = {
     "train/examples_per_s": ("examples_per_s", "Examples a second", "", "train", None, ""),
     "train/data_wait": ("data_wait", "Share of time waiting for data", "", "train", None, ""),
     "train/gradient_norm": ("gradient_norm", "Norm of the gradient", "", "train", None, ""),
+    "train/prediction": ("prediction", "Prediction loss", "", "train", None, ""),
+    "train/sigreg": ("sigreg", "Distance of projections to a Gaussian", "", "train", None, ""),
     "train/momentum": ("momentum", "Momentum of the teacher", "", "train", None, ""),
     "train/teacher_temperature": ("teacher_temperature", "Temperature of the teacher", "", "train", None, ""),
     "weight_decay": ("weight_decay", "Weight decay", "", "", None, ""),

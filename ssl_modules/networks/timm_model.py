@@ -73,6 +73,13 @@ class Timm(nn.Module):
             no_norm_after = isinstance(self.model.fc_norm, nn.Identity)
             self.pooled = pool == "avg" and no_norm_after and not self.model.pool_include_prefix
 
+    @property
+    def normalization(self) -> tuple[list[float], list[float]] | None:
+        """Mean and standard deviation of the images that timm's weights were trained with, where it has loaded them."""
+        if not self.pretrained or self.in_channels != 3:
+            return None
+        return list(self.model.pretrained_cfg["mean"]), list(self.model.pretrained_cfg["std"])
+
     def maps(self, view: Tensor) -> Tensor:
         """(B, C, H, W) -> the last maps, or tokens on their grid, before pooling (B, D, h, w); D = dim if `pooled`."""
         x = self.model.forward_features(view)
