@@ -23,9 +23,10 @@ SIMCLR = METHODS[0]
 ROUNDING = {torch.bfloat16: 0.05, torch.float16: 0.01}  # of a loss in mixed precision, relative and absolute
 PICTURES = {  # config: figures that its run must leave
     "simclr_digits": set(
-        ["cam", "cka", "confusion", "curves", "filters", "hardest", "retrieval", "tsne", "views"]
+        ["cam", "cka", "confusion", "curves", "filters", "hardest", "patch_map", "retrieval", "tsne", "views"]
     ),
     "vae_conv_galaxyzoo": {"curves", "traversals", "reconstructions", "samples"},
+    "mae_cifar10": {"attention", "cam", "patch_map", "reconstructions"},
     "char_lstm_fast_tweets": {"curves", "confusion", "hardest"},
 }
 

@@ -1,6 +1,7 @@
 """Figures are saved in the run folder, with the data behind them, and sent to every logger that takes images."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,16 @@ matplotlib.use("Agg")
 def figure_path(trainer: Trainer, name: str) -> Path:
     """Path of this epoch's picture in the run folder."""
     return Path(trainer.default_root_dir) / "figures" / name / f"epoch={trainer.current_epoch}.png"
+
+
+def read_previous_data(folder: Path, epoch: int) -> dict[str, np.ndarray]:
+    """Read the newest arrays in a figure's folder that are from before this epoch; empty where there are none."""
+    matches = (re.fullmatch(r"epoch=(\d+)", path.stem) for path in folder.glob("*.npz"))
+    newest = max((int(match[1]) for match in matches if match and int(match[1]) < epoch), default=None)
+    if newest is None:
+        return {}
+    with np.load(folder / f"epoch={newest}.npz") as data:
+        return dict(data)
 
 
 @rank_zero_only

@@ -29,6 +29,8 @@ class ViT(nn.Module):
         pool: features are the class `token`, or the `mean` of the patches' tokens; after the last norm.
     """
 
+    has_class_token = True
+
     def __init__(
         self,
         img_size: int = 32,
