@@ -8,7 +8,7 @@ from torch import nn
 from callbacks.figures.attention import Attention, describe_attention, measure_attention
 from callbacks.measures.attention import attention_to_patches, roll_out_attention
 from callbacks.plotting.examples import Examples
-from callbacks.plotting.heat import MOST_HEADS, draw_heat, overlay_heat
+from callbacks.plotting.heat import MOST_HEADS, choose_scales, draw_heat, overlay_heat
 from ssl_modules.networks.vit import ViT
 from tests.conftest import CLASSES, write_random
 from tests.figure_runs import build_tiny_data, find_case, fit_case, read_figure, write_numbers
@@ -121,6 +121,15 @@ def test_heat_lies_where_it_is_and_the_scale_ends_at_its_limits():
     assert (row // 40, column // 40) == (1, 3)
     full = overlay_heat(image, np.full_like(heat, 9), 0.0, 4.0)
     np.testing.assert_allclose(full, np.broadcast_to(picture[row, column], full.shape))
+
+
+def test_scales_have_even_shares_inside_and_cut_off_a_hundredth():
+    even = np.ones((2, 3, 4, 4))
+    assert choose_scales(even, even[:, 0]) == ((0.0, 2.0), (0.9, 1.1))
+    spread = np.linspace(0, 10, 1001)
+    (low, high), (rolled_low, rolled_high) = choose_scales(spread, spread / 4)
+    assert (low, high) == (0.0, pytest.approx(9.9))
+    assert (rolled_low, rolled_high) == (pytest.approx(0.025), pytest.approx(2.475))
 
 
 @pytest.mark.parametrize("count, heads, shape", [(1, 1, (16, 16, 3)), (2, MOST_HEADS + 4, (8, 24, 1))])

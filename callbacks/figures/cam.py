@@ -88,7 +88,7 @@ class CAM(FigureCallback):
         size = " x ".join(map(str, maps.shape[2:]))
         subtitle = f"{SPLITS[split].capitalize()} images. Light marks the evidence, scaled for each map; "
         subtitle += f"the contour is at half of the maximum. Maps of {size} cells, enlarged."
-        subtitle += f" Gradients are those by the output of {layer}." if layer else ""
+        subtitle += f" Gradients are taken at the output of {layer}." if layer else ""
         write_title(figure, f"Where it looks: {kind} through the {scored.head_name}", subtitle)
         tensors = {"index": images.index, "labels": images.labels, "predicted": classes[:, 0]}
         tensors |= {"maps": maps, "classes": classes, "prob": prob}

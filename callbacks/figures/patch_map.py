@@ -49,7 +49,7 @@ class PatchMap(FigureCallback):
     `original` of n images, `components` (n, 3, h, w) and their `shares` (3,) of the variance, and the same `_centered`,
     less the means. The images are the same in every run.
 
-    Cost: 1 s.
+    Cost: 1 s on one core, 3 s for a small transformer on 224 pixels.
 
     Args:
         images: how many, of different classes.
@@ -148,7 +148,7 @@ def describe_picture(maps: Tensor, position_share: float | None, split: str) -> 
     text += "all images together: a color has one meaning.\nEach goes from dark, its lowest hundredth, to light, its "
     text += "highest."
     if position_share is not None:
-        text += f" Where a cell is accounts for {100 * position_share:.0f} % of the variance."
+        text += f" The position of a cell accounts for {100 * position_share:.0f} % of the variance."
     return text
 
 

@@ -32,17 +32,27 @@ def overlay_heat(image: np.ndarray, heat: np.ndarray, low: float, high: float) -
     return 0.75 * colormaps[COLORS](Normalize(low, high, clip=True)(smooth))[..., :3] + 0.25 * gray
 
 
+def choose_scales(heads: np.ndarray, rollout: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Choose the ends of the scales of all heads and of what is rolled out, in even shares.
+
+    They cut off the highest hundredth, of the second also the lowest; even shares are never at an end, so that no
+    difference looks larger than it is.
+    """
+    low, high = np.quantile(rollout, (0.01, 0.99))
+    return (0.0, max(2.0, float(np.quantile(heads, 0.99)))), (min(0.9, float(low)), max(1.1, float(high)))
+
+
 def draw_heat(
     examples: Examples, heads: np.ndarray, rollout: np.ndarray, names: Sequence[str] | None
 ) -> Figure:
     """Draw a row for each image: itself, the heat of each head, of their mean, and rolled out.
 
     Args:
-        heads: (n, heads, h, w), on a scale from 0 to their 99th percentile.
-        rollout: (n, h, w), on a scale from its 1st to its 99th percentile.
+        heads: (n, heads, h, w), in even shares.
+        rollout: (n, h, w), in even shares.
         names: of the classes; None where labels are numbers.
     """
-    limits = (0.0, float(np.quantile(heads, 0.99))), tuple(np.quantile(rollout, (0.01, 0.99)).tolist())
+    limits = choose_scales(heads, rollout)
     shown = min(heads.shape[1], MOST_HEADS)
     columns = {f"head {k + 1}": (heads[:, k], limits[0]) for k in range(shown)}
     columns["mean of heads"] = heads.mean(1), limits[0]

@@ -61,7 +61,8 @@ def save_figure(
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
     if data:
-        np.savez_compressed(path.with_suffix(".npz"), **data)
+        with atomic_write(path.with_suffix(".npz")) as temporary:
+            np.savez_compressed(temporary, **data)
     if facts:
         path.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")
     for logger in trainer.loggers:

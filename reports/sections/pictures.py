@@ -115,9 +115,9 @@ def describe_attention(run: Run) -> str:
     facts = load_facts(run, "attention")
     if "query" not in facts:
         return ""
-    asking = "the class token" if facts["query"] == "class token" else "all patches, on average,"
+    asking = "the class token takes" if facts["query"] == "class token" else "all patches, on average, take"
     return (
-        f"How much {asking} takes from each patch in the last of {facts['layers']} layers, in each of "
+        f"How much {asking} from each patch in the last of {facts['layers']} layers, in each of "
         f"{facts['heads']} heads, and rolled out over all layers; 1 is an even share among {facts['tokens']} tokens."
     )
 
