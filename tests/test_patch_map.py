@@ -10,10 +10,8 @@ from torch import nn
 
 from callbacks.figures.patch_map import (
     PatchMap,
-    color_cells,
     compute_components,
     describe_picture,
-    draw_components,
     find_problem,
     measure_position_share,
 )
@@ -23,6 +21,7 @@ from callbacks.measures.components import (
     principal_components,
     scale_components,
 )
+from callbacks.plotting.component_grid import color_cells, draw_components
 from callbacks.plotting.examples import Examples
 from ssl_modules.networks.vit import ViT
 from tests.conftest import CLASSES, write_random

@@ -1,40 +1,26 @@
 """What an encoder tells apart within an image: principal components of its patches as colors."""
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from callbacks.evaluation.features import Features, eval_mode
 from callbacks.figures.base import FigureCallback
 from callbacks.measures.components import (
+    Components,
     match_components,
     orient_components,
     principal_components,
-    scale_components,
 )
-from callbacks.plotting.examples import Examples, load_examples, pick_evenly
+from callbacks.plotting.component_grid import draw_components
+from callbacks.plotting.examples import load_examples, pick_evenly
 from callbacks.plotting.save import figure_path, read_previous_data, save_figure
 from callbacks.plotting.style import (
-    FAINT,
-    label_name,
-    make_axes_grid,
-    show_example,
-    truncate_text,
     write_title,
 )
 from common.splits import SPLITS
-
-
-class Components(NamedTuple):
-    """Three principal components of maps: scores (n, 3, h, w), and their shares of the variance (3,)."""
-
-    scores: Tensor
-    shares: Tensor
 
 
 class PatchMap(FigureCallback):
@@ -150,32 +136,3 @@ def describe_picture(maps: Tensor, position_share: float | None, split: str) -> 
     if position_share is not None:
         text += f" The position of a cell accounts for {100 * position_share:.0f} % of the variance."
     return text
-
-
-def draw_components(
-    examples: Examples, components: Components, centered: Components, names: list[str] | None
-) -> Figure:
-    """Draw a column for each image: itself, three components as one picture, the first alone, and both centered."""
-    height, width = examples.display.shape[1:3]
-    figure, axes = make_axes_grid(5, len(examples.display), (1.1, 1.1 * height / width + 0.02), head=0.9)
-    rows = {"image": examples.display}
-    for kind, (scores, shares) in {"": components, "less position:\n": centered}.items():
-        colors = color_cells(scores, (height, width))
-        percents = [f"{100 * share:.0f}" for share in shares]
-        rows[f"{kind}red, green, blue:\n{', '.join(percents)} % of var."] = colors
-        rows[f"{kind}red alone"] = colors[..., :1]
-    for row, (text, pictures) in zip(axes, rows.items(), strict=True):
-        row[0].set_ylabel(text, fontsize=7, color=FAINT)
-        for axis, picture in zip(row, pictures, strict=True):
-            show_example(axis, picture)
-    for axis, label in zip(axes[0], examples.labels, strict=True):
-        axis.set_title(truncate_text(label_name(names, int(label)), 13) if names else "", fontsize=8, pad=3)
-    return figure
-
-
-def color_cells(scores: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Scores (n, 3, h, w) -> pictures uint8 (n, H, W, 3), the cells enlarged to `size`."""
-    scaled = scale_components(scores.movedim(1, -1).flatten(0, 2))
-    cells = scaled.unflatten(0, (len(scores), *scores.shape[2:])).movedim(-1, 1)
-    enlarged = F.interpolate(cells, size, mode="nearest-exact").movedim(1, -1)
-    return (255 * enlarged).round().byte().numpy()

@@ -1,9 +1,17 @@
 """Principal components of the cells of maps, or patches of transformers, in one basis for several images."""
 
 from itertools import permutations
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class Components(NamedTuple):
+    """Three principal components of maps: scores (n, 3, h, w), and their shares of the variance (3,)."""
+
+    scores: Tensor
+    shares: Tensor
 
 
 def principal_components(x: Tensor, count: int = 3) -> tuple[Tensor, Tensor]:
