@@ -31,7 +31,8 @@ WARM_UP, TIMED = 10, 40  # steps: the first ones compile, and fill a GPU's queue
 END = 40  # seconds kept for the protocol, the test and the report
 THEIRS = {"test/knn10_top1": 0.832, "test/probe_top1": 0.856}
 FIGURES = (
-    "Views,Curves,FeatureMap,Retrieval,CAM,Filters,Hardest,Confusion,CKA,Reconstructions,Samples,Latents"
+    "Views,Curves,FeatureMap,Retrieval,CAM,Attention,PatchMap,Filters,Hardest,Confusion,CKA,Reconstructions,"
+    "Samples,Latents"
 )
 
 

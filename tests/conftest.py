@@ -22,7 +22,8 @@ CLASSES = ["circle", "line", "square", "star"]
 
 # default callbacks that draw when training ends: they have tests of their own, and other runs are faster without them
 PICTURES = (
-    "Curves, FeatureMap, Retrieval, CAM, Filters, Hardest, Confusion, CKA, Reconstructions, Samples, Latents"
+    "Curves, FeatureMap, Retrieval, CAM, Attention, PatchMap, Filters, Hardest, Confusion, CKA, Reconstructions, "
+    "Samples, Latents"
 )
 
 

@@ -13,18 +13,15 @@ from torch import nn
 from callbacks.evaluation.class_scores import find_linear_head
 from callbacks.evaluation.features import Features
 from callbacks.figures.cam import CAM, list_classes_to_explain, resolve_classes, select_surest
-from callbacks.measures.class_activation import (
-    class_activation,
-    find_maps_layer,
-    grad_cam,
-    maps_and_gradients,
-)
+from callbacks.measures.class_activation import class_activation, grad_cam, maps_and_gradients
+from callbacks.measures.maps_layer import find_maps_layer, find_tokens_layer
 from callbacks.plotting.overlay import overlay_activation
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
 from ssl_modules.networks.residual_autoencoder import ResidualEncoder
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.networks.vae import VAEConv
 from ssl_modules.networks.vgg import VGG11
+from ssl_modules.networks.vit import ViT
 from tests.conftest import CLASSES
 from tests.draws import draw_normal
 from tests.figure_runs import (
@@ -35,6 +32,7 @@ from tests.figure_runs import (
     write_numbers,
 )
 from tests.methods import build
+from tests.test_vit import SMALL, small_timm
 
 DIGITS = Path(__file__).parents[1] / "configs" / "simclr_digits.yaml"
 
@@ -87,7 +85,7 @@ def test_grad_cam_is_the_papers():
 def test_grad_cam_of_pooled_maps_is_the_positive_class_activation():
     encoder, weight = small(ResNet(widths=[8, 16], blocks=[1, 1])), draw_normal(6, 16)
     view, classes = torch.rand(4, 3, 16, 16), torch.tensor([[0, 3], [5, 1], [2, 2], [1, 0]])
-    maps, gradients = maps_and_gradients(encoder, view, weight, classes)
+    maps, gradients, _ = maps_and_gradients(encoder, view, weight, classes)
     with torch.no_grad():
         every = class_activation(encoder.maps(view), weight)
     expected = torch.stack([evidence[k] for evidence, k in zip(every, classes, strict=True)]).relu()
@@ -114,7 +112,7 @@ def test_gradients_are_those_of_the_scores_with_respect_to_the_maps(name):
     for parameter in encoder.parameters():
         parameter.requires_grad_(False)  # of a frozen encoder, too
     with torch.no_grad():
-        maps, gradients = maps_and_gradients(encoder, view, weight, classes)
+        maps, gradients, _ = maps_and_gradients(encoder, view, weight, classes)
         torch.testing.assert_close(maps, encoder.maps(view).float())
     (layer, _), step = find_maps_layer(encoder, view), 1e-6 * draw_normal(*maps.shape).double()
 
@@ -152,11 +150,11 @@ def test_maps_with_channels_last_inside_the_encoder_are_put_in_order():
     torch.manual_seed(0)
     encoder, view, weight = ChannelsLast().eval(), torch.rand(2, 3, 16, 24), draw_normal(5, 6)
     classes = torch.tensor([[0, 3], [4, 1]])
-    maps_and_grads = maps_and_gradients(encoder, view, weight, classes)
+    maps, gradients, _ = maps_and_gradients(encoder, view, weight, classes)
     with torch.no_grad():
         every = class_activation(encoder.maps(view), weight)
     expected = torch.stack([evidence[k] for evidence, k in zip(every, classes, strict=True)]).relu()
-    torch.testing.assert_close(grad_cam(*maps_and_grads), expected / (4 * 6))
+    torch.testing.assert_close(grad_cam(maps, gradients), expected / (4 * 6))
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (16, 24)])
@@ -168,11 +166,95 @@ def test_maps_with_axes_in_another_order_are_refused(shape):
     )
 
 
+TRANSFORMERS = {  # builds an encoder with a class token: (a layer, by name)
+    "ours": (lambda: ViT(**SMALL), "blocks.2.norm1"),
+    "timm": (small_timm, "model.blocks.2.norm1"),
+    "timm, registers": (lambda: small_timm(reg_tokens=2), "model.blocks.2.norm1"),
+    "timm, norm after the mean": (lambda: small_timm(global_pool="avg"), "model.norm"),
+}
+
+
+@pytest.mark.parametrize("size", [(16, 16), (8, 24)])
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_gradients_of_a_transformer_are_at_the_last_patches_that_features_read(name, size):
+    torch.manual_seed(0)
+    encoder = TRANSFORMERS[name][0]().eval().double().requires_grad_(False)
+    view, weight = torch.rand(2, 3, *size).double(), draw_normal(5, 24)
+    classes = torch.tensor([[0, 3], [4, 1]])
+    with torch.no_grad():
+        maps, gradients, layer = maps_and_gradients(encoder, view, weight, classes)
+    grid = size[0] // 4, size[1] // 4
+    assert layer == TRANSFORMERS[name][1] and maps.shape == (2, 24, *grid)
+    step = 1e-6 * draw_normal(*maps.shape).double()
+    outputs = []
+
+    def score(sign: int) -> torch.Tensor:
+        def move_patches(_, __, output):
+            outputs.append(output[:, -grid[0] * grid[1] :].mT.unflatten(2, grid))
+            moved = output.clone()
+            moved[:, -grid[0] * grid[1] :] += sign * step.flatten(2).mT
+            return moved
+
+        with encoder.get_submodule(layer).register_forward_hook(move_patches):
+            return (encoder(view)[:, None] * weight[classes]).sum(2)
+
+    change = (score(1) - score(-1)) / 2
+    expected = (gradients * step[:, None]).sum((2, 3, 4))
+    torch.testing.assert_close(change, expected, rtol=1e-3, atol=1e-4 * float(change.abs().max()))
+    torch.testing.assert_close(maps, outputs[0].float())
+    assert (change != 0).all() and not any(part._forward_hooks for part in encoder.modules())
+
+
+def test_patches_after_the_last_attention_reach_no_class_token():
+    """Why gradients are not taken at what `maps` returns."""
+    torch.manual_seed(0)
+    encoder, view = ViT(**SMALL).eval(), torch.rand(2, 3, 16, 16)
+    outputs = []
+    with encoder.blocks[-1].register_forward_hook(lambda *args: outputs.append(args[2])):
+        features = encoder(view)
+    (gradient,) = torch.autograd.grad(features.pow(3).sum(), outputs)
+    assert gradient[:, 0].any() and not gradient[:, 1:].any()
+    layer, arrange = find_tokens_layer(encoder, view)
+    assert layer is encoder.blocks[-1].norm1
+    tokens = torch.arange(2 * 17 * 24.0).reshape(2, 17, 24)
+    assert torch.equal(arrange(tokens)[1, :, 2, 3], tokens[1, 1 + 4 * 2 + 3])
+
+
+def test_features_of_a_fixed_sum_do_not_hide_the_patches():
+    torch.manual_seed(0)
+    encoder = ViT(**SMALL).eval()
+    assert (
+        encoder(torch.rand(2, 3, 16, 16)).sum(1).abs().max() < 1e-4
+    )  # after a layer norm that has not learned
+    assert find_tokens_layer(encoder, torch.rand(2, 3, 16, 16)).layer is encoder.blocks[-1].norm1
+
+
+def test_a_mean_of_patches_has_exact_class_activation(data_dir, tmp_path):
+    case = find_case("Classifier")._replace(encoder=find_case("MAE").encoder)
+    trainer = fit_case(case, data_dir, tmp_path, CAM(classes=[0, 1, 2, 3], per_class=1, mistakes=2))
+    facts, arrays = read_figure(tmp_path, "cam")
+    module = trainer.lightning_module.eval()
+    view = trainer.datamodule.read_batch("val", arrays["index"], torch.device("cpu")).views[0]
+    classes = torch.from_numpy(arrays["classes"])
+    with torch.no_grad():
+        expected = module.head(module.encode(view)).gather(1, classes) - module.head.bias[classes]
+    assert facts["evidence"] == "class activation" and arrays["maps"].shape[2:] == (4, 4)
+    torch.testing.assert_close(torch.from_numpy(arrays["maps"]).mean((2, 3)), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_class_token_has_grad_cam_and_says_at_which_layer(data_dir, tmp_path):
+    case = find_case("MAE")._replace(encoder=lambda norm: ViT(16, width=24, depth=2, heads=2))
+    fit_case(case, data_dir, tmp_path, CAM(per_class=1, mistakes=2))
+    facts, arrays = read_figure(tmp_path, "cam")
+    assert (facts["evidence"], facts["layer"]) == ("Grad-CAM", "encoder.blocks.1.norm1")
+    assert arrays["maps"].shape[2:] == (4, 4) and (arrays["maps"] >= 0).all() and arrays["maps"].any()
+
+
 def test_gradients_work_in_inference_mode_and_change_no_parameter():
     encoder, weight = small(VGG11(hidden_dim=32)), draw_normal(4, 32)
     with torch.inference_mode():
         view, classes = torch.rand(2, 3, 32, 32), torch.tensor([[0], [1]])
-        _, gradients = maps_and_gradients(encoder, view, weight.clone(), classes)
+        _, gradients, _ = maps_and_gradients(encoder, view, weight.clone(), classes)
     assert gradients.abs().sum() > 0 and all(p.grad is None for p in encoder.parameters())
 
 

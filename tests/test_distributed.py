@@ -17,7 +17,7 @@ from launch.preflight import batch_norm_scope, summary_line
 from tests.conftest import write_random
 from tests.figure_runs import find_case
 from tests.methods import build, train
-from tests.two_processes import CASES, PICTURES, RUNS, SIMCLR, data_of, observe, write_data
+from tests.two_processes import CASES, PICTURES, RUNS, SIMCLR, TOKENS, data_of, observe, write_data
 
 ROOT = Path(__file__).parent.parent
 
@@ -97,12 +97,13 @@ def test_in_bf16_they_train_the_same_but_for_its_rounding(name, two, place):
 
 @pytest.mark.slow
 def test_each_figure_is_written_once_and_equals_one_process_s(two, place):
-    alone("pictures", place)
+    for name in ("pictures", "pictures of tokens"):
+        alone(name, place)
     figures, expected = place / "rank_0" / "figures", place / "alone" / "figures"
     files = {path.relative_to(figures) for path in figures.rglob("*.*")}
     assert not (place / "rank_1").exists()
     assert files == {path.relative_to(expected) for path in expected.rglob("*.*")}
-    assert sum(file.suffix == ".png" for file in files) >= len(PICTURES)
+    assert sum(file.suffix == ".png" for file in files) >= len(PICTURES) + len(TOKENS)
     for file in (file for file in files if file.suffix == ".npz"):
         with np.load(figures / file) as ours, np.load(expected / file) as theirs:
             for key in ours.keys() - {"xy"}:  # t-SNE goes its own way from any difference

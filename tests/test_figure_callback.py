@@ -12,6 +12,7 @@ from callbacks.evaluation.class_scores import find_linear_head
 from callbacks.evaluation.features import Features
 from callbacks.evaluation.knn import KNN
 from callbacks.evaluation.online_probe import OnlineProbe
+from callbacks.figures.attention import Attention
 from callbacks.figures.base import FigureCallback
 from callbacks.figures.cam import CAM
 from callbacks.figures.cka import CKA
@@ -20,6 +21,7 @@ from callbacks.figures.confusion import Confusion
 from callbacks.figures.feature_map import FeatureMap
 from callbacks.figures.filters import Filters
 from callbacks.figures.hardest import Hardest
+from callbacks.figures.patch_map import PatchMap
 from callbacks.figures.retrieval import Retrieval
 from callbacks.plotting.examples import load_examples, pick_evenly
 from callbacks.plotting.style import (
@@ -185,10 +187,11 @@ def test_a_run_with_labels_on_validation_alone_finishes(own_dir, tmp_path, metho
     labels.unlink()
     case = next(case for case in METHODS if case.method.__name__ == method)
     callbacks = [CAM(), Confusion(), Hardest(count=2), FeatureMap(points=16), Retrieval(), CKA()]
+    callbacks += [Attention(), PatchMap()]
     trainer = fit_tiny(own_dir, tmp_path, *callbacks, case=case)
     assert find_linear_head(trainer, trainer.lightning_module) is None
     drawn = {folder.name for folder in (tmp_path / "figures").iterdir()}
-    assert drawn == {"cka", "tsne"} | ({"hardest"} if method == "Autoencoder" else set())
+    assert drawn == {"cka", "tsne", "patch_map"} | ({"hardest"} if method == "Autoencoder" else set())
 
 
 def test_beyond_ten_classes_the_frequent_keep_their_colors():
@@ -214,7 +217,7 @@ def test_validate_draws_a_checkpoint_of_a_run_without_figures(tmp_path):
     given += ["--without", f"[WandbLogger, Protocol, Views, KNN, Collapse, {PICTURES}]"]
     assert command_line("fit", "--config", DIGITS, *given, "--test_after_fit", "false") == 0
     run = tmp_path / "simclr_digits" / "version_0"
-    callbacks = CAM, Confusion, Hardest, Filters, FeatureMap, Retrieval, Clustering, CKA
+    callbacks = CAM, Confusion, Hardest, Filters, FeatureMap, Retrieval, Clustering, CKA, PatchMap
     more = [
         part
         for callback in callbacks
@@ -224,4 +227,14 @@ def test_validate_draws_a_checkpoint_of_a_run_without_figures(tmp_path):
     assert command_line("validate", *checkpoint, "--runs_dir", tmp_path, *more) == 0
     pictures = run.with_name("version_1").glob("figures/*/epoch=*.png")
     kinds = {picture.parent.name.partition(".")[0] for picture in pictures}
-    assert kinds == {"cam", "confusion", "hardest", "filters", "tsne", "retrieval", "clustering", "cka"}
+    assert kinds == {
+        "cam",
+        "confusion",
+        "hardest",
+        "filters",
+        "tsne",
+        "retrieval",
+        "clustering",
+        "cka",
+        "patch_map",
+    }

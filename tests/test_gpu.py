@@ -23,9 +23,10 @@ SIMCLR = METHODS[0]
 ROUNDING = {torch.bfloat16: 0.05, torch.float16: 0.01}  # of a loss in mixed precision, relative and absolute
 PICTURES = {  # config: figures that its run must leave
     "simclr_digits": set(
-        ["cam", "cka", "confusion", "curves", "filters", "hardest", "retrieval", "tsne", "views"]
+        ["cam", "cka", "confusion", "curves", "filters", "hardest", "patch_map", "retrieval", "tsne", "views"]
     ),
     "vae_conv_galaxyzoo": {"curves", "traversals", "reconstructions", "samples"},
+    "mae_cifar10": {"attention", "cam", "patch_map", "reconstructions"},
     "char_lstm_fast_tweets": {"curves", "confusion", "hardest"},
 }
 
@@ -192,6 +193,7 @@ def test_nothing_in_a_step_waits_for_the_device(case, cuda, on_device, data_dir,
 
 @pytest.mark.usefixtures("untouched_process")
 @pytest.mark.filterwarnings("ignore:the features have collapsed")  # after two steps, they may
+@pytest.mark.filterwarnings("ignore:the linear probe stopped")  # where features hardly differ
 @pytest.mark.parametrize("config", PICTURES)
 def test_every_default_callback_reads_features_of_the_device(config, device, on_device, small_data, tmp_path):
     options = {

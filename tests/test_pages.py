@@ -24,7 +24,7 @@ from reports.run import NoRunError, load_run
 from reports.sections import class_activation, feature_map, neighbors
 from reports.sections.confusion import load_confusion
 from tests.conftest import command_line
-from tests.pages import EPOCHS, NAMES, write_run
+from tests.pages import EPOCHS, NAMES, write_figure, write_run
 
 
 @pytest.fixture(scope="module")
@@ -344,6 +344,44 @@ def test_the_verb_writes_one_page_or_the_other(folders, tmp_path, capsys):
     assert "SimCLR and Classifier on Tiny" in (tmp_path / "page.html").read_text()
     assert command_line("report", *folders) == 0
     assert (folders[0].parent.parent / "comparison.html").is_file()
+
+
+def test_attention_and_patches_answer_a_question_in_every_epoch(tmp_path):
+    folder = write_run(tmp_path / "tokens")
+    facts = {"split": "val", "layers": 6, "heads": 3, "tokens": 65, "query": "class token"}
+    shares = {"shares": [0.5, 0.2, 0.05], "kind": "patches", "position_share": 0.61}
+    for epoch in EPOCHS:
+        write_figure(folder, "attention", epoch, facts)
+        write_figure(folder, "patch_map", epoch, shares)
+    html = render_report(load_run(folder))
+    for name, title in (
+        ("attention", "Attention to patches"),
+        ("patch_map", "Principal components as colors"),
+    ):
+        section = html[html.index(f"<h3>{title}</h3>") :]
+        assert f'aria-label="Epoch of {title}"' in section
+        for epoch in EPOCHS:
+            assert f'data-source="figures/{name}/epoch={epoch}.png"' in section
+    assert "How much the class token takes from each patch in the last of 6 layers" in html
+    assert (
+        "Three components have 75 % of the variance of patches; their position accounts for 61 % of it."
+        in html
+    )
+    write_figure(folder, "attention", 9, facts | {"query": "patches"})
+    write_figure(folder, "patch_map", 9, shares | {"kind": "cells of the last maps", "position_share": None})
+    html = render_report(load_run(folder))
+    assert "How much all patches, on average, take from each patch" in html
+    assert "75 % of the variance of cells of the last maps." in html
+
+
+def test_grad_cam_says_at_which_layer(tmp_path):
+    folder = write_run(tmp_path / "tokens")
+    facts = {"split": "val", "evidence": "Grad-CAM", "head": "probe", "classes": NAMES}
+    file = folder / "figures" / "cam" / "epoch=9.json"
+    for layer in ({}, {"layer": "encoder.blocks.5.norm1"}):
+        file.write_text(json.dumps(facts | layer))
+        at = " at encoder.blocks.5.norm1," if layer else ""
+        assert f"Grad-CAM{at} through the probe: the light falls" in render_report(load_run(folder))
 
 
 def test_a_report_stays_small(folders, tmp_path):

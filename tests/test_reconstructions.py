@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from callbacks.figures.reconstructions import Reconstructions, find_quarter_turns, squared_error
+from ssl_modules.mae import MAE
+from ssl_modules.networks.patches import cut_patches, fill_hidden, join_patches, mark_hidden
 from tests.figure_runs import (
     build_tiny_data,
     find_case,
@@ -98,3 +101,42 @@ def test_the_error_of_a_test_split_is_its_loss(data_dir, tmp_path):
     trainer = Trainer(accelerator="cpu", callbacks=[EpochMeans(), Features(), Reconstructions()], **options)
     (numbers,) = trainer.test(build(case), build_tiny_data(case, data_dir), verbose=False)
     assert numbers["test/reconstruction_mse"] == pytest.approx(numbers["test/loss"], rel=1e-5)
+
+
+class MaskedPixels(MAE):
+    """Reads all patches, of which some are masked, and predicts pixels from their tokens, as SimMIM does."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.mask_token = nn.Parameter(torch.zeros(self.encoder.dim))
+        self.head = nn.Linear(self.encoder.dim, 3 * self.patch_size**2)
+        self.calls = []
+
+    def training_step(self, batch, batch_idx):
+        rebuilt = self.reconstruct(batch.views[0], batch.labels)
+        losses = (rebuilt - batch.views[0]).square().flatten(1).mean(1)
+        return self.outputs(losses.mean(), count=len(losses), losses=losses)
+
+    def hide(self, view):
+        self.calls.append((self.training, torch.is_grad_enabled()))
+        mask = mark_hidden(self.keep_always(view), 16)[..., None]
+        hidden = cut_patches(view, self.patch_size).masked_fill(mask, 0)
+        return join_patches(hidden, self.patch_size, self.encoder.grid(view))
+
+    def reconstruct(self, view, labels):
+        mask = mark_hidden(self.keep_always(view), 16)
+        tokens = self.encoder.encode_tokens(view, mask=mask, mask_token=self.mask_token)[1]
+        return fill_hidden(view, self.patch_size, self.keep_always(view), self.head(tokens))
+
+
+def test_any_method_that_hides_patches_is_drawn_with_what_it_was_given(data_dir, tmp_path):
+    case = find_case("MAE")._replace(method=MaskedPixels)
+    trainer = fit_case(case, data_dir, tmp_path, Reconstructions(positions=(2, 0, 900)))
+    facts, arrays = read_figure(tmp_path, "reconstructions")
+    assert facts["positions"] == [2, 0] and 0 < facts["val_mse"] < 1
+    module, data = trainer.lightning_module.eval(), trainer.datamodule
+    view = data.read_batch("val", np.array([2, 0]), torch.device("cpu")).views[0]
+    with torch.no_grad():
+        expected = [data.display(image) for image in (module.hide(view), module.reconstruct(view, None))]
+    assert np.array_equal(arrays["given"], expected[0]) and np.array_equal(arrays["rebuilt"], expected[1])
+    assert module.calls[0] == (False, False)  # in eval mode, without gradients

@@ -261,9 +261,10 @@ def test_layers_are_the_stem_then_one_block_each(encoder):
             assert layer >= 3, name
 
 
-def test_a_class_token_has_no_grad_cam_and_a_mean_has_activation(encoder, view):
-    if not encoder.pooled:
-        assert maps_and_gradients(encoder, view, torch.randn(5, 24), torch.zeros(2, 1).long()) is None
+def test_any_of_them_has_gradients_at_patches(encoder, view):
+    maps, gradients, _ = maps_and_gradients(encoder, view, torch.randn(5, 24), torch.zeros(2, 1).long())
+    assert maps.shape == (2, 24, 4, 4) and gradients.shape == (2, 1, 24, 4, 4)
+    assert gradients.flatten(3).any(3).all() if encoder.pooled else gradients.any()
 
 
 # --- ours

@@ -14,6 +14,7 @@ from callbacks.evaluation.knn import KNN
 from callbacks.evaluation.online_probe import OnlineProbe
 from callbacks.evaluation.protocol import Protocol
 from callbacks.evaluation.throughput import Throughput
+from callbacks.figures.attention import Attention
 from callbacks.figures.cam import CAM
 from callbacks.figures.cka import CKA
 from callbacks.figures.clustering import Clustering
@@ -23,6 +24,7 @@ from callbacks.figures.feature_map import FeatureMap
 from callbacks.figures.filters import Filters
 from callbacks.figures.hardest import Hardest
 from callbacks.figures.latents import Latents
+from callbacks.figures.patch_map import PatchMap
 from callbacks.figures.reconstructions import Reconstructions
 from callbacks.figures.retrieval import Retrieval
 from callbacks.figures.samples import Samples
@@ -31,6 +33,7 @@ from callbacks.loggers.csv import CSVLogger
 from datamodules.augmentation.augment import Recipe
 from datamodules.digits import Digits
 from ssl_modules.networks.resnet import ResNet
+from ssl_modules.networks.vit import ViT
 from ssl_modules.simclr import SimCLR
 from tests.figure_runs import find_case, fit_case
 
@@ -58,6 +61,8 @@ def build_all_callbacks() -> list:
         CKA(every_n_epochs=1),
         Curves(),
         CAM(per_class=1, mistakes=1),
+        Attention(),
+        PatchMap(images=3),
         Confusion(),
         Filters(),
         Hardest(count=1, training=True),
@@ -107,8 +112,13 @@ def test_training_with_every_callback_is_training_without(tmp_path, precision):
 TURNING = find_case("Autoencoder", 1)
 TURNING = TURNING._replace(arguments=TURNING.arguments | {"beta": 10.0})
 EVERY = {"every_n_epochs": 1}
+MAE = find_case("MAE")
+TOKEN = MAE._replace(encoder=lambda norm: ViT(16, width=24, depth=2, heads=2))
 FIGURES = {  # name: (builds the callbacks, methods that are trained with and without them)
     "CAM": (lambda: [CAM([0], per_class=1, mistakes=1, **EVERY)], ["SimCLR", "Autoencoder", "Classifier"]),
+    "CAM of a class token": (lambda: [CAM([0], per_class=1, mistakes=1, **EVERY)], [TOKEN]),
+    "Attention": (lambda: [Attention(**EVERY)], [MAE, TOKEN]),
+    "PatchMap": (lambda: [PatchMap(**EVERY)], [MAE, "SimCLR", "Autoencoder"]),
     "CKA": (lambda: [CKA(**EVERY)], ["SimCLR", "Classifier", "VAE"]),
     "Clustering": (lambda: [Clustering(**EVERY)], ["SimCLR", "VAE"]),
     "Confusion": (lambda: [Confusion(**EVERY)], ["SimCLR", "VAE", "Classifier"]),
@@ -119,7 +129,7 @@ FIGURES = {  # name: (builds the callbacks, methods that are trained with and wi
         lambda: [Hardest(count=1, training=True, **EVERY)],
         ["SimCLR", "VAE", "Classifier", "RotNet"],
     ),
-    "Reconstructions": (lambda: [Reconstructions(**EVERY)], [TURNING]),
+    "Reconstructions": (lambda: [Reconstructions(**EVERY)], [TURNING, MAE]),
     "Retrieval": (lambda: [Retrieval(**EVERY)], ["SimCLR", "VAE"]),
     "Samples": (
         lambda: [Samples(compared=20, **EVERY), Latents(components=3, **EVERY)],

@@ -21,12 +21,14 @@ from callbacks.evaluation.knn import KNN
 from callbacks.evaluation.online_probe import OnlineProbe
 from callbacks.evaluation.optimizer_monitor import OptimizerMonitor
 from callbacks.evaluation.protocol import Protocol
+from callbacks.figures.attention import Attention
 from callbacks.figures.cam import CAM
 from callbacks.figures.cka import CKA
 from callbacks.figures.confusion import Confusion
 from callbacks.figures.feature_map import FeatureMap
 from callbacks.figures.hardest import Hardest
 from callbacks.figures.latents import Latents
+from callbacks.figures.patch_map import PatchMap
 from callbacks.figures.reconstructions import Reconstructions
 from callbacks.figures.retrieval import Retrieval
 from callbacks.figures.samples import Samples
@@ -37,6 +39,7 @@ from datamodules.tweets import Tweets
 from ssl_modules.autoencoder import Autoencoder
 from ssl_modules.barlow_twins import BarlowTwins
 from ssl_modules.classifier import Classifier
+from ssl_modules.mae import MAE
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
 from ssl_modules.simclr import SimCLR
 from ssl_modules.vae import VAE
@@ -48,13 +51,14 @@ from tests.tweets import write_tweets
 RECIPE = Recipe(scale=(0.5, 1.0), flip=0.5, jitter=0.8, brightness=0.4, contrast=0.4, hue=0.1, blur=0.5)
 TURNS = Case(Autoencoder, {"beta": 1.0}, lambda norm: ConvEncoder(16, widths=(8, 16)), mean=0, std=1)
 CASES = [*METHODS, TURNS]  # by their place in it
-SIMCLR, VAES, CLASSIFIER = (
-    [case.method for case in CASES].index(method) for method in (SimCLR, VAE, Classifier)
+SIMCLR, MAES, VAES, CLASSIFIER = (
+    [case.method for case in CASES].index(method) for method in (SimCLR, MAE, VAE, Classifier)
 )
 BATCH, STEPS = 28, 6  # two epochs
 # the first's loss is a sum over pixels, the second's over dimensions, the third's is large
 RATES = {VAE: 1e-5, BarlowTwins: 1e-3, VICReg: 1e-3}
 PICTURES = (FeatureMap, Retrieval, CAM, Hardest, Confusion, CKA, Reconstructions, Samples, Latents)
+TOKENS = (Attention, PatchMap)  # of transformers
 
 
 def protocol() -> Protocol:
@@ -74,6 +78,7 @@ RUNS = {
     **{f"{row} {case.method.__name__}": Run(row) for row, case in enumerate(CASES)},
     "protocol": Run(SIMCLR, (protocol,)),
     "pictures": Run(VAES + 1, PICTURES),
+    "pictures of tokens": Run(MAES, TOKENS),
     "accumulation": Run(SIMCLR, (), TWICE),
     "accumulation by labels": Run(CLASSIFIER, (), TWICE),
     "bf16": Run(SIMCLR, (), HALF),

@@ -22,7 +22,8 @@ from common.splits import SPLITS
 class CAM(FigureCallback):
     """Draws the evidence for a class as light on the image, for the surest right answers and the surest mistakes.
 
-    The maps are class activation maps if the features are the mean of the encoder's maps, else Grad-CAM. The method's
+    The maps are class activation maps if the features are the mean of the encoder's maps, else Grad-CAM; of a
+    transformer with a class token, at the patches that its last attention reads. The method's
     own classifier scores the classes, or a probe does. Beside `figures/cam/epoch=N.png`, an `.npz` has for each of n
     images its `index`, `labels`, `predicted` and `original`, K `classes` (n, K), and their raw `maps` (n, K, h, w) and
     `prob` (n, K). The last `same` images are picked by class alone, so every run on these data shows them.
@@ -75,22 +76,27 @@ class CAM(FigureCallback):
         images = load_examples(trainer, split, index[rows].cpu())
         predicted = prob[rows].argmax(1)
         classes = list_classes_to_explain(predicted, images.labels, main_classes, len(names))  # (n, K)
-        maps_and_kind = compute_evidence(trainer, module, images.view, scored.head, classes)
-        if maps_and_kind is None:
-            self.skip_figure(f"no layer of {type(module.encoder).__name__} returns its maps (B, C, h, w)")
+        evidence = compute_evidence(trainer, module, images.view, scored.head, classes)
+        if evidence is None:
+            self.skip_figure(
+                f"no layer of {type(module.encoder).__name__} returns its maps (B, C, h, w) or patches (B, T, C)"
+            )
             return
-        maps, kind = maps_and_kind
+        maps, layer = evidence
+        kind = "Grad-CAM" if layer else "class activation"
         prob = prob[rows].gather(1, classes).float()
         figure = draw_activations(images, maps, classes, prob, len(right), len(wrong), names)
         size = " x ".join(map(str, maps.shape[2:]))
         subtitle = f"{SPLITS[split].capitalize()} images. Light marks the evidence, scaled for each map; "
         subtitle += f"the contour is at half of the maximum. Maps of {size} cells, enlarged."
+        subtitle += f" Gradients are taken at the output of {layer}." if layer else ""
         write_title(figure, f"Where it looks: {kind} through the {scored.head_name}", subtitle)
         tensors = {"index": images.index, "labels": images.labels, "predicted": classes[:, 0]}
         tensors |= {"maps": maps, "classes": classes, "prob": prob}
         arrays = {key: tensor.cpu().numpy() for key, tensor in tensors.items()}
         arrays |= {"original": images.display, "same": np.array(len(same))}
         facts = {"split": split, "evidence": kind, "head": scored.head_name, "classes": names}
+        facts |= {"layer": layer} if layer else {}
         save_figure(trainer, "cam", figure, facts=facts, **arrays)
 
 
@@ -149,10 +155,11 @@ def list_classes_to_explain(
 
 def compute_evidence(
     trainer: Trainer, module: LightningModule, view: Tensor, head: LinearProbe, classes: Tensor
-) -> tuple[Tensor, str] | None:
-    """Compute maps (n, K, h, w) of the evidence for `classes` (n, K), and name their kind.
+) -> tuple[Tensor, str | None] | None:
+    """Compute maps (n, K, h, w) of the evidence for `classes` (n, K), and name the layer where gradients are taken.
 
-    Returns None where no layer returns the encoder's maps.
+    Where features are the mean of the maps, no gradients are needed, and the name is None. Returns None where there is
+    no layer with maps, or with patches that features depend on.
     """
     encoder = module.encoder
     if encoder.pooled:
@@ -160,7 +167,10 @@ def compute_evidence(
             maps = encoder.maps(view).float()
         maps_of_all_classes = class_activation(maps, head.weight)
         index = classes[..., None, None].expand(-1, -1, *maps.shape[2:])
-        return maps_of_all_classes.gather(1, index), "class activation"
+        return maps_of_all_classes.gather(1, index), None
     with eval_mode(trainer, module):
-        maps_with_gradients = maps_and_gradients(encoder, view, head.weight, classes)
-    return None if maps_with_gradients is None else (grad_cam(*maps_with_gradients), "Grad-CAM")
+        maps_of_layer = maps_and_gradients(encoder, view, head.weight, classes)
+    if maps_of_layer is None:
+        return None
+    maps, gradients, layer = maps_of_layer
+    return grad_cam(maps, gradients), f"encoder.{layer}" if layer else "encoder"

@@ -1,6 +1,5 @@
 """A map of examples by their features, by t-SNE, UMAP or principal components."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from callbacks.evaluation.class_scores import find_linear_head
 from callbacks.evaluation.features import Features
 from callbacks.figures.base import FigureCallback
 from callbacks.plotting.examples import make_thumbnails, pick_evenly
-from callbacks.plotting.save import figure_path, save_figure
+from callbacks.plotting.save import figure_path, read_previous_data, save_figure
 from callbacks.plotting.scatter import (
     NAMES,
     How,
@@ -120,10 +119,5 @@ def draw_feature_map(
 
 def read_previous_map(folder: Path, epoch: int, index: np.ndarray) -> np.ndarray | None:
     """Read the newest map before this epoch's; None where that is of other examples."""
-    matches = (re.fullmatch(r"epoch=(\d+)", path.stem) for path in folder.glob("*.npz"))
-    epochs = [int(match[1]) for match in matches if match]
-    newest = max((earlier for earlier in epochs if earlier < epoch), default=None)
-    if newest is None:
-        return None
-    with np.load(folder / f"epoch={newest}.npz") as data:
-        return data["xy"] if np.array_equal(data["index"], index) else None
+    data = read_previous_data(folder, epoch)
+    return data["xy"] if data and np.array_equal(data["index"], index) else None

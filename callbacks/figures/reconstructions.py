@@ -73,11 +73,12 @@ class Reconstructions(FigureCallback):
         images = load_examples(trainer, split, positions)
         with eval_mode(trainer, module):
             rebuilt = module.reconstruct(images.view, images.labels)
+            given = module.hide(images.view) if hasattr(module, "hide") else None
         mse = (scale * squared_error(rebuilt, images.view)).mean(1)
         texts = [f"no. {i}: {error:.2g}" for i, error in zip(positions, mse, strict=True)]
         rows = {SPLITS[split]: images.display}
-        if hasattr(module, "hide"):
-            rows["given"] = to_pixels(data, module.hide(images.view))
+        if given is not None:
+            rows["given"] = to_pixels(data, given)
         rows["reconstruction"] = to_pixels(data, rebuilt)
         blocks = [(rows, texts)]
         arrays = {"original": images.display, "rebuilt": rows["reconstruction"], "mse": mse.cpu().numpy()}

@@ -1,6 +1,7 @@
 """Figures are saved in the run folder, with the data behind them, and sent to every logger that takes images."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,16 @@ matplotlib.use("Agg")
 def figure_path(trainer: Trainer, name: str) -> Path:
     """Path of this epoch's picture in the run folder."""
     return Path(trainer.default_root_dir) / "figures" / name / f"epoch={trainer.current_epoch}.png"
+
+
+def read_previous_data(folder: Path, epoch: int) -> dict[str, np.ndarray]:
+    """Read the newest arrays in a figure's folder that are from before this epoch; empty where there are none."""
+    matches = (re.fullmatch(r"epoch=(\d+)", path.stem) for path in folder.glob("*.npz"))
+    newest = max((int(match[1]) for match in matches if match and int(match[1]) < epoch), default=None)
+    if newest is None:
+        return {}
+    with np.load(folder / f"epoch={newest}.npz") as data:
+        return dict(data)
 
 
 @rank_zero_only
@@ -50,7 +61,8 @@ def save_figure(
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
     if data:
-        np.savez_compressed(path.with_suffix(".npz"), **data)
+        with atomic_write(path.with_suffix(".npz")) as temporary:
+            np.savez_compressed(temporary, **data)
     if facts:
         path.with_suffix(".json").write_text(json.dumps(facts), encoding="utf-8")
     for logger in trainer.loggers:

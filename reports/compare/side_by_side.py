@@ -11,7 +11,16 @@ from reports.sections.feature_map import MAPS, load_map
 from reports.sections.neighbors import load_queries
 from reports.sections.pictures import load_frames, name_figure
 
-PICTURES = ("filters", "reconstructions", "samples", "class_samples", "clustering", "latent_map")
+PICTURES = (
+    "attention",
+    "patch_map",
+    "filters",
+    "reconstructions",
+    "samples",
+    "class_samples",
+    "clustering",
+    "latent_map",
+)
 
 
 def match_maps(members: list[Member]) -> list[dict]:

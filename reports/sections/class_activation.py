@@ -19,6 +19,7 @@ def make_section(run: Run) -> Section | None:
         return None
     facts, maps = load_facts(run, "cam"), load_arrays(run, "cam")["maps"]
     kind, head = facts.get("evidence", "class activation"), facts.get("head", "head")
+    kind += f" at {facts['layer']}," if "layer" in facts else ""
     answer = (
         f"{kind[0].upper()}{kind[1:]} through the {head}: the light falls where the evidence for a class is, "
     )

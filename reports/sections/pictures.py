@@ -10,6 +10,13 @@ from reports.sections.section import Section
 MOST = 1_500_000  # bytes of a figure, all epochs together
 # id, entry of the contents, question, and its figures with their titles
 QUESTIONS = [
+    ("attention", "Attention", "What does it attend to?", {"attention": "Attention to patches"}),
+    (
+        "patches",
+        "Parts of images",
+        "What does it tell apart within an image?",
+        {"patch_map": "Principal components as colors"},
+    ),
     ("filters", "Weights", "What are its weights tuned to?", {"filters": "Weights"}),
     ("views", "Views", "What did it see in training?", {"views": "Augmented views"}),
     (
@@ -104,6 +111,28 @@ def load_frames(run: Run, folder: str, title: str) -> tuple[dict | None, list[st
     return {"name": folder, "title": title, "frames": frames, "count": count}, broken
 
 
+def describe_attention(run: Run) -> str:
+    facts = load_facts(run, "attention")
+    if "query" not in facts:
+        return ""
+    asking = "the class token takes" if facts["query"] == "class token" else "all patches, on average, take"
+    return (
+        f"How much {asking} from each patch in the last of {facts['layers']} layers, in each of "
+        f"{facts['heads']} heads, and rolled out over all layers; 1 is an even share among {facts['tokens']} tokens."
+    )
+
+
+def describe_patches(run: Run) -> str:
+    facts = load_facts(run, "patch_map")
+    if "shares" not in facts:
+        return ""
+    text = f"Three components have {format_fraction(sum(facts['shares']))} of the variance of {facts['kind']}"
+    share = facts.get("position_share")
+    return text + (
+        f"; their position accounts for {format_fraction(share)} of it." if share is not None else "."
+    )
+
+
 def describe_reconstructions(run: Run) -> str:
     facts = load_facts(run, "reconstructions")
     if "train_mse" not in facts:
@@ -144,6 +173,8 @@ def describe_layers(run: Run) -> str:
 
 
 ANSWERS = {
+    "attention": describe_attention,
+    "patches": describe_patches,
     "reconstructions": describe_reconstructions,
     "samples": describe_samples,
     "clusters": describe_clusters,

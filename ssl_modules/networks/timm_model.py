@@ -119,6 +119,11 @@ class TimmViT(Timm):
         """Side of a patch."""
         return self.model.patch_embed.feat_ratio()
 
+    @property
+    def has_class_token(self) -> bool:
+        """Whether the first token is the class token."""
+        return self.model.cls_token is not None
+
     def grid(self, view: Tensor) -> tuple[int, int]:
         """How many rows h and columns w of patches a view (B, C, H, W) has."""
         return self.model.patch_embed.dynamic_feat_size(tuple(view.shape[2:]))

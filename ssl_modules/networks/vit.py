@@ -32,6 +32,8 @@ class ViT(nn.Module):
             section 4.1, https://arxiv.org/abs/2104.02057
     """
 
+    has_class_token = True
+
     def __init__(
         self,
         img_size: PositiveInt = 32,
