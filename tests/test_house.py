@@ -164,6 +164,9 @@ def test_every_config_runs(config, small_data, tmp_path, capsys):
     for name, instead in {"unlabeled": "null", "labels_per_class": "null", "val_size": 0.1}.items():
         if f"    {name}:" in text:
             options[f"--data.init_args.{name}"] = instead  # the stand-in has fewer
+    for name, instead in {"queue_size": 8, "norm_groups": 2}.items():
+        if f"    {name}:" in text:
+            options[f"--model.init_args.{name}"] = instead
     if "--model.init_args.teacher_ckpt" in text:
         options["--model.init_args.teacher_ckpt"] = write_teacher(text, tmp_path / "teacher.ckpt")
     given = [str(part) for option in options.items() for part in option]
