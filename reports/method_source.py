@@ -7,6 +7,7 @@ from pathlib import Path
 from textwrap import dedent
 
 LINK = re.compile(r"https?://[^\s,;)]+[^\s,;).]")
+LOSSES = ["ssl_modules", "losses"]
 STATE_MOVES = ("on_after_backward", "optimizer_step")  # what a method does beside its step
 
 
@@ -88,7 +89,7 @@ def read_losses(tree: ast.Module, root: Path) -> list[tuple[str, str, str]]:
     """Functions and classes that a file imports from ssl_modules.losses, but for helpers with a line of docstring."""
     losses = []
     for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.module.startswith("ssl_modules.losses."):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[:2] == LOSSES:
             file = Path(*node.module.split(".")).with_suffix(".py")
             parts = ast.parse((root / file).read_text(encoding="utf-8")).body
             docstrings = {

@@ -60,14 +60,14 @@ def read_encoder(path: Path) -> dict[str, Tensor]:
 
 def distill_by_hand(method: nn.Module, views: list[Tensor]) -> Tensor:
     """One view, one image and one number at a time, in float64: the mean over all."""
-    losses = []
-    for view in views:
-        for image in view.double()[:, None]:
-            (student,) = method.projector(method.encoder(image))
-            (teacher,) = method.teacher.network(image).detach()
-            lengths = [sum(x * x for x in vector).sqrt() for vector in (student, teacher)]
-            cosine = sum(a * b for a, b in zip(student, teacher, strict=True)) / lengths[0] / lengths[1]
-            losses.append(2 - 2 * cosine)
+    images = [image for view in views for image in view.double()[:, None]]
+    targets = [method.teacher.network(image).detach()[0] for image in images]
+    center, losses = sum(targets) / len(targets), []
+    for image, target in zip(images, targets, strict=True):
+        (student,), teacher = method.projector(method.encoder(image)), target - center
+        lengths = [sum(x * x for x in vector).sqrt() for vector in (student, teacher)]
+        cosine = sum(a * b for a, b in zip(student, teacher, strict=True)) / lengths[0] / lengths[1]
+        losses.append(2 - 2 * cosine)
     return sum(losses) / len(losses)
 
 
@@ -87,29 +87,25 @@ def test_a_step_and_its_gradients_are_an_independent_computation():
 def test_the_loss_agrees_with_lightly():
     lightly, method, batch = pytest.importorskip("lightly.loss"), build(DISTILLATION), draw_batch()
     loss, criterion = method.training_step(batch, 0)["loss"], lightly.NegativeCosineSimilarity()
-    features = encode_views(method.encoder, batch.views)
-    expected = [
-        criterion(method.projector(one), method.teacher(view))
-        for one, view in zip(features, batch.views, strict=True)
-    ]
+    features, targets = (encode_views(network, batch.views) for network in (method.encoder, method.teacher))
+    targets = targets - targets.mean((0, 1))
+    expected = [criterion(method.projector(f), t) for f, t in zip(features, targets, strict=True)]
     torch.testing.assert_close(loss, 2 + 2 * sum(expected) / 3)  # - cos, where ours is 2 - 2 cos
 
 
-def test_each_image_has_its_own_loss_in_validation_as_well():
-    method, batch = build(DISTILLATION, "group").eval(), draw_batch()
-    with torch.no_grad():
-        one = method.validation_step(batch._replace(views=batch.views[:1]), 0)
-        alone = method.validation_step(Batch([batch.views[0][2:3]], *batch[1:]), 0)
-    assert one["losses"].shape == (6,)
-    torch.testing.assert_close(alone["losses"], one["losses"][2:3])
+def test_what_all_of_a_teachers_features_share_does_not_matter():
+    method, batch = build(DISTILLATION, "group"), draw_batch()
+    loss = method.training_step(batch, 0)["loss"]
+    method.teacher.network.forward = lambda view: (
+        type(method.teacher.network).forward(method.teacher.network, view) + 7
+    )
+    torch.testing.assert_close(method.training_step(batch, 0)["loss"], loss, atol=1e-4, rtol=1e-4)
 
 
 def test_a_single_view_is_enough(data_dir, tmp_path):
     case = DISTILLATION._replace(sizes=(16,))
     trainer = train(build(case), tiny(data_dir, case), tmp_path, callbacks=[Features(), Collapse(), KNN()])
-    assert (
-        trainer.callback_metrics["train/loss"].isfinite() and trainer.callback_metrics["val/loss"].isfinite()
-    )
+    assert trainer.callback_metrics["train/loss"].isfinite()
 
 
 # --- the teacher
