@@ -3,7 +3,7 @@
     python benchmarks/time_budget.py --seconds 300          # on a GPU
 
 The time of a step is taken first, then `max_epochs` is what the seconds hold, so that the learning rate falls to zero
-within them; compiling, the final kNN and probe are counted too. configs/gpu/simclr_resnet18.yaml has the settings.
+within them; compiling, the final kNN and probe are counted too. configs/gpu/simclr_minutes.yaml has the settings.
 Beside it stands the nearest public number: ResNet-18, batch 512, 100 epochs in 20 minutes of an A100, on lossless
 images, 3 seeds, of https://github.com/dkobak/simclr-cifar10.
 """
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=300, help="for everything but importing torch")
     parser.add_argument("--data_dir", type=Path, default=Path("data"))
     parser.add_argument(
-        "--configs", nargs="+", default=["configs/simclr_cifar10.yaml", "configs/gpu/simclr_resnet18.yaml"]
+        "--configs", nargs="+", default=["configs/simclr_cifar10.yaml", "configs/gpu/simclr_minutes.yaml"]
     )
     parser.add_argument(
         "--options", nargs=argparse.REMAINDER, default=[], help="of cli.py, last: --options --a.b=1"

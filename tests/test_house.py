@@ -22,6 +22,9 @@ ROOT = Path(cli.__file__).parent
 ROOMS = ("ssl_modules", "datamodules", "callbacks", "reports", "model_summary", "common")
 FILES = [path.relative_to(ROOT) for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
 CONFIGS = [path.name for path in sorted((ROOT / "configs").glob("*.yaml")) if path.name != "defaults.yaml"]
+OVERLAYS = sorted(
+    path.name for path in (ROOT / "configs" / "gpu").glob("*.yaml") if "epochs_" not in path.name
+)
 DIGITS = ROOT / "configs" / "simclr_digits.yaml"
 # absolute paths of somebody's machine, and hosts and options of package registries
 FOREIGN = re.compile(r"[/](?:work|home|root|Users)/|[p]ythonhosted|[p]ypi\.|[i]ndex-url|[a]rtifactory")
@@ -141,8 +144,9 @@ def test_another_encoder_than_a_configs_has_its_own_defaults(config, capsys):
 
 def write_teacher(config: str, path: Path) -> Path:
     """A checkpoint of the teacher that a config names."""
-    module, _, name = yaml.safe_load(config)["model"]["init_args"]["teacher"]["class_path"].rpartition(".")
-    teacher = getattr(importlib.import_module(module), name)()
+    named = yaml.safe_load(config)["model"]["init_args"]["teacher"]
+    module, _, name = named["class_path"].rpartition(".")
+    teacher = getattr(importlib.import_module(module), name)(**named.get("init_args", {}))
     torch.save({"state_dict": {f"encoder.{k}": v for k, v in teacher.state_dict().items()}}, path)
     return path
 
@@ -179,6 +183,67 @@ def test_every_config_runs(config, small_data, tmp_path, capsys):
     saved = yaml.safe_load((folder / "config.yaml").read_text())
     assert saved["trainer"]["limit_train_batches"] == 2 and saved["experiment"] == Path(config).stem
     assert "</html>" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def list_leaves(node: object, path: tuple = ()) -> dict[tuple, object]:
+    """Every value of nested options, by where it is."""
+    if not isinstance(node, dict):
+        return {path: node}
+    return {k: v for name, child in node.items() for k, v in list_leaves(child, (*path, name)).items()}
+
+
+@pytest.mark.filterwarnings(
+    "ignore:the features have collapsed"
+)  # after two steps of small networks, they may
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_overlay_has_its_numbers_over_the_config_that_it_names(overlay, small_data, tmp_path):
+    text = (ROOT / "configs" / "gpu" / overlay).read_text(encoding="utf-8")
+    configs = re.findall(r"--config (\S+)", text)
+    assert configs[1:] == [f"configs/gpu/{overlay}"]
+    small = (
+        {"widths": "[8, 8]", "blocks": "[1, 1]"}
+        if "_resnet18" in overlay or "minutes" in overlay
+        else {"depth": 1}
+    )
+    options = {
+        "--data.init_args.data_dir": small_data,
+        "--data.init_args.batch_size": 16,
+        "--data.init_args.compile": "false",
+        "--data.init_args.resident": "false",
+        "--model.init_args.compile": "false",
+        **{f"--model.init_args.encoder.init_args.{name}": value for name, value in small.items()},
+        "--trainer.accelerator": "cpu",
+        "--trainer.max_steps": 2,
+        "--trainer.limit_val_batches": 0,
+        "--test_after_fit": "false",
+        "--runs_dir": tmp_path,
+        "--without": f"[WandbLogger, Protocol, {PICTURES}]",
+    }
+    for name, instead in {"queue_size": 16, "norm_groups": 2}.items():
+        if f"    {name}:" in text:
+            options[f"--model.init_args.{name}"] = instead
+    if "--model.init_args.teacher_ckpt" in text:
+        options["--model.init_args.teacher_ckpt"] = write_teacher(text, tmp_path / "teacher.ckpt")
+    given = [str(part) for config in configs for part in ("--config", ROOT / config)]
+    given += [str(part) for option in options.items() for part in option]
+    assert command_line("fit", *given) == 0
+    saved = yaml.safe_load((tmp_path / Path(configs[0]).stem / "version_0" / "config.yaml").read_text())
+    saved, wanted = list_leaves(saved), list_leaves(yaml.safe_load(text))
+    views = ("data", "init_args", "views")
+    for path in wanted.keys() - {tuple(option[2:].split(".")) for option in options}:
+        if path != views:
+            assert saved[path] == wanted[path], path
+    kept = saved[views] if views in wanted else []
+    assert [
+        {k: view[k] for k in given} for given, view in zip(wanted.get(views, []), kept, strict=True)
+    ] == wanted.get(views, [])
+
+
+@pytest.mark.parametrize("overlay", [overlay for overlay in OVERLAYS if "_resnet18" in overlay])
+def test_every_overlay_of_a_published_run_says_whose_and_what_it_reached(overlay):
+    head, _ = (ROOT / "configs" / "gpu" / overlay).read_text(encoding="utf-8").split("\ntrainer:")
+    words = " ".join(line.removeprefix("# ") for line in head.splitlines())
+    assert "https://" in words and " %" in words and "Not run here" in words and "What differs there" in words
 
 
 @pytest.mark.parametrize("config", CONFIGS)
