@@ -3,6 +3,8 @@
 Caron et al. 2021, https://arxiv.org/abs/2104.14294
 """
 
+import copy
+
 import torch
 
 from common.batch import Batch
@@ -43,8 +45,9 @@ class DINO(SSLModule):
     ):
         super().__init__(**shared)
         self.head = PrototypeHead(self.encoder.dim, hidden_dim, prototypes, head_norm)
-        self.student, self.teacher_head = copy_network(self.encoder), copy_network(self.head)
-        self.student.requires_grad_(True), self.encoder.requires_grad_(False)
+        # what the encoder itself has frozen stays so in the student
+        self.student, self.teacher_head = copy.deepcopy(self.encoder), copy_network(self.head)
+        self.encoder.requires_grad_(False)
         self.centering = Centering(prototypes, center_momentum)
         self.momentum, self.temperature, self.frozen_epochs = momentum, temperature, frozen_epochs
         self.teacher_schedule = *teacher_temperatures, temperature_epochs

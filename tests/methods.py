@@ -17,6 +17,7 @@ from ssl_modules.byol import BYOL
 from ssl_modules.classifier import Classifier
 from ssl_modules.cmc import CMC
 from ssl_modules.dino import DINO
+from ssl_modules.ijepa import IJEPA
 from ssl_modules.mae import MAE
 from ssl_modules.networks.char_lstm import CharLSTM
 from ssl_modules.networks.conv_autoencoder import ConvEncoder
@@ -108,6 +109,12 @@ METHODS = [  # one line a method: it has to keep every promise of test_methods.p
         sizes=(*PAIR, 8, 8, 8),
     ),
     Case(MAE, {"decoder_width": 24, "decoder_depth": 1}, small_vit, features=False),
+    Case(
+        IJEPA,
+        {"predictor_width": 24, "predictor_depth": 1, "momentum": 0.9, "min_context": 4},
+        small_vit,
+        features=False,
+    ),
     Case(RotNet, {}),
     Case(Classifier, {"num_outputs": 4}, reads_labels=True),
     Case(CMC, {"out_dim": 8, "temperature": 0.2}, small_lab_pair, mean=0, std=1),
