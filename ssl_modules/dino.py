@@ -3,8 +3,6 @@
 Caron et al. 2021, https://arxiv.org/abs/2104.14294
 """
 
-import copy
-
 import torch
 
 from common.batch import Batch
@@ -13,7 +11,7 @@ from ssl_modules.ema import copy_network, copy_weights, update_average
 from ssl_modules.losses.dino import Centering, self_distillation
 from ssl_modules.networks.prototype_head import PrototypeHead
 from ssl_modules.schedules import scheduled_value
-from ssl_modules.views import encode_views
+from ssl_modules.views import check_crops, encode_views, split_crops
 
 
 class DINO(SSLModule):
@@ -45,23 +43,20 @@ class DINO(SSLModule):
     ):
         super().__init__(**shared)
         self.head = PrototypeHead(self.encoder.dim, hidden_dim, prototypes, head_norm)
-        # what the encoder itself has frozen stays so in the student
-        self.student, self.teacher_head = copy.deepcopy(self.encoder), copy_network(self.head)
-        self.encoder.requires_grad_(False)
+        self.student, self.encoder = self.encoder, copy_network(self.encoder)  # what was frozen stays so
+        self.teacher_head = copy_network(self.head)
         self.centering = Centering(prototypes, center_momentum)
         self.momentum, self.temperature, self.frozen_epochs = momentum, temperature, frozen_epochs
         self.teacher_schedule = *teacher_temperatures, temperature_epochs
 
     def check_views(self, recipes: list) -> str | None:
-        sizes = [recipe.size for recipe in recipes]
-        suited = sizes.count(sizes[0]) > 1 and sizes == sorted(sizes, reverse=True)
-        return None if suited else "at least two views of the largest size, given first"
+        return check_crops(recipes)
 
     def on_encoder_loaded(self) -> None:
         copy_weights(self.student, self.encoder)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict:
-        large = [view for view in batch.views if view.shape == batch.views[0].shape]
+        large, _ = split_crops(batch.views)
         sharpness = scheduled_value(self, *self.teacher_schedule)
         with torch.no_grad():
             features = encode_views(self.encoder, large)  # (G, B, D), all that the teacher sees
@@ -72,9 +67,11 @@ class DINO(SSLModule):
         return self.outputs(losses.mean(), features[0], metrics, projections=directions[: len(large)])
 
     def on_after_backward(self) -> None:
-        self.centering.update()
-        if self.current_epoch < self.frozen_epochs:
-            self.head.prototypes.weight.grad = None
+        for part in self.modules():
+            if isinstance(part, Centering):
+                part.update()
+            elif isinstance(part, PrototypeHead) and self.current_epoch < self.frozen_epochs:
+                part.prototypes.weight.grad = None
 
     def optimizer_step(self, *args, **kwargs) -> None:
         momentum = scheduled_value(self, self.momentum, 1.0)

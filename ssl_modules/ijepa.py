@@ -3,13 +3,11 @@
 Assran et al. 2023, https://arxiv.org/abs/2301.08243
 """
 
-import copy
-
 import torch
 
 from common.batch import Batch
 from ssl_modules.base import SSLModule
-from ssl_modules.ema import copy_weights, update_average
+from ssl_modules.ema import copy_network, copy_weights, update_average
 from ssl_modules.losses.ijepa import block_losses, standardize_tokens
 from ssl_modules.networks.masks import draw_context_and_targets
 from ssl_modules.networks.patches import check_patch_encoder, count_patches, take_patches
@@ -45,8 +43,8 @@ class IJEPA(SSLModule):
         super().__init__(**shared)
         check_patch_encoder(self.encoder, "IJEPA")
         self.predictor = TokenPredictor(self.encoder.dim, predictor_width, predictor_depth, predictor_heads)
-        self.student, self.momentum = copy.deepcopy(self.encoder), momentum
-        self.encoder.requires_grad_(False)
+        self.student, self.encoder = self.encoder, copy_network(self.encoder)  # what was frozen stays so
+        self.momentum = momentum
         self.blocks = dict(target_scale=target_scale, context_scale=context_scale, min_context=min_context)
 
     def check_views(self, recipes: list) -> str | None:

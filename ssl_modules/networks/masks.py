@@ -9,6 +9,8 @@ from torch import Tensor
 from common.batch import BatchKey
 
 TRIES = 20  # how often places are drawn until enough patches are left beside the blocks
+BLOCKS = 40  # that may be tried to hide a share of the patches
+LONGEST = 1 / 0.3  # the longer side of these blocks, by the shorter one
 
 
 def draw_block(
@@ -100,3 +102,60 @@ def draw_context_and_targets(
     order = everyone.rand(seen.shape[1], name="context") + seen  # those that are seen come last
     kept = order.argsort(1, descending=True)[key.local, :count].sort(1).values
     return kept, hidden[key.local].nonzero()[:, 2].view(len(kept), targets, -1)
+
+
+def draw_view_masks(
+    key: BatchKey, views: int, grid: tuple[int, int], ratio: tuple[float, float] = (0.1, 0.5)
+) -> Tensor:
+    """Draw the patches that are hidden in some views of each image: blocks, one after the other, as BEiT does.
+
+    Half of every image's views (rounded down), at random, are masked. The paper masks each view with probability 1/2;
+    here every batch has masked views on every process, and always as many.
+
+    Args:
+        key: of the batch.
+        views: of each image, V.
+        grid: h, w.
+        ratio: the share of a masked view's patches that are hidden is uniform between these, or somewhat less: no
+            block may hide more than that, and after ten in a row that would there are no more. One patch is hidden at
+            least.
+
+    Returns:
+        bool (V, B, h * w), on the CPU.
+
+    Zhou et al. 2021, section 3.3 and appendix E, https://arxiv.org/abs/2111.07832; blocks: Bao et al. 2021, algorithm
+    1, https://arxiv.org/abs/2106.08254
+    """
+    masked = key.rand(views, name="masked views").argsort(1) < views // 2  # (B, V)
+    share = ratio[0] + (ratio[1] - ratio[0]) * key.rand(views, name="hidden share")
+    draws = key.rand(views, BLOCKS, 4, name="hidden blocks")
+    mask = torch.zeros(*masked.shape, grid[0] * grid[1], dtype=torch.bool)
+    mask[masked] = grow_masks(draws[masked], share[masked] * mask.shape[2], grid)
+    return mask.transpose(0, 1)
+
+
+def grow_masks(draws: Tensor, wanted: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Hide one block after the other, each of a size and shape of its own, until enough is hidden.
+
+    Args:
+        draws: (R, BLOCKS, 4), uniform in [0, 1): area, shape and corner of each block that is tried.
+        wanted: how many patches (R,) are hidden, at most.
+        grid: h, w.
+
+    Returns:
+        bool (R, h * w), with a true one in each row.
+    """
+    smallest = (min(grid) // 3) ** 2
+    mask = torch.zeros(len(draws), grid[0] * grid[1], dtype=torch.bool)
+    failures = torch.zeros(len(draws), dtype=torch.int64)
+    for draw in draws.unbind(1):
+        left = wanted - mask.sum(1)
+        area = smallest + draw[:, 0] * (left - smallest)
+        aspect = (math.log(LONGEST) * (2 * draw[:, 1] - 1)).exp()
+        rows, columns = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
+        block = place_blocks(draw[:, 2:], rows, columns, grid) & ~mask
+        count = block.sum(1)
+        suited = (rows < grid[0]) & (columns < grid[1]) & (count > 0) & (count <= left) & (failures < 10)
+        failures = torch.where(suited, 0, failures + 1)
+        mask |= block & suited[:, None]
+    return mask | place_blocks(draws[:, 0, 2:], 1, 1, grid) & ~mask.any(1, keepdim=True)
