@@ -99,7 +99,7 @@ def draw_context_and_targets(
         left = place_blocks(corners[:, targets], *context, grid) & ~blocks.any(1)
         hidden, seen = torch.where(again[..., None], blocks, hidden), torch.where(again, left, seen)
     count = seen.sum(1).min()
-    order = everyone.rand(seen.shape[1], name="context") + seen  # those that are seen come last
+    order = everyone.rand(seen.shape[1], name="context") + seen  # from 1 up where a patch is seen
     kept = order.argsort(1, descending=True)[key.local, :count].sort(1).values
     return kept, hidden[key.local].nonzero()[:, 2].view(len(kept), targets, -1)
 
@@ -131,7 +131,7 @@ def draw_view_masks(
     draws = key.rand(views, BLOCKS, 4, name="hidden blocks")
     mask = torch.zeros(*masked.shape, grid[0] * grid[1], dtype=torch.bool)
     mask[masked] = grow_masks(draws[masked], share[masked] * mask.shape[2], grid)
-    return mask.transpose(0, 1)
+    return mask.transpose(0, 1).contiguous()
 
 
 def grow_masks(draws: Tensor, wanted: Tensor, grid: tuple[int, int]) -> Tensor:
