@@ -53,7 +53,7 @@ class TokenHead(PrototypeHead):
     Zhou et al. 2021, section 3.2, https://arxiv.org/abs/2111.07832
     """
 
-    def __init__(self, dim: int, hidden_dim: int, prototypes: int, shared: bool):
+    def __init__(self, dim: PositiveInt, hidden_dim: PositiveInt, prototypes: PositiveInt, shared: bool):
         super().__init__(dim, hidden_dim, prototypes)
         self.patches = None if shared else PrototypeHead(dim, hidden_dim, prototypes)
 

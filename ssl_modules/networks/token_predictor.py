@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from common.ranges import PositiveInt
 from ssl_modules.networks.patches import sine_positions, take_patches
 from ssl_modules.networks.transformer import Block, init_layers
 
@@ -18,7 +19,9 @@ class TokenPredictor(nn.Module):
     Assran et al. 2023, section 3 and appendix A.1, https://arxiv.org/abs/2301.08243
     """
 
-    def __init__(self, dim: int, width: int = 96, depth: int = 3, heads: int = 3):
+    def __init__(
+        self, dim: PositiveInt, width: PositiveInt = 96, depth: PositiveInt = 3, heads: PositiveInt = 3
+    ):
         super().__init__()
         self.embed = nn.Linear(dim, width)
         self.mask_token = nn.Parameter(torch.zeros(width))
