@@ -101,11 +101,12 @@ def render_method(root: Path, source: MethodSource) -> tuple[str, str | None]:
     file = f"ssl_modules/{source.name}.py"
     idea = "\n\n".join(filter(None, [source.title, options[""], options.get("end")]))
     steps = "\n\n\n".join(source.steps)
+    parent = f"; the rest is that of [{source.parent}]({source.parent}.md)" if source.parent else ""
     losses = [f"**[`{name}`](../../{path})** {format_docstring(text)}" for path, name, text in source.losses]
     sections = {
         "": idea,
         "The equation": "\n\n".join(losses),
-        "The lines that are it": f"From [{file}](../../{file}):\n\n```python\n{steps}\n```",
+        "The lines that are it": f"From [{file}](../../{file}){parent}:\n\n```python\n{steps}\n```",
         "Options": format_arguments(options.get("Args", "")),
         "How to run it": "\n\n".join(describe_config(*pair) for pair in configs.items()),
         "What it reached": describe_run(root, usual[0], f"{source.name}.svg" if curve else None)

@@ -18,7 +18,9 @@ class MethodSource:
     Args:
         name: of the file, without `.py`; `class_name` is the method in it.
         module_docstring, class_docstring: as they stand there.
-        steps: sources of `training_step` and of the class's own functions that it needs, in their order.
+        steps: sources of `training_step` and of the class's own functions that it needs, in their order; of a method
+            that changes another, of all functions but the constructor.
+        parent: the file of the method that it changes, without `.py`; else empty.
         losses: (path of the file, name, docstring) of the losses that say what they return or where they are from.
     """
 
@@ -27,6 +29,7 @@ class MethodSource:
     module_docstring: str
     class_docstring: str
     steps: list[str]
+    parent: str
     losses: list[tuple[str, str, str]]
 
     @property
@@ -42,7 +45,7 @@ class MethodSource:
 
 
 def read_methods(root: Path) -> list[MethodSource]:
-    """Read the methods of `root`/ssl_modules: classes with a `training_step`, one in a file."""
+    """Read the methods of `root`/ssl_modules: classes with a `training_step`, or whose base has one, one in a file."""
     sources = (read_method(file, root) for file in sorted((root / "ssl_modules").glob("*.py")))
     return [source for source in sources if source]
 
@@ -51,17 +54,30 @@ def read_method(file: Path, root: Path) -> MethodSource | None:
     """Read one file; None where it holds no method."""
     text = file.read_text(encoding="utf-8")
     tree = ast.parse(text)
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and "training_step" in list_functions(node):
+    for node in (part for part in tree.body if isinstance(part, ast.ClassDef)):
+        parent = find_parent(node, tree, root)
+        if parent or "training_step" in list_functions(node):
             return MethodSource(
                 name=file.stem,
                 class_name=node.name,
                 module_docstring=ast.get_docstring(tree) or "",
                 class_docstring=ast.get_docstring(node) or "",
                 steps=[cut_source(text, function) for function in select_steps(node)],
+                parent=parent,
                 losses=read_losses(tree, root),
             )
     return None
+
+
+def find_parent(node: ast.ClassDef, tree: ast.Module, root: Path) -> str:
+    """The file, without `.py`, of the method that a class is derived from; empty if there is none."""
+    bases = {base.id for base in node.bases if isinstance(base, ast.Name)}
+    for part in tree.body:
+        if isinstance(part, ast.ImportFrom) and bases & {alias.name for alias in part.names}:
+            file = root / Path(*part.module.split(".")).with_suffix(".py")
+            if file.parent == root / "ssl_modules" and read_method(file, root):
+                return file.stem
+    return ""
 
 
 def list_functions(node: ast.ClassDef) -> dict[str, ast.FunctionDef]:
@@ -71,6 +87,8 @@ def list_functions(node: ast.ClassDef) -> dict[str, ast.FunctionDef]:
 def select_steps(node: ast.ClassDef) -> list[ast.FunctionDef]:
     """`training_step`, what it needs of the class itself, and what moves the method's state."""
     functions = list_functions(node)
+    if "training_step" not in functions:
+        return [function for name, function in functions.items() if name != "__init__"]
     needed, waiting = set(), ["training_step", *(name for name in STATE_MOVES if name in functions)]
     while waiting:
         needed.add(name := waiting.pop())

@@ -17,7 +17,7 @@ from ssl_modules.networks.conv import speed_up_convolutions
 from ssl_modules.optim import build_optimizer, parameter_groups
 from ssl_modules.schedules import make_schedule
 from ssl_modules.steps import gather_rows, make_outputs, seed_generators
-from ssl_modules.views import encode_views
+from ssl_modules.views import encode_view_tokens, encode_views
 from ssl_modules.weights import check_weights, load_encoder
 
 
@@ -44,7 +44,8 @@ class SSLModule(LightningModule):
     monitor = ("val/knn20_top1", "max")  # what best.ckpt follows
     value_range: tuple[float, float] | None = None  # that views must lie in
     trained_encoder = "encoder"  # what layer_decay is for: a student's name where `encoder` is a teacher
-    gather, encode_in_parts, encode_views = gather_rows, encode_in_parts, encode_views
+    gather, encode_in_parts = gather_rows, encode_in_parts
+    encode_views, encode_view_tokens = encode_views, encode_view_tokens
     outputs = staticmethod(make_outputs)
 
     def __init__(

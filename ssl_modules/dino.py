@@ -12,6 +12,7 @@ from ssl_modules.ema import copy_network, copy_weights, update_average
 from ssl_modules.losses.dino import Centering, self_distillation
 from ssl_modules.networks.prototype_head import PrototypeHead
 from ssl_modules.schedules import scheduled_value
+from ssl_modules.views import check_crops, split_crops
 
 
 class DINO(SSLModule):
@@ -43,22 +44,20 @@ class DINO(SSLModule):
     ):
         super().__init__(**shared)
         self.head = PrototypeHead(self.encoder.dim, hidden_dim, prototypes, head_norm)
-        self.student, self.teacher_head = copy_network(self.encoder), copy_network(self.head)
-        self.student.requires_grad_(True), self.encoder.requires_grad_(False)
+        self.student, self.encoder = self.encoder, copy_network(self.encoder)  # what was frozen stays so
+        self.teacher_head = copy_network(self.head)
         self.centering = Centering(prototypes, center_momentum)
         self.momentum, self.temperature, self.frozen_epochs = momentum, temperature, frozen_epochs
         self.teacher_schedule = *teacher_temperatures, temperature_epochs
 
     def check_views(self, recipes: list) -> str | None:
-        sizes = [recipe.size for recipe in recipes]
-        suited = sizes.count(sizes[0]) > 1 and sizes == sorted(sizes, reverse=True)
-        return None if suited else "at least two views of the largest size, given first"
+        return check_crops(recipes)
 
     def on_encoder_loaded(self) -> None:
         copy_weights(self.student, self.encoder)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict:
-        large = [view for view in batch.views if view.shape == batch.views[0].shape]
+        large, _ = split_crops(batch.views)
         sharpness = scheduled_value(self, *self.teacher_schedule)
         with torch.no_grad():
             features = self.encode_views(self.encoder, large)  # (G, B, D), all that the teacher sees
@@ -70,9 +69,11 @@ class DINO(SSLModule):
         return self.outputs(losses.mean(), features[0], metrics, projections=directions[: len(large)])
 
     def on_after_backward(self) -> None:
-        self.centering.update()
-        if self.current_epoch < self.frozen_epochs:
-            self.head.prototypes.weight.grad = None
+        for part in self.modules():
+            if isinstance(part, Centering):
+                part.update()
+            elif isinstance(part, PrototypeHead) and self.current_epoch < self.frozen_epochs:
+                part.prototypes.weight.grad = None
 
     def optimizer_step(self, *args, **kwargs) -> None:
         momentum = scheduled_value(self, self.momentum, 1.0)

@@ -9,10 +9,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from common.batch import Batch
+from common.ranges import PositiveInt
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.byol import prediction_losses
 from ssl_modules.networks.frozen_teacher import FrozenTeacher
-from ssl_modules.views import encode_views
 from ssl_modules.weights import load_encoder
 
 
@@ -22,8 +22,7 @@ class Distillation(SSLModule):
     The teacher's features are less their mean over the batch of all processes. All images share it, it is most of their
     length, and a student that hits it has learned nothing yet: after 200 steps on digits kNN is 87 %, with it 55 %.
 
-    Any number of views of any sizes. The teacher is in every checkpoint, with all its weights, so that a run resumes
-    without the file that it came from.
+    The teacher is in every checkpoint, with all its weights: a run resumes without the file that it came from.
 
     Args:
         teacher: the encoder of `teacher_ckpt`, or a timm model with `pretrained: true`, whose views are normalized as
@@ -33,7 +32,11 @@ class Distillation(SSLModule):
     """
 
     def __init__(
-        self, teacher: nn.Module, teacher_ckpt: str | None = None, teacher_size: int | None = None, **shared
+        self,
+        teacher: nn.Module,
+        teacher_ckpt: str | None = None,
+        teacher_size: PositiveInt | None = None,
+        **shared,
     ):
         super().__init__(**shared)
         self.teacher, self.teacher_ckpt = FrozenTeacher(teacher, teacher_size), teacher_ckpt
@@ -65,8 +68,8 @@ class Distillation(SSLModule):
             )
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict:
-        features = encode_views(self.encoder, batch.views)  # (V, B, D)
-        targets = encode_views(self.teacher, batch.views).float()  # (V, B, P)
+        features = self.encode_views(self.encoder, batch.views)  # (V, B, D)
+        targets = self.encode_views(self.teacher, batch.views).float()  # (V, B, P)
         with torch.no_grad():
             targets = targets - self.gather(targets.mean((0, 1))[None]).mean(0)
         losses = prediction_losses(self.projector(features).flatten(0, 1), targets.flatten(0, 1))

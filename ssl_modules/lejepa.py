@@ -6,10 +6,10 @@ Balestriero & LeCun 2025, https://arxiv.org/abs/2511.08544
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from common.batch import Batch
+from common.ranges import PositiveFloat, PositiveInt, UnitInterval
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.lejepa import center_losses, draw_directions, sigreg
 from ssl_modules.networks.mlp import mlp
-from ssl_modules.views import encode_views
 
 
 class LeJEPA(SSLModule):
@@ -27,20 +27,17 @@ class LeJEPA(SSLModule):
 
     def __init__(
         self,
-        hidden_dim: int = 2048,
-        out_dim: int = 128,
-        sigreg_weight: float = 0.05,
-        directions: int = 1024,
-        points: int = 17,
-        t_max: float = 5.0,
+        hidden_dim: PositiveInt = 2048,
+        out_dim: PositiveInt = 128,
+        sigreg_weight: UnitInterval = 0.05,
+        directions: PositiveInt = 1024,
+        points: PositiveInt = 17,
+        t_max: PositiveFloat = 5.0,
         **shared,
     ):
         super().__init__(**shared)
-        if not 0 <= sigreg_weight <= 1 or directions < 1 or points < 3 or points % 2 == 0 or t_max <= 0:
-            raise MisconfigurationException(
-                f"LeJEPA: sigreg_weight {sigreg_weight:g}, directions {directions}, points {points}, t_max {t_max:g}: "
-                "give a share from 0 to 1, a direction or more, an odd number of points from 3 up, a t_max above 0"
-            )
+        if points < 3 or points % 2 == 0:
+            raise MisconfigurationException(f"LeJEPA: {points} points: give an odd number from 3 up")
         self.projector = mlp(self.encoder.dim, hidden_dim, hidden_dim, out_dim)
         self.out_dim, self.directions, self.sigreg_weight = out_dim, directions, sigreg_weight
         self.integral = {"points": points, "t_max": t_max}
@@ -52,7 +49,7 @@ class LeJEPA(SSLModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict:
         large = sum(view.shape == batch.views[0].shape for view in batch.views)
-        features = encode_views(self.encoder, batch.views)  # (V, B, D)
+        features = self.encode_views(self.encoder, batch.views)  # (V, B, D)
         z = self.projector(features.flatten(0, 1)).unflatten(0, features.shape[:2])  # (V, B, P)
         directions = draw_directions(self.directions, self.out_dim, batch.key.generator("directions"))
         directions = directions.to(z.device, non_blocking=True)

@@ -3,7 +3,6 @@
 He et al. 2021, https://arxiv.org/abs/2111.06377
 """
 
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from common.batch import Batch, BatchKey
@@ -11,7 +10,7 @@ from common.ranges import OpenUnitInterval, PositiveInt
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.mae import hidden_patch_losses, restore_patches, standardize_patches
 from ssl_modules.networks.patch_decoder import PatchDecoder
-from ssl_modules.networks.patches import cut_patches, draw_kept_patches, fill_hidden
+from ssl_modules.networks.patches import check_patch_encoder, cut_patches, draw_kept_patches, fill_hidden
 
 
 class MAE(SSLModule):
@@ -33,10 +32,7 @@ class MAE(SSLModule):
         **shared,
     ):
         super().__init__(**shared)
-        if not hasattr(self.encoder, "encode_tokens"):
-            raise MisconfigurationException(
-                f"MAE needs an encoder of patches, as networks.vit.ViT, not a {type(self.encoder).__name__}"
-            )
+        check_patch_encoder(self.encoder, "MAE")
         self.patch_size, self.hidden, self.standardize = self.encoder.patch_size, hidden, standardize
         pixels = self.encoder.in_channels * self.patch_size**2
         self.decoder = PatchDecoder(self.encoder.dim, pixels, decoder_width, decoder_depth)

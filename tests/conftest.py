@@ -122,6 +122,7 @@ def small_data(tmp_path_factory):
     write_random(folder / "cifar10", train=120, test=20, classes=CIFAR10.class_names, size=32)
     write_random(folder / "mnist", train=120, test=20, classes=MNIST.class_names, size=28, channels=1)
     write_random(folder / "stl10", train=60, test=20, classes=STL10.class_names, size=96, unlabeled=40)
+    write_random(folder / "imagenette96", train=60, test=20, size=96, unlabeled=40)
     write_galaxies(folder / "galaxyzoo", count=80)
     write_tweets(folder / "tweets", unlabeled=60)
     return folder

@@ -17,7 +17,10 @@ from ssl_modules.byol import BYOL
 from ssl_modules.classifier import Classifier
 from ssl_modules.cmc import CMC
 from ssl_modules.dino import DINO
+from ssl_modules.dinov2 import DINOv2
 from ssl_modules.distillation import Distillation
+from ssl_modules.ibot import IBOT
+from ssl_modules.ijepa import IJEPA
 from ssl_modules.lejepa import LeJEPA
 from ssl_modules.mae import MAE
 from ssl_modules.moco import MoCo
@@ -114,6 +117,7 @@ class Case(NamedTuple):
 
 
 PAIR = (16, 16)
+TOKENS = {"hidden_dim": 16, "prototypes": 12, "momentum": 0.9, "frozen_epochs": 0}
 METHODS = [  # one line a method: it has to keep every promise of test_methods.py
     Case(SimCLR, {"hidden_dim": 16, "out_dim": 8}, sizes=PAIR),
     Case(Autoencoder, {}, lambda norm: ConvEncoder(16, widths=(8, 16)), mean=0, std=1),
@@ -173,6 +177,13 @@ METHODS = [  # one line a method: it has to keep every promise of test_methods.p
     Case(Distillation, {}, sizes=(*PAIR, 8), teacher=small_teacher),
     Case(LeJEPA, {"hidden_dim": 16, "out_dim": 8, "directions": 32}, sizes=(*PAIR, 8, 8, 8)),
     Case(MAE, {"decoder_width": 24, "decoder_depth": 1}, small_vit, features=False),
+    Case(
+        IJEPA,
+        {"predictor_width": 24, "predictor_depth": 1, "momentum": 0.9, "min_context": 4},
+        small_vit,
+    ),
+    Case(IBOT, TOKENS, small_vit, sizes=(*PAIR, 8, 8, 8)),
+    Case(DINOv2, TOKENS, small_vit, sizes=(*PAIR, 8, 8, 8)),
     Case(RotNet, {}),
     Case(Classifier, {"num_outputs": 4}, reads_labels=True),
     Case(CMC, {"out_dim": 8, "temperature": 0.2}, small_lab_pair, mean=0, std=1),

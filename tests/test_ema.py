@@ -16,6 +16,9 @@ from tests.test_methods import tiny
 TEACHERS = {
     "BYOL": {"teacher.0": "encoder", "teacher.1": "projector"},
     "DINO": {"encoder": "student", "teacher_head": "head"},
+    "IBOT": {"encoder": "student", "teacher_head": "head"},
+    "DINOv2": {"encoder": "student", "teacher_head": "head"},
+    "IJEPA": {"encoder": "student"},
 }
 CASES = [case for case in METHODS if case.method.__name__ in TEACHERS]
 

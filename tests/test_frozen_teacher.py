@@ -17,7 +17,6 @@ from ssl_modules.networks.char_lstm import CharLSTM
 from ssl_modules.networks.frozen_teacher import FrozenTeacher
 from ssl_modules.networks.resnet import ResNet
 from ssl_modules.networks.timm_model import Timm
-from ssl_modules.views import encode_views
 from tests.draws import draw_normal
 from tests.errors import refused_in_one_line
 from tests.figure_runs import find_case
@@ -87,7 +86,9 @@ def test_a_step_and_its_gradients_are_an_independent_computation():
 def test_the_loss_agrees_with_lightly():
     lightly, method, batch = pytest.importorskip("lightly.loss"), build(DISTILLATION), draw_batch()
     loss, criterion = method.training_step(batch, 0)["loss"], lightly.NegativeCosineSimilarity()
-    features, targets = (encode_views(network, batch.views) for network in (method.encoder, method.teacher))
+    features, targets = (
+        method.encode_views(network, batch.views) for network in (method.encoder, method.teacher)
+    )
     targets = targets - targets.mean((0, 1))
     expected = [criterion(method.projector(f), t) for f, t in zip(features, targets, strict=True)]
     torch.testing.assert_close(loss, 2 + 2 * sum(expected) / 3)  # - cos, where ours is 2 - 2 cos

@@ -141,14 +141,15 @@ def test_a_step_is_reproduced_by_the_seed(case, batch):
         assert torch.equal(outs[0][name], outs[1][name]), name
 
 
-def test_it_works_in_bf16(case, batch):
-    if case.text and not lstm_computes_in_bf16():
-        pytest.skip("this processor has no LSTM in bf16")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_it_works_in_half_precision(case, batch, dtype):
+    if case.text and (dtype is torch.float16 or not lstm_computes_in_bf16()):
+        pytest.skip("this processor has no LSTM in this precision")
     full, half = build(case), build(case)
     torch.manual_seed(3)
     exact = full.training_step(batch, 0)
     torch.manual_seed(3)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=dtype):
         out = half.training_step(batch, 0)
     out["loss"].backward()
     torch.testing.assert_close(out["loss"].float(), exact["loss"], atol=0.05, rtol=0.05)

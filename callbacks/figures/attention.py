@@ -11,6 +11,7 @@ from callbacks.plotting.examples import load_examples, pick_evenly
 from callbacks.plotting.heat import MOST_HEADS, draw_heat
 from callbacks.plotting.save import save_figure
 from callbacks.plotting.style import write_title
+from common.ranges import NonNegativeInt, PositiveInt
 from common.splits import SPLITS
 
 
@@ -31,7 +32,7 @@ class Attention(FigureCallback):
         every_n_epochs: 0 for the last epoch only.
     """
 
-    def __init__(self, images: int = 6, every_n_epochs: int = 10):
+    def __init__(self, images: PositiveInt = 6, every_n_epochs: NonNegativeInt = 10):
         super().__init__(every_n_epochs)
         self.images = images
 

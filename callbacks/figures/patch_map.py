@@ -20,6 +20,7 @@ from callbacks.plotting.save import figure_path, read_previous_data, save_figure
 from callbacks.plotting.style import (
     write_title,
 )
+from common.ranges import NonNegativeInt, PositiveInt
 from common.splits import SPLITS
 
 
@@ -42,7 +43,7 @@ class PatchMap(FigureCallback):
         every_n_epochs: 0 for the last epoch only.
     """
 
-    def __init__(self, images: int = 10, every_n_epochs: int = 10):
+    def __init__(self, images: PositiveInt = 10, every_n_epochs: NonNegativeInt = 10):
         super().__init__(every_n_epochs)
         self.images = images
 

@@ -25,14 +25,18 @@ class Centering(nn.Module):
         self.momentum = momentum
         self.register_buffer("center", torch.zeros(prototypes))
 
-    def forward(self, logits: Tensor, temperature: float, gather=lambda rows: rows) -> Tensor:
-        """Logits (G, B, K) -> distributions (G, B, K), float32.
+    def forward(
+        self, logits: Tensor, temperature: float, gather=lambda rows: rows, mask: Tensor | None = None
+    ) -> Tensor:
+        """Logits (..., K), as many on all processes, -> distributions (..., K), float32.
 
         Args:
             gather: (1, K) on each process -> (processes, K) of all.
+            mask: bool (...), true for the R logits whose distributions (R, K) are asked for; the mean is that of all.
         """
         logits = logits.float()
-        self.batch_mean = gather(logits.mean((0, 1))[None]).mean(0)
+        self.batch_mean = gather(logits.mean(tuple(range(logits.ndim - 1)))[None]).mean(0)
+        logits = logits if mask is None else logits[mask]
         return ((logits - self.center) / temperature).softmax(-1)
 
     def update(self) -> None:

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
+from common.ranges import PositiveInt
+
 
 class FrozenTeacher(nn.Module):
     """Views (B, C, H, W) of any size, normalized for the student -> features (B, dim), without gradient.
@@ -17,7 +19,7 @@ class FrozenTeacher(nn.Module):
         size: side to which views are resized for it; they stay as they are if None.
     """
 
-    def __init__(self, network: nn.Module, size: int | None = None):
+    def __init__(self, network: nn.Module, size: PositiveInt | None = None):
         super().__init__()
         if not hasattr(network, "dim"):
             raise MisconfigurationException(

@@ -2,9 +2,22 @@
 
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch import Tensor
+from torch import Tensor, nn
 
 from common.batch import BatchKey
+
+
+def check_patch_encoder(encoder: nn.Module, method: str) -> None:
+    """Raise where a method that is made of patches has an encoder that is not."""
+    if not hasattr(encoder, "encode_tokens"):
+        raise MisconfigurationException(
+            f"{method} needs an encoder of patches, as networks.vit.ViT, not a {type(encoder).__name__}"
+        )
+
+
+def count_patches(encoder: nn.Module, size: int) -> tuple[int, int]:
+    """How many rows h and columns w of patches an encoder cuts a square view of this side into."""
+    return encoder.grid(torch.empty(1, encoder.in_channels, size, size, device="meta"))
 
 
 def cut_patches(images: Tensor, patch: int) -> Tensor:

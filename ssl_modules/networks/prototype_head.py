@@ -1,4 +1,4 @@
-"""The head of DINO: features -> a direction -> its similarities to prototypes."""
+"""Heads of DINO and iBOT: features -> a direction -> its similarities to prototypes."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,3 +41,22 @@ class PrototypeHead(nn.Module):
         rows = normalize_vectors(self.layers(features.flatten(0, -2)), dim=1)
         directions = rows.unflatten(0, features.shape[:-1])
         return directions, F.linear(directions, normalize_vectors(self.prototypes.weight, dim=1))
+
+
+class TokenHead(PrototypeHead):
+    """A head of images and of patches: the same network and prototypes for both, or others for patches.
+
+    Args:
+        dim, hidden_dim, prototypes: see PrototypeHead.
+        shared: whether patches go through the network of images.
+
+    Zhou et al. 2021, section 3.2, https://arxiv.org/abs/2111.07832
+    """
+
+    def __init__(self, dim: PositiveInt, hidden_dim: PositiveInt, prototypes: PositiveInt, shared: bool):
+        super().__init__(dim, hidden_dim, prototypes)
+        self.patches = None if shared else PrototypeHead(dim, hidden_dim, prototypes)
+
+    def compare_patches(self, tokens: Tensor) -> Tensor:
+        """Tokens (..., dim) -> similarities to the prototypes of patches (..., K)"""
+        return (self.patches or self)(tokens)[1]
