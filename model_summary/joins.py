@@ -43,6 +43,8 @@ def follow_joined(options: dict[str, Any], tracked: dict[str, list], shape: tupl
     """Return the paths to tensors concatenated, or stacked, along a dimension."""
     number = options["dim"] % len(shape)
     tensors = [paths for paths in tracked["tensors"] if paths and (len(shape) == 1 or len(paths[0].dims) > 1)]
+    if not tensors:  # of weights, or of nothing that depends on an image
+        return []
     even = all(paths == tensors[0] or has_fields_of(paths, tensors[0]) for paths in tensors)
     if not even:
         refuse_unequal_parts([path for paths in tensors for path in paths])

@@ -35,6 +35,7 @@ from callbacks.plotting.style import (
 )
 from datamodules.arrays import Arrays
 from datamodules.augmentation.recipe import Recipe
+from ssl_modules.classifier import Classifier
 from tests.conftest import PICTURES, command_line
 from tests.methods import METHODS, build, train
 
@@ -172,7 +173,7 @@ def test_any_method_has_class_scores(data_dir, tmp_path):
     trainer = fit_tiny(data_dir, tmp_path)
     head, name = find_linear_head(trainer, trainer.lightning_module)
     assert head.weight.shape == (4, module.encoder.dim) and name == "linear probe"
-    classifier = next(case for case in METHODS if case.reads_labels)
+    classifier = next(case for case in METHODS if case.method is Classifier)
     trainer = fit_tiny(data_dir, tmp_path, OnlineProbe(), case=classifier)
     module = trainer.lightning_module
     head, name = find_linear_head(trainer, module)

@@ -155,12 +155,14 @@ def test_a_loss_can_be_used_and_differentiated_twice(block):
     torch.testing.assert_close(thrice, 3 * once)
 
 
-def test_blockwise_gradients_are_those_of_finite_differences(block):
+@pytest.mark.parametrize("weights", [None, [0.4, 1.0, 1.3, 2.0]])
+def test_blockwise_gradients_are_those_of_finite_differences(block, weights):
     views, others = torch.randn(2, 10, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     views, others = views[:4].requires_grad_(), others.requires_grad_()
     itself, partner = torch.tensor([2, 3, 7, 8]), torch.tensor([7, 8, 2, 3])
+    weights = None if weights is None else torch.tensor(weights, dtype=torch.float64)
     assert torch.autograd.gradcheck(
-        lambda views, others: blockwise.BlockwiseInfoNCE.apply(views, others, itself, partner, 0.7),
+        lambda views, others: blockwise.BlockwiseInfoNCE.apply(views, others, itself, partner, weights, 0.7),
         (views, others),
     )
 

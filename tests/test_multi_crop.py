@@ -87,7 +87,6 @@ def test_the_size_of_a_recipe_is_the_size_of_the_data_module(data_dir):
 
 
 @pytest.mark.parametrize("wrong, words", [
-    ({"size": -8}, "size = -8 is a number of pixels: set it to 0 or more"),
     ({"copies": 0}, "copies = 0 is a number of views: set it to 1 or more"),
     ({"copies": -2}, "copies = -2 is a number of views"),
 ])  # fmt: skip

@@ -4,7 +4,6 @@ import csv
 import os
 
 import pytest
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from datamodules.storage.tweet_files import read_tweets, to_ascii
 from datamodules.tweets import Tweets
@@ -241,8 +240,3 @@ def test_a_folder_in_place_of_a_file_and_utf_16_are_refused(tmp_path):
     path.rmdir()
     path.write_text("good,1\n", encoding="utf-16")
     assert f"{path} is UTF-16: save it as UTF-8" in tweets_error(data_dir=tmp_path)
-
-
-def test_a_max_length_of_zero_is_refused():
-    with pytest.raises(MisconfigurationException, match="max_length: 0"):
-        Tweets(max_length=0)
