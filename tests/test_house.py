@@ -192,6 +192,7 @@ def list_leaves(node: object, path: tuple = ()) -> dict[tuple, object]:
     return {k: v for name, child in node.items() for k, v in list_leaves(child, (*path, name)).items()}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore:the features have collapsed"
 )  # after two steps of small networks, they may
