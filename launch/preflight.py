@@ -12,6 +12,7 @@ from common.text import plural
 from launch.class_counts import report_class_counts
 from ssl_modules.base import SSLModule
 from ssl_modules.compiled import compile_requested
+from ssl_modules.networks.split_batch_norm import SplitBatchNorm2d
 from ssl_modules.schedules import find_accumulation
 
 
@@ -119,6 +120,10 @@ def batch_norm_scope(module: LightningModule) -> str:
         return f"nothing (frozen, its statistics {statistics_origin(module)})"
     if any(isinstance(layer, nn.SyncBatchNorm) for layer in layers):
         return "all processes"
+    if groups := next((m.groups for m in layers if isinstance(m, SplitBatchNorm2d)), None):
+        return f"{groups} parts of the batch"
+    if module.micro_batch:
+        return f"{module.micro_batch} images of each process"
     return "each process alone"
 
 

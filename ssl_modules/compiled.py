@@ -28,7 +28,13 @@ def compile_networks(module: nn.Module, device: torch.device) -> None:
     check_compiler(device)
     # one and the same, unless a teacher is judged
     encoders = {module.encoder, module.get_submodule(module.trained_encoder)}
-    for network in (*module.children(), *(part for encoder in encoders for part in encoder.children())):
+    # a Sequential of networks, as a teacher's, may be called one by one
+    parts = [part for child in module.children() if isinstance(child, nn.Sequential) for part in child]
+    for network in (
+        *module.children(),
+        *parts,
+        *(part for encoder in encoders for part in encoder.children()),
+    ):
         if any(network.children()):  # a single layer gains nothing
             compile_for_training(network)
 

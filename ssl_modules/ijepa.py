@@ -14,13 +14,14 @@ from ssl_modules.networks.masks import draw_context_and_targets
 from ssl_modules.networks.patches import check_patch_encoder, count_patches, take_patches
 from ssl_modules.networks.token_predictor import TokenPredictor
 from ssl_modules.schedules import scheduled_value
+from ssl_modules.views import list_sizes
 
 
 class IJEPA(SSLModule):
     """Prediction of tokens. `encoder` is the teacher, which sees whole images and is judged; the optimizer trains
     `student`, a copy of it that sees the context alone, and a predictor.
 
-    The loss is of patches alone, so that features are better their mean than a class token.
+    Set the encoder's `pool` to mean: no loss reaches what a class token says.
 
     Args:
         predictor_width, predictor_depth, predictor_heads: see TokenPredictor.
@@ -50,7 +51,7 @@ class IJEPA(SSLModule):
 
     def check_views(self, recipes: list) -> str | None:
         least = 4 * self.blocks["min_context"]  # a context has about two fifths of the patches
-        rows, columns = count_patches(self.encoder, recipes[0].size)
+        rows, columns = count_patches(self.encoder, list_sizes(recipes)[0])
         suited = len(recipes) == 1 and rows * columns >= least
         return None if suited else f"exactly one view, of {least} patches or more (4 times min_context)"
 

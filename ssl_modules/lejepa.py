@@ -10,6 +10,7 @@ from common.ranges import PositiveFloat, PositiveInt, UnitInterval
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.lejepa import center_losses, draw_directions, sigreg
 from ssl_modules.networks.mlp import mlp
+from ssl_modules.views import list_sizes
 
 
 class LeJEPA(SSLModule):
@@ -43,7 +44,7 @@ class LeJEPA(SSLModule):
         self.integral = {"points": points, "t_max": t_max}
 
     def check_views(self, recipes: list) -> str | None:
-        sizes = [recipe.size for recipe in recipes]
+        sizes = list_sizes(recipes)
         suited = len(sizes) > 1 and sizes == sorted(sizes, reverse=True)
         return None if suited else "at least two views, the largest first"
 

@@ -17,8 +17,8 @@ from ssl_modules.shuffle import encode_shuffled
 
 
 class MoCo(SSLModule):
-    """Contrastive learning with a queue of negatives, which a slowly moving copy of the network encoded: in another
-    order, on other processes or in other groups, so that batch norm gives nothing away.
+    """Contrastive learning with a queue of negatives, which a slow copy of the network encoded. The copy gets images in
+    another order, so that the statistics of batch norm do not tell which key belongs to a query.
 
     Args:
         hidden_dim, out_dim: widths of the projector's hidden layer, and of the projections.
@@ -26,7 +26,7 @@ class MoCo(SSLModule):
         temperature: of the softmax over keys; lower attends to harder negatives.
         momentum: share of its weights that the teacher keeps at a step.
         symmetric: each view is query and key, at twice the cost, as in the authors' CIFAR-10 demonstration.
-        norm_groups: of a batch on a single process, which batch norm normalizes apart.
+        norm_groups: how many parts of a batch batch norm normalizes apart, on a single process.
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class MoCo(SSLModule):
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        check_queues(self.trainer, self.queue)
-        split_batch_norms(self, self.norm_groups, self.trainer)
+        check_queues(self.trainer, self.queue, keys=1 + self.symmetric)
+        split_batch_norms(self, self.norm_groups)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict:
         pairs = [batch.views, batch.views[::-1]][: 1 + self.symmetric]  # a query and its key

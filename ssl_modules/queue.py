@@ -32,13 +32,14 @@ class Queue(nn.Module):
         return self.rows.unflatten(0, (-1, key.rows))[:, key.local].flatten(0, 1)
 
 
-def check_queues(trainer: Trainer, *queues: Queue) -> None:
-    """Raise where a queue does not hold whole batches, or holds images twice."""
+def check_queues(trainer: Trainer, *queues: Queue, keys: int = 1) -> None:
+    """Raise where a queue does not hold whole batches, with so many keys of each image, or more than an epoch's."""
     data = trainer.datamodule
-    batch, images = data.batch_size * trainer.world_size, len(data.train_dataloader().dataset)
+    batch = data.batch_size * trainer.world_size * keys
+    largest = len(data.train_dataloader().dataset) * keys // batch * batch
     for size in (len(queue.rows) for queue in queues):
-        if size % batch or size > images:
+        if size % batch or size > largest:
             raise MisconfigurationException(
-                f"model.init_args.queue_size is {size}: give a multiple of the batch of all processes ({batch}), up to "
-                f"the number of training images ({images})"
+                f"model.init_args.queue_size is {size}: give a multiple of the keys of a batch of all processes "
+                f"({batch}), up to those of an epoch ({largest})"
             )

@@ -24,7 +24,7 @@ class SimSiam(SSLModule):
         hidden_dim: width of the projector's hidden layers, and of the projections, where the loss lives.
         predictor_dim: width of the predictor's hidden layer.
         layers: of the projector; 3 in the paper, 2 for CIFAR-10.
-        constant_predictor_rate: the predictor's learning rate does not follow the schedule.
+        constant_predictor_rate: the predictor's learning rate stays as it is after the warm-up.
     """
 
     def __init__(

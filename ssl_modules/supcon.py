@@ -8,6 +8,7 @@ from common.ranges import PositiveFloat, PositiveInt
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.supcon import supervised_contrast
 from ssl_modules.networks.mlp import mlp
+from ssl_modules.supervision import check_class_labels
 
 
 class SupCon(SSLModule):
@@ -29,6 +30,10 @@ class SupCon(SSLModule):
         super().__init__(**shared)
         self.projector = mlp(self.encoder.dim, hidden_dim, out_dim, norm=False)
         self.temperature = temperature
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        check_class_labels(self.trainer.datamodule, "SupCon")
 
     def check_views(self, recipes: list) -> str | None:
         return None if len(recipes) > 1 else "at least two views"

@@ -33,6 +33,19 @@ def count_outputs(data: LightningDataModule, target: str) -> int:
     return data.num_outputs
 
 
+def check_class_labels(data: LightningDataModule, method: str) -> None:
+    """Raise where a method that reads classes gets other labels, or none."""
+    name = type(data).__name__
+    if data.task != "classification":
+        raise MisconfigurationException(
+            f"{method} reads classes, which the labels of {name} are not: take other data"
+        )
+    if not (torch.as_tensor(data.train_dataloader().dataset.labels) >= 0).any():
+        raise MisconfigurationException(
+            f"{method} reads labels, and no training image of {name} has one: train on labeled images"
+        )
+
+
 @torch.no_grad()
 def encode_split(
     encode: Callable[[Tensor], Tensor], data: LightningDataModule, split: str, device: torch.device

@@ -14,6 +14,7 @@ from ssl_modules.losses.sinkhorn import sinkhorn
 from ssl_modules.networks.mlp import mlp
 from ssl_modules.networks.prototypes import Prototypes
 from ssl_modules.queue import Queue, check_queues
+from ssl_modules.views import check_two_large
 
 
 class SwAV(SSLModule):
@@ -22,7 +23,7 @@ class SwAV(SSLModule):
     Args:
         hidden_dim, out_dim, prototypes: width of the projector's hidden layer, of the projections, and how many.
         temperature, epsilon: of the softmax that predicts, and of the assignments; smaller, these are harder.
-        frozen_epochs, queue_epochs: in which the prototypes stay as they are, and the queues only fill.
+        frozen_epochs, queue_epochs: at first, in which the prototypes stay as they are, and the queues only fill.
         queue_size: projections of earlier batches, of each large crop, that are assigned with the batch.
     """
 
@@ -47,9 +48,7 @@ class SwAV(SSLModule):
         self.frozen_epochs, self.queue_epochs = frozen_epochs, queue_epochs
 
     def check_views(self, recipes: list) -> str | None:
-        sizes = [recipe.size for recipe in recipes]
-        suited = sizes[:2] == 2 * [max(sizes)] and sizes.count(max(sizes)) == 2
-        return None if suited else "two views of the largest size, given first, and others that are smaller"
+        return check_two_large(recipes)
 
     def on_fit_start(self) -> None:
         super().on_fit_start()

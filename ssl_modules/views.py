@@ -4,6 +4,7 @@ from itertools import groupby
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from ssl_modules.micro_batch import encode_in_parts
@@ -51,14 +52,30 @@ def encode_view_tokens(
     return torch.cat([features, encode_views(module, network, small)]) if small else features, tokens
 
 
+def list_sizes(recipes: list) -> list[int]:
+    """The sides of the views. Raises where they are texts."""
+    if not all(hasattr(recipe, "size") for recipe in recipes):
+        raise MisconfigurationException(
+            "this method needs views of images, and the data are texts: take other data"
+        )
+    return [recipe.size for recipe in recipes]
+
+
 def check_crops(recipes: list) -> str | None:
     """What methods that compare several crops with large ones need, in words, where the recipes are others."""
-    sizes = [recipe.size for recipe in recipes]
+    sizes = list_sizes(recipes)
     suited = sizes.count(sizes[0]) > 1 and sizes == sorted(sizes, reverse=True)
     return None if suited else "at least two views of the largest size, given first"
 
 
+def check_two_large(recipes: list) -> str | None:
+    """What methods need that assign two large views, in words, where the recipes are others."""
+    sizes = list_sizes(recipes)
+    suited = sizes[:2] == 2 * [max(sizes)] and sizes.count(max(sizes)) == 2
+    return None if suited else "two views of the largest size, given first, and others that are smaller"
+
+
 def check_patch_crops(recipes: list, encoder: nn.Module) -> str | None:
     """The same of methods that mask patches of the large views; raises where patches do not fill a view."""
-    grids = [count_patches(encoder, recipe.size) for recipe in recipes]
+    grids = [count_patches(encoder, size) for size in list_sizes(recipes)]
     return check_crops(recipes) or (None if min(grids[0]) > 1 else "views of at least two patches a side")

@@ -140,7 +140,7 @@ METHODS = [  # one line a method: it has to keep every promise of test_methods.p
         {
             "hidden_dim": 16,
             "out_dim": 8,
-            "queue_size": 84,
+            "queue_size": 112,
             "momentum": 0.9,
             "symmetric": True,
             "norm_groups": 4,

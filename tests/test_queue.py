@@ -47,7 +47,7 @@ def test_each_process_has_the_rows_that_it_pushed():
 def test_a_queue_that_does_not_fit_is_refused(method, size, data_dir, tmp_path):
     case = Case(method, SMALL | {"queue_size": size}, sizes=PAIR)
     with pytest.raises(
-        MisconfigurationException, match=rf"queue_size is {size}: give a multiple of .* \(28\)"
+        MisconfigurationException, match=rf"queue_size is {size}: give a multiple of .* \(28\), .* \(84\)"
     ):
         train(build(case), tiny(data_dir, case), tmp_path)
 
@@ -93,8 +93,11 @@ def test_a_key_is_normalized_with_other_images_than_its_query(data_dir, tmp_path
 def split_norm(groups: int, batch: int = 12) -> SplitBatchNorm2d:
     norm = nn.BatchNorm2d(3)
     norm.weight.data, norm.bias.data = draw_normal(3), draw_normal(3, seed=1)
-    trainer = type("Trainer", (), {"world_size": 1, "datamodule": type("Data", (), {"batch_size": batch})})
-    split_batch_norms(norm, groups, trainer)
+    norm.trainer = type(
+        "Trainer", (), {"world_size": 1, "datamodule": type("Data", (), {"batch_size": batch})}
+    )
+    norm.micro_batch = None
+    split_batch_norms(norm, groups)
     return norm
 
 
@@ -123,7 +126,7 @@ def test_running_statistics_are_the_mean_over_groups_and_evaluation_is_plain():
 
 def test_groups_of_one_image_are_refused(data_dir, tmp_path):
     case = Case(MoCo, SMALL | {"queue_size": 28, "norm_groups": 15}, sizes=PAIR)
-    with pytest.raises(MisconfigurationException, match="15 groups of a batch of 28"):
+    with pytest.raises(MisconfigurationException, match="15 groups of 28 images at a time"):
         train(build(case), tiny(data_dir, case), tmp_path)
 
 
@@ -146,3 +149,41 @@ def test_a_batch_of_mocos_step_gives_the_loss_of_the_equation():
     torch.testing.assert_close(
         out["loss"], F.cross_entropy(logits, torch.zeros(6).long()), atol=1e-4, rtol=1e-4
     )
+
+
+def test_batch_norm_over_all_processes_is_refused(data_dir, tmp_path):
+    case = Case(MoCo, SMALL | {"queue_size": 28}, sizes=PAIR)
+    method = nn.SyncBatchNorm.convert_sync_batchnorm(build(case))
+    method._trainer = type("Trainer", (), {"world_size": 1})
+    with pytest.raises(MisconfigurationException, match=r"leave trainer\.sync_batchnorm out"):
+        split_batch_norms(method, 8)
+
+
+def test_parts_of_a_batch_that_leave_a_group_with_one_image_are_refused(data_dir, tmp_path):
+    case = Case(MoCo, SMALL | {"queue_size": 28, "norm_groups": 4}, sizes=PAIR)
+    with pytest.raises(
+        MisconfigurationException, match=r"4 groups of 4 images at a time \(batch 28, micro_batch 8\)"
+    ):
+        train(build(case, micro_batch=8), tiny(data_dir, case), tmp_path)
+
+
+class OtherNorm(nn.BatchNorm2d):
+    """A batch norm of someone else's."""
+
+
+def test_a_batch_norm_that_cannot_be_split_is_named(data_dir, tmp_path):
+    case = Case(MoCo, SMALL | {"queue_size": 28}, sizes=PAIR)
+    method = build(case)
+    next(m for m in method.modules() if isinstance(m, nn.BatchNorm2d)).__class__ = OtherNorm
+    with pytest.raises(
+        MisconfigurationException, match=r"MoCo cannot split a OtherNorm: set .*norm_groups to 1"
+    ):
+        train(method, tiny(data_dir, case), tmp_path)
+
+
+def test_two_keys_an_image_need_a_queue_for_both(data_dir, tmp_path):
+    case = Case(MoCo, SMALL | {"queue_size": 28, "symmetric": True}, sizes=PAIR)
+    with pytest.raises(
+        MisconfigurationException, match=r"queue_size is 28: .* \(56\), up to those of an epoch \(168\)"
+    ):
+        train(build(case), tiny(data_dir, case), tmp_path)

@@ -69,7 +69,7 @@ def nt_xent(
 def weigh_partners(z1: Tensor, z2: Tensor, sigma: float) -> Tensor:
     """Weights (N,) of the partners in DCLW, with mean 1: the less alike two views are, the more they weigh.
 
-    2 - exp(z1 z2 / sigma), divided by its mean over the batch. No gradient goes through it, as in the authors' code.
+    2 - exp(z1 z2 / sigma), divided by its mean over the batch. No gradient goes through it, as in lightly.
 
     Args:
         z1, z2: directions (N, P) of the whole batch.

@@ -9,7 +9,7 @@ from ssl_modules.losses.directions import normalize_vectors
 def koleo(features: Tensor, candidates: Tensor | None = None, first: int = 0) -> Tensor:
     """-log of the distance from each normalized vector to the nearest other one of the batch.
 
-    The estimate, less constants, of the entropy's negative by Kozachenko and Leonenko.
+    An estimate of negative entropy, up to constants, by Kozachenko and Leonenko.
 
     Args:
         features: (B, D).

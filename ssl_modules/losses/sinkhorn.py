@@ -16,13 +16,14 @@ def sinkhorn(
     """Scale exp(logits / temperature), in turn, so that all columns and then all rows have the same sum.
 
     Args:
-        logits: similarities (N, K) of this process's examples to prototypes; N is the same on all processes.
+        logits: similarities (N, K) of this process's examples to prototypes; other processes may have other N.
         temperature: the smaller, the nearer each example comes to a single prototype; the paper's epsilon.
         gather: (1, K) on each process -> (processes, K) of all.
         iterations: of both scalings. The last one is of rows, so that they are distributions.
 
     Returns:
-        Distributions (N, K), float32, without gradient; with more iterations each prototype comes nearer to N / K.
+        Distributions (N, K), float32, without gradient; with more iterations, prototypes have
+        more equal shares of all rows.
 
     Caron et al. 2020, section 3.1 and listing A.1, https://arxiv.org/abs/2006.09882; Cuturi 2013,
     https://arxiv.org/abs/1306.0895

@@ -95,6 +95,8 @@ def draw_context_and_targets(
         if attempt == TRIES - 1:
             corners[:, :targets] = corners[:, :1]
         again = (seen.sum(1) < min_context)[:, None]
+        if not again.any():
+            break
         blocks = place_blocks(corners[:, :targets], *target, grid)
         left = place_blocks(corners[:, targets], *context, grid) & ~blocks.any(1)
         hidden, seen = torch.where(again[..., None], blocks, hidden), torch.where(again, left, seen)

@@ -13,6 +13,12 @@ def check_patch_encoder(encoder: nn.Module, method: str) -> None:
         raise MisconfigurationException(
             f"{method} needs an encoder of patches, as networks.vit.ViT, not a {type(encoder).__name__}"
         )
+    norm_of_mean = getattr(getattr(encoder, "model", None), "fc_norm", None)
+    if any(True for _ in (norm_of_mean or nn.Identity()).parameters()):
+        raise MisconfigurationException(
+            f"{method} learns from the tokens of patches, which this model of timm does not norm: add "
+            "fc_norm: false to the encoder's options"
+        )
 
 
 def count_patches(encoder: nn.Module, size: int) -> tuple[int, int]:

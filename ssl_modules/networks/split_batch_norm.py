@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
@@ -34,18 +34,34 @@ class SplitBatchNorm2d(nn.BatchNorm2d):
         return torch.cat(normalized)
 
 
-def split_batch_norms(network: nn.Module, groups: int, trainer: Trainer) -> None:
-    """Make every nn.BatchNorm2d in a network a SplitBatchNorm2d of so many groups, in place, on a single process; each
-    of several processes normalizes its part of the batch apart as it is."""
-    if trainer.world_size > 1 or groups == 1:
-        return
-    batch = trainer.datamodule.batch_size
-    if batch < 2 * groups:
+def split_batch_norms(module: LightningModule, groups: int) -> None:
+    """Make every nn.BatchNorm2d in a method a SplitBatchNorm2d of so many groups, in place, on a single process. On
+    several nothing is changed: each normalizes its own part of the batch already.
+
+    Raises:
+        MisconfigurationException: a batch norm over all processes, or one that cannot be split; groups of one image.
+    """
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if any(isinstance(m, nn.SyncBatchNorm) for m in norms):
         raise MisconfigurationException(
-            f"{groups} groups of a batch of {batch}, for batch norms, have less than two images each: give fewer "
-            "groups, or a larger batch"
+            f"{type(module).__name__}: batch norm over all processes tells which key belongs to a query: leave "
+            "trainer.sync_batchnorm out"
         )
-    for layer in network.modules():
-        if type(layer) is nn.BatchNorm2d:
-            layer.__class__ = SplitBatchNorm2d
-            layer.groups = groups
+    if module.trainer.world_size > 1 or groups == 1:
+        return
+    batch = module.trainer.datamodule.batch_size
+    part = min(batch, module.micro_batch or batch)  # what batch norms see at a time
+    if (smallest := min(part, batch % part or part)) < 2 * groups:
+        raise MisconfigurationException(
+            f"model.init_args.norm_groups: {groups} groups of {smallest} images at a time (batch {batch}, micro_batch "
+            f"{module.micro_batch}) have less than two each: give fewer groups, or more images"
+        )
+    for norm in norms:
+        if isinstance(norm, nn.BatchNorm2d) and type(norm) not in (nn.BatchNorm2d, SplitBatchNorm2d):
+            raise MisconfigurationException(
+                f"{type(module).__name__} cannot split a {type(norm).__name__}: set model.init_args.norm_groups to 1, "
+                "or take another encoder"
+            )
+        if type(norm) is nn.BatchNorm2d:
+            norm.__class__ = SplitBatchNorm2d
+            norm.groups = groups
