@@ -168,7 +168,7 @@ def test_every_config_runs(config, small_data, tmp_path, capsys):
     for name, instead in {"unlabeled": "null", "labels_per_class": "null", "val_size": 0.1}.items():
         if f"    {name}:" in text:
             options[f"--data.init_args.{name}"] = instead  # the stand-in has fewer
-    for name, instead in {"queue_size": 8, "norm_groups": 2}.items():
+    for name, instead in {"queue_size": 16, "norm_groups": 2}.items():
         if f"    {name}:" in text:
             options[f"--model.init_args.{name}"] = instead
     if "--model.init_args.teacher_ckpt" in text:
@@ -216,7 +216,7 @@ def test_every_overlay_has_its_numbers_over_the_config_that_it_names(overlay, sm
         "--runs_dir": tmp_path,
         "--without": f"[WandbLogger, Protocol, {PICTURES}]",
     }
-    for name, instead in {"queue_size": 8, "norm_groups": 2, "prototypes": 64}.items():
+    for name, instead in {"queue_size": 16, "norm_groups": 2, "prototypes": 64}.items():
         if f"    {name}:" in text:
             options[f"--model.init_args.{name}"] = instead
     if "--model.init_args.teacher_ckpt" in text:
