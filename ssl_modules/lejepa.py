@@ -10,7 +10,7 @@ from common.ranges import PositiveFloat, PositiveInt, UnitInterval
 from ssl_modules.base import SSLModule
 from ssl_modules.losses.lejepa import center_losses, draw_directions, sigreg
 from ssl_modules.networks.mlp import mlp
-from ssl_modules.views import list_sizes
+from ssl_modules.views import list_sizes, split_crops
 
 
 class LeJEPA(SSLModule):
@@ -49,12 +49,12 @@ class LeJEPA(SSLModule):
         return None if suited else "at least two views, the largest first"
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict:
-        large = sum(view.shape == batch.views[0].shape for view in batch.views)
+        large, _ = split_crops(batch.views)
         features = self.encode_views(self.encoder, batch.views)  # (V, B, D)
         z = self.projector(features.flatten(0, 1)).unflatten(0, features.shape[:2])  # (V, B, P)
         directions = draw_directions(self.directions, self.out_dim, batch.key.generator("directions"))
         directions = directions.to(z.device, non_blocking=True)
-        prediction = center_losses(z, large).mean()
+        prediction = center_losses(z, len(large)).mean()
         normality = sigreg(z, directions, **self.integral, gather=self.gather)
         loss = (1 - self.sigreg_weight) * prediction + self.sigreg_weight * normality
         metrics = {"prediction": prediction, "sigreg": normality}

@@ -74,7 +74,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
         bad = ~outputs["loss"].isfinite() & (self.bad_step < 0)
-        for name, value in outputs["metrics"].items():
+        for name, value in outputs["metrics"].items():  # the loss itself is among them
             before = self.bad_terms.get(name, torch.zeros_like(bad))
             self.bad_terms[name] = torch.where(bad, ~value.isfinite(), before)
         self.bad_step = torch.where(bad, trainer.global_step, self.bad_step)

@@ -17,9 +17,7 @@ from callbacks.measures.components import (
 from callbacks.plotting.component_grid import draw_components
 from callbacks.plotting.examples import load_examples, pick_evenly
 from callbacks.plotting.save import figure_path, read_previous_data, save_figure
-from callbacks.plotting.style import (
-    write_title,
-)
+from callbacks.plotting.style import write_title
 from common.ranges import NonNegativeInt, PositiveInt
 from common.splits import SPLITS
 
